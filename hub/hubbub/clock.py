@@ -1,0 +1,108 @@
+"""Time and ids of a running hub. Both are injected, so that no test waits for real time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from hubbub.ports import Clock, Timer
+
+__all__ = ["Ids", "SystemClock", "seq_of_time", "time_of_seq"]
+
+
+class SystemClock:
+    """Wall time that never steps back: the monotonic clock, moved forward when the wall is ahead."""
+
+    __slots__ = ("_base_us",)
+
+    CATCH_UP_US: Final = 1_000_000
+    """How far the wall may be ahead (a suspended machine, a stepped clock) before we follow it."""
+
+    def __init__(self) -> None:
+        self._base_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+
+    def now_us(self) -> int:
+        """Return microseconds since the epoch."""
+        wall = time.time_ns() // 1000
+        steady = self._base_us + time.monotonic_ns() // 1000
+        if wall - steady > self.CATCH_UP_US:
+            self._base_us += wall - steady
+            return wall
+        return steady
+
+    def call_at(self, time_us: int, callback: Callable[[], None]) -> Timer:
+        """Call back on the running loop at a time of `now_us`."""
+        delay_s = max(0.0, (time_us - self.now_us()) / 1e6)
+        return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+# A sequence number is 44 bits of milliseconds and 19 bits of counter: time-ordered, 63 bits,
+# 524,288 ids a millisecond, so that a range of numbers is a range of time.
+_COUNTER_BITS: Final = 19
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_RANDOM_BITS: Final = 80
+
+
+def time_of_seq(seq: int) -> int:
+    """Return the microseconds since the epoch at which a sequence number was made."""
+    return (seq >> _COUNTER_BITS) * 1000
+
+
+def seq_of_time(time_us: int) -> int:
+    """Return the lowest sequence number of that time."""
+    return (time_us // 1000) << _COUNTER_BITS
+
+
+def _base32(number: int, digits: int) -> str:
+    letters: list[str] = []
+    for _ in range(digits):
+        number, digit = divmod(number, 32)
+        letters.append(_CROCKFORD[digit])
+    return "".join(reversed(letters))
+
+
+class Ids:
+    """Makes sequence numbers, envelope ids and trace ids; each kind in order of time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seq = 0
+        self._ulid_ms = 0
+        self._ulid_prefix = ""
+        self._ulid_random = 0
+        self._span = secrets.randbits(63)
+        self._trace_tail = secrets.randbits(63)
+
+    def continue_after(self, seq: int) -> None:
+        """Give numbers above one that was given before a restart, whatever the clock says."""
+        self._seq = max(self._seq, seq)
+
+    def seq(self) -> int:
+        """Return the next number: greater than all before, also over a restart."""
+        floor = (self._clock.now_us() // 1000) << _COUNTER_BITS
+        self._seq = self._seq + 1 if self._seq >= floor else floor
+        return self._seq
+
+    def ulid(self) -> str:
+        """Return 26 characters of Crockford's base 32 (ULID), increasing within this process."""
+        now_ms = self._clock.now_us() // 1000
+        if now_ms > self._ulid_ms:
+            self._ulid_ms = now_ms
+            self._ulid_prefix = _base32(now_ms, 10)
+            self._ulid_random = secrets.randbits(_RANDOM_BITS - 1)
+        else:
+            self._ulid_random += 1
+        return self._ulid_prefix + _base32(self._ulid_random, 16)
+
+    def trace(self) -> str:
+        """Return a trace id: time first, so that an index over traces only grows at its end."""
+        self._trace_tail = (self._trace_tail * 6364136223846793005 + 1442695040888963407) % 2**64
+        return f"{self._clock.now_us():016x}{self._trace_tail:016x}"
+
+    def span(self) -> str:
+        """Return a span id: 16 hex digits, never all zero."""
+        self._span = (self._span * 6364136223846793005 + 1442695040888963407) % 2**64
+        return f"{self._span or 1:016x}"

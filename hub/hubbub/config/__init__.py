@@ -1,0 +1,43 @@
+"""hub.toml as typed models, in two passes: the core, then each table once its owner is loaded.
+
+config = load_config(Path("hub.toml"))
+relay = config.section("adapters", "relay", RelaySettings)
+config.check_sections({"adapters": {"relay"}, "plugins": set()})
+"""
+
+from __future__ import annotations
+
+from hubbub.config.describe import Row, describe
+from hubbub.config.loading import Config, load_config
+from hubbub.config.models import (
+    EngineSettings,
+    HubSettings,
+    LogSettings,
+    RetentionRule,
+    StoreSettings,
+)
+from hubbub.config.routes import RouteCaseSettings, RouteSettings
+from hubbub.config.settings import AdapterSettings, Settings
+from hubbub.config.units import Address, Duration, Secret, Size, duration_text, size_text
+
+__all__ = [
+    "AdapterSettings",
+    "Address",
+    "Config",
+    "Duration",
+    "EngineSettings",
+    "HubSettings",
+    "LogSettings",
+    "RetentionRule",
+    "RouteCaseSettings",
+    "RouteSettings",
+    "Row",
+    "Secret",
+    "Settings",
+    "Size",
+    "StoreSettings",
+    "describe",
+    "duration_text",
+    "load_config",
+    "size_text",
+]

@@ -1,0 +1,452 @@
+"""The hub without sockets: all rooms below the web, built, started and stopped in order.
+
+It is what plugins and adapters see (`ports.HubApi`), what the web serves, and what the test kit
+runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+from sqlmodel import Session
+
+from hubbub.adapters import Adapters
+from hubbub.clock import Ids, SystemClock
+from hubbub.config import AdapterSettings, Config
+from hubbub.conversion import Conversions
+from hubbub.delivery.links import EndpointLink
+from hubbub.delivery.room import DeliveryPolicy, DeliveryRoom
+from hubbub.delivery.work import WorkDesk
+from hubbub.directory import Directory, Known
+from hubbub.engines.local import LocalEngine
+from hubbub.envelope import PRESENCE, Envelope
+from hubbub.errors import ConfigError, DrainingError, HubError, RouteError
+from hubbub.intake import Limits
+from hubbub.observe.metrics import Metrics
+from hubbub.observe.tracing import Tracer
+from hubbub.planning import Planner, TryHard
+from hubbub.plugins import Plugin, Plugins
+from hubbub.ports import Adapter, Clock, Kept, Record, Row
+from hubbub.recovery import recover
+from hubbub.router import Router, RowsOf
+from hubbub.routes import Routes
+from hubbub.routing import RoutingTable
+from hubbub.retention import Retention
+from hubbub.store.database import Database
+from hubbub.store.journal import Journal, Statement
+from hubbub.store.reads import endpoints as endpoint_reads
+from hubbub.store.reads import envelopes as envelope_reads
+from hubbub.sweeper import Sweeper
+from hubbub.tokens import Tokens
+from hubbub.values import (
+    Delivery,
+    Endpoint,
+    Presence,
+    PresenceState,
+    Principal,
+    Receipt,
+    Route,
+)
+
+__all__ = ["Core"]
+
+T = TypeVar("T")
+C = TypeVar("C", bound=AdapterSettings)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+TASKS_ROUTE: Final = Route(
+    name="tasks: to any worker",
+    match="tasks.*.request",
+    to=(">",),
+    deliver="one",
+    fallback=True,
+    origin="plugin",
+)
+"""Where a task goes when nobody said where: to any endpoint that takes it."""
+
+
+@dataclass(slots=True)
+class _Away:
+    """A link of the hub's API: closing it marks the endpoint away, and later gone."""
+
+    core: Core
+    link: EndpointLink
+
+    @property
+    def slots(self) -> int:
+        """Envelopes it takes at once; 0 pauses it."""
+        return self.link.slots
+
+    @slots.setter
+    def slots(self, slots: int) -> None:
+        self.link.slots = slots
+        known = self.core.directory.get(self.link.address)
+        if known is not None and self.core.room.link_of(self.link.address) is self.link:
+            state = PresenceState.ONLINE if slots else PresenceState.PAUSED
+            self.core.directory.mark(known, state)
+
+    def close(self) -> None:
+        """End this attachment only; a newer one of the same address stays."""
+        self.core.detach(self.link)
+
+
+class Core:
+    """One hub: its rooms, and what plugins and adapters may do with them."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        safe: bool = False,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.config: Final = config
+        self._environ = environ
+        self.clock: Clock = clock or SystemClock()
+        self.metrics: Final = Metrics()
+        self.tracer: Final = Tracer()
+        self._tasks: set[asyncio.Task[None]] = set()
+        hub = config.hub
+        self.plugins: Final = Plugins(
+            self.metrics,
+            order=hub.plugins,
+            safe=safe,
+            budget_s=hub.hook_budget,
+            quarantined=self._quarantined,
+        )
+        self.conversions: Final = Conversions()
+        self.directory: Final = Directory(self.conversions)
+        self.table: Final = RoutingTable()
+        self.database: Final = Database(
+            config.store_url, sync=config.store.sync, owner=hub.name
+        )
+        self.ids: Final = Ids(self.clock)
+        self.journal: Final = Journal(
+            self.database.engine, metrics=self.metrics, settled=self._settled
+        )
+        self.engine: Final = LocalEngine(self.database, self.journal)
+        self.adapters: Final = Adapters(
+            clock=self.clock,
+            metrics=self.metrics,
+            spawn=self.spawn,
+            stop_timeout_s=hub.drain_timeout,
+        )
+        self.tokens: Final = Tokens(self.database, self.journal, self.clock, self.ids)
+        self.routes: Final = Routes(self.table, self.database, self.journal, self.clock)
+        self.room: Final = DeliveryRoom(
+            engine=self.engine,
+            clock=self.clock,
+            directory=self.directory,
+            conversions=self.conversions,
+            metrics=self.metrics,
+            tracer=self.tracer,
+            policy=DeliveryPolicy(
+                mailbox_limit=hub.mailbox_limit,
+                overflow=hub.overflow,
+                backoff_s=hub.backoff,
+                backoff_max_s=hub.backoff_max,
+                slot_grace_s=hub.slot_grace,
+            ),
+            spawn=self.spawn,
+            after_delivery=self._after_delivery,
+        )
+        self.planner: Final = Planner(
+            table=self.table,
+            directory=self.directory,
+            conversions=self.conversions,
+            clock=self.clock,
+            ids=self.ids,
+            defaults=TryHard(
+                attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl
+            ),
+        )
+        self.router: Final = Router(
+            engine=self.engine,
+            database=self.database,
+            clock=self.clock,
+            ids=self.ids,
+            table=self.table,
+            planner=self.planner,
+            room=self.room,
+            metrics=self.metrics,
+            tracer=self.tracer,
+            limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
+        )
+        self.work: Final = WorkDesk(self.room, self.database)
+        self.retention: Final = Retention(config.store, hub, self.database, self.journal, self.clock)
+        self.sweeper: Final = Sweeper(
+            room=self.room,
+            database=self.database,
+            clock=self.clock,
+            spawn=self.spawn,
+            rarely=self._rarely,
+        )
+        self.new_admin_token: str | None = None
+        self.finished: Final[Counter[str]] = Counter()
+        self.state: str = "starting"
+        self.directory.watch(self._presence)
+
+    # Life
+
+    async def start(self) -> None:
+        """Load, open, recover and begin; nothing is accepted from outside before this returns.
+
+        Raises:
+            ConfigError: plugins' tables or routes of hub.toml are not valid.
+            StoreOwnedError: another hub runs on the database.
+        """
+        self.load()
+        self.database.open()
+        self._make_tables()
+        self.ids.continue_after(self.database.read_now(envelope_reads.newest_seq))
+        self.tokens.load()
+        self.new_admin_token = self.tokens.admin(self.config.hub.data_dir, self._environ)
+        await self.engine.start()
+        self.routes.load()
+        for spec in self.database.read_now(endpoint_reads.retained):
+            self.directory.put(spec, PresenceState.OFFLINE)
+        await recover(self.room, self.database, self.engine, self.journal)
+        self.router.before_route = self.plugins.before_route
+        self.sweeper.start()
+        await self.plugins.call("startup", self)
+        await self.adapters.start(self)
+        self.state = "ready"
+
+    def load(self) -> None:
+        """Load plugins and all that hub.toml and they say, without touching the store.
+
+        Raises:
+            ConfigError: a table or a route is not valid.
+        """
+        self.plugins.load()
+        self._read_sections()
+        for plugin, converters in self.plugins.collect("converters"):
+            for converter in converters:
+                self.conversions.add(converter, plugin=plugin.name)
+        self._read_routes()
+
+    async def drain(self) -> None:
+        """Take nothing new; wait for what is in flight, up to `drain_timeout`."""
+        self.state = "draining"
+        self.router.draining = True
+        self.work.close()
+        self.sweeper.stop()
+        await self.room.drain(self.config.hub.drain_timeout)
+
+    async def stop(self) -> None:
+        """End all rooms in order; what was acknowledged is written."""
+        if self.state not in ("draining", "stopped"):
+            await self.drain()
+        await self.adapters.stop()
+        await self.plugins.call("shutdown", self, last_first=True)
+        self.room.timers.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.engine.stop()
+        self.database.close()
+        self.state = "stopped"
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside; it is ended when the hub stops."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task.failed", error=f"{type(error).__name__}: {error}", exc_info=error)
+
+    # What plugins and adapters may do (ports.HubApi)
+
+    def attach(self, endpoint: Endpoint) -> _Away:
+        """Bring an endpoint here; attaching its address again closes the older link."""
+        self.directory.put(endpoint, PresenceState.ONLINE)
+        link = self.room.attach(endpoint)
+        for box in self.room.boxes:
+            if box.requirement and self.directory.covers(box.requirement, endpoint):
+                self.room.pump(box)
+        own = self.room.boxes.find(endpoint.address)
+        if own is not None:
+            self.room.boxes.refill(own)
+        return _Away(self, link)
+
+    async def attach_for_good(self, endpoint: Endpoint) -> None:
+        """Attach an endpoint that is remembered over a restart, away until it is attached again."""
+        await self.journal.execute(*endpoint_reads.remembering(endpoint, self.clock.now_us()))
+        self.attach(endpoint)
+
+    def detach(self, link: EndpointLink) -> None:
+        """End one attachment; the endpoint is away, and gone when its `linger` is over."""
+        newest = self.room.link_of(link.address) is link
+        if newest:
+            known = self.directory.get(link.address)
+            if known is not None:
+                self._away(known)
+        link.close()
+
+    def _away(self, known: Known) -> None:
+        endpoint = known.endpoint
+        self.directory.mark(known, PresenceState.OFFLINE)
+        if endpoint.linger_s is None:
+            return
+
+        def gone() -> None:
+            now = self.directory.get(endpoint.address)
+            if now is known and not now.present:
+                self.directory.forget(endpoint.address)
+                self.room.gone(endpoint.address)
+
+        self.room.timers.at(self.clock.now_us() + int(endpoint.linger_s * 1e6), gone)
+
+    async def publish(
+        self,
+        envelope: Envelope,
+        *,
+        principal: Principal | None = None,
+        rows: RowsOf | None = None,
+    ) -> Receipt:
+        """Put an envelope into the routing table; returns when it is safe."""
+        return await self.router.publish(envelope, principal=principal, rows=rows)
+
+    async def keep(self, record: Record) -> Kept:
+        """Keep rows of an adapter's own, or a task that nobody asked for."""
+        if self.router.draining:
+            raise DrainingError
+        return await self.engine.keep(record)
+
+    async def keep_rows(self, rows: Iterable[Row]) -> None:
+        """Keep rows of an adapter's own table."""
+        await self.engine.keep(Record(rows=list(rows)))
+
+    async def execute(self, *statements: Statement) -> None:
+        """Run statements on an adapter's own tables, off the path of messages."""
+        await self.journal.execute(*statements)
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        """Read from the store, on a thread of its own."""
+        return await self.database.read(query)
+
+    def known(self, pattern: str) -> Sequence[Known]:
+        """Return all known endpoints an address or pattern covers."""
+        return list(self.directory.members(pattern))
+
+    def authenticate(self, token: str) -> Principal:
+        """Return who an API token belongs to.
+
+        Raises:
+            UnauthorizedError: unknown, expired or revoked.
+        """
+        return self.tokens.authenticate(token)
+
+    def settings(self, name: str, model: type[C]) -> C:
+        """Return the `[adapters.<name>]` table."""
+        return self.config.section("adapters", name, model)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the one port is reachable from this machine only."""
+        return self.config.hub.host in ("127.0.0.1", "::1", "localhost")
+
+    # Inside
+
+    def _settled(self, ids: Sequence[int]) -> None:
+        self.engine.settled(ids)
+
+    def _after_delivery(self, delivery: Delivery) -> None:
+        if delivery.task is not None and delivery.task.state.final:
+            self.finished[delivery.task.state] += 1
+        hook = self.plugins.after_delivery
+        if hook is not None:
+            hook(delivery)
+
+    def _presence(self, presence: Presence) -> None:
+        """Publish a change of presence, if anybody wants to know."""
+        subject = f"presence.{presence.endpoint}"
+        if self.state != "ready" or not self.router.wanted(subject):
+            return
+        envelope = Envelope.new(
+            source="hub.directory",
+            subject=subject,
+            type=PRESENCE,
+            data=msgspec.to_builtins(presence),
+            durable=False,
+        )
+        self.spawn(self._say(envelope))
+
+    async def _say(self, envelope: Envelope) -> None:
+        try:
+            await self.router.publish(envelope)
+        except HubError as error:
+            log.warning("hub.unsaid", subject=envelope.subject, error=str(error))
+
+    def _quarantined(self, plugin: Plugin) -> None:
+        self.conversions.remove_plugin(plugin.name)
+        self.router.before_route = self.plugins.before_route
+
+    def _read_sections(self) -> None:
+        """Second pass over hub.toml: each adapter's and plugin's own table."""
+        problems: list[str] = []
+        adapters: dict[str, Adapter] = {}
+        for plugin, given in self.plugins.collect("adapters"):
+            for adapter in given:
+                if adapter.name in adapters:
+                    self.plugins.fail(plugin, f"adapter {adapter.name!r} is there already")
+                    continue
+                adapters[adapter.name] = adapter
+        known = {"adapters": set(adapters), "plugins": {plugin.name for plugin in self.plugins}}
+        try:
+            self.config.check_sections(known)
+        except ConfigError as error:
+            problems += error.problems
+        for name, adapter in adapters.items():
+            try:
+                model = adapter.Config
+                settings = self.config.section("adapters", name, model)
+            except ConfigError as error:
+                problems += error.problems
+                continue
+            if isinstance(settings, AdapterSettings) and settings.enabled:
+                self.adapters.add(adapter, settings)
+        if problems:
+            raise ConfigError(problems)
+
+    def _read_routes(self) -> None:
+        problems: list[str] = []
+        for index, settings in enumerate(self.config.routes):
+            try:
+                self.table.put(settings.route())
+            except RouteError as error:
+                problems.append(f"{self.config.place('routes', index)}: {error}")
+        if problems:
+            raise ConfigError(problems)
+        for plugin, routes in self.plugins.collect("routes"):
+            for route in routes:
+                try:
+                    self.table.put(route)
+                except RouteError as error:
+                    self.plugins.fail(plugin, str(error))
+        self.table.put(TASKS_ROUTE)
+
+    def _make_tables(self) -> None:
+        for plugin, models in self.plugins.collect("tables"):
+            foreign = [m for m in models if not str(m.__tablename__).startswith(plugin.name + "_")]
+            if foreign:
+                self.plugins.fail(plugin, f"table {foreign[0].__tablename__!r} is not its own")
+            else:
+                self.database.create(models)
+
+    async def _rarely(self) -> None:
+        await self.retention.sweep()
+        self.room.boxes.forget_idle(needed=lambda name: self.directory.get(name) is not None)

@@ -1,0 +1,73 @@
+"""Links: one living attachment of an endpoint, its slots, and what is in flight on it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from hubbub.values import Delivery, Endpoint
+
+__all__ = ["EndpointLink"]
+
+
+class EndpointLink:
+    """An endpoint that is here. Closing it never touches a newer link of the same address.
+
+    Attributes:
+        in_flight: Deliveries that hold a slot, by id.
+        overtime: Task deliveries that ended without an answer (timeout, cancel) and keep their
+            slot until the peer answers or `slot_grace` is over.
+        todo: Handed to the couriers and not yet begun.
+        couriers: Tasks that carry, at most one a slot.
+        idle_since_us: When its last slot became free, so that a pool gives work evenly.
+    """
+
+    __slots__ = (
+        "_changed", "_closed", "_slots", "couriers", "endpoint", "idle_since_us", "in_flight",
+        "overtime", "pools", "todo",
+    )  # fmt: skip
+
+    def __init__(self, endpoint: Endpoint, changed: Callable[[EndpointLink, bool], None]) -> None:
+        self.endpoint: Final = endpoint
+        self.in_flight: Final[dict[int, Delivery]] = {}
+        self.overtime: Final[dict[int, Delivery]] = {}
+        self.todo: Final[deque[Delivery]] = deque()
+        self.pools: Final[set[str]] = set()
+        self.couriers = 0
+        self.idle_since_us = 0
+        self._slots = endpoint.concurrency
+        self._changed = changed
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """Address of its endpoint."""
+        return self.endpoint.address
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    @property
+    def free(self) -> int:
+        """Slots in which nothing is."""
+        return self._slots - len(self.in_flight) - len(self.overtime)
+
+    @property
+    def slots(self) -> int:
+        """Envelopes it takes at once; 0 pauses it."""
+        return self._slots
+
+    @slots.setter
+    def slots(self, slots: int) -> None:
+        self._slots = slots
+        if not self._closed:
+            self._changed(self, False)
+
+    def close(self) -> None:
+        """End this attachment; what was in flight on it is tried again."""
+        if not self._closed:
+            self._closed = True
+            self._changed(self, True)

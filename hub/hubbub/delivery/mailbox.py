@@ -1,0 +1,180 @@
+"""One mailbox: what of it is in memory, what is still in the store, and its bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from hubbub.lanes import Line
+from hubbub.values import Delivery, Overflow, Requirement
+
+__all__ = ["WINDOW", "Mailbox", "pool_name", "requirement_of"]
+
+WINDOW: Final = 256
+"""Durable deliveries of one mailbox kept in memory; refilled from the store at half."""
+
+SOON_US: Final = 5_000_000
+"""What is due later than this waits in the store, not in memory."""
+
+MAX_BUSY_LANES: Final = 64
+"""Busy keys left out of a refill; with more, the mailbox waits for one to be free."""
+
+_POOL: Final = "pool:"
+
+
+def pool_name(requirement: Requirement) -> str:
+    """Return the name of a pool: its requirement, so that a restart finds it again."""
+    parts = (
+        requirement.patterns,
+        requirement.labels,
+        requirement.type,
+        requirement.task_type,
+    )
+    return _POOL + msgspec.json.encode(parts).decode()
+
+
+def requirement_of(mailbox: str) -> Requirement | None:
+    """Return what a pool requires; None when the mailbox is an endpoint's own."""
+    if not mailbox.startswith(_POOL):
+        return None
+    patterns, labels, envelope_type, task_type = msgspec.json.decode(
+        mailbox[len(_POOL) :],
+        type=tuple[tuple[str, ...], tuple[tuple[str, str], ...], str, str | None],
+    )
+    return Requirement(patterns, labels, envelope_type, task_type)
+
+
+class Mailbox:
+    """A named line of waiting deliveries, of one endpoint or of a pool of them.
+
+    Attributes:
+        requirement: What a pool asks of its members; None for an endpoint's own mailbox.
+        depth: Deliveries that wait, in memory and in the store, and those space is reserved for.
+        behind: Of these, how many are in the store only.
+        horizon: Highest rank in memory when some are behind; what ranks above stays there.
+        dry: What is behind is not due yet, or its lanes are busy.
+        refilling: A read of the store is under way.
+    """
+
+    __slots__ = (
+        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "name", "overflow",
+        "refilling", "requirement",
+    )  # fmt: skip
+
+    def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:
+        self.name: Final = name
+        self.requirement: Final = requirement_of(name)
+        self.limit = limit
+        self.overflow: Overflow = overflow
+        self.line: Final = Line()
+        self.depth = 0
+        self.behind = 0
+        self.dry = False
+        self.horizon = 0
+        self.refilling = False
+        self._arrivals: list[asyncio.Future[None]] = []
+        self._space: list[asyncio.Future[None]] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether one more would be over its bound."""
+        return self.depth >= self.limit
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nobody waits for it."""
+        return not (self.depth or len(self.line) or self._arrivals or self._space)
+
+    @property
+    def wants_refill(self) -> bool:
+        """Whether memory has run half empty while the store has more."""
+        return (
+            self.behind > 0
+            and not self.dry
+            and not self.refilling
+            and len(self.line) <= WINDOW // 2
+        )
+
+    def admit(self, delivery: Delivery, *, now_us: int) -> tuple[bool, Delivery | None]:
+        """Take a delivery whose space was reserved into memory, or leave it in the store.
+
+        Returns:
+            Whether it is in memory now, and which one had to make room for it.
+        """
+        moved: Delivery | None = None
+        if delivery.durable:
+            if delivery.due_us > now_us + SOON_US:
+                self.behind += 1
+                return False, None
+            if self.behind and (delivery.lane is not None or delivery.rank >= self.horizon):
+                self._leave()
+                return False, None
+            if len(self.line) >= WINDOW:
+                moved = max((d for d in self.line if _may_move(d)), key=_rank, default=None)
+                if moved is None or delivery.lane is not None or moved.rank <= delivery.rank:
+                    self.horizon = delivery.rank if moved is None else moved.rank
+                    self._leave()
+                    return False, None
+                self.line.drop(moved)
+                self.horizon = moved.rank
+                self._leave()
+        self.line.add(delivery, now_us=now_us)
+        return True, moved
+
+    def refilled(self, deliveries: Sequence[Delivery], *, now_us: int, all_due: bool) -> None:
+        """Take in what the store gave.
+
+        Args:
+            all_due: It gave everything that is due, so that asking again is of no use before
+                something else is.
+        """
+        for delivery in deliveries:
+            self.line.add(delivery, now_us=now_us)
+            self.horizon = max(self.horizon, delivery.rank)
+        self.behind = max(0, self.behind - len(deliveries))
+        self.dry = all_due
+
+    def _leave(self) -> None:
+        self.behind += 1
+        self.dry = False
+
+    def arrived(self) -> None:
+        """Wake those who wait for something to take."""
+        waiting, self._arrivals = self._arrivals, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def wait_for_arrival(self, future: asyncio.Future[None]) -> None:
+        """Resolve the future when something arrives."""
+        self._arrivals.append(future)
+
+    def stop_waiting(self, future: asyncio.Future[None]) -> None:
+        """The waiter has gone."""
+        if future in self._arrivals:
+            self._arrivals.remove(future)
+
+    def wait_for_space(self) -> asyncio.Future[None]:
+        """Return a future that is resolved when something has left."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._space.append(future)
+        return future
+
+    def left(self) -> None:
+        """One delivery waits no more."""
+        self.depth -= 1
+        if self._space and not self.full:
+            future = self._space.pop(0)
+            if not future.done():
+                future.set_result(None)
+
+
+def _may_move(delivery: Delivery) -> bool:
+    return delivery.durable and delivery.lane is None and delivery.attempts == 0
+
+
+def _rank(delivery: Delivery) -> int:
+    return delivery.rank

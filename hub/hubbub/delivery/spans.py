@@ -1,0 +1,63 @@
+"""Steps of a delivery that no row of it tells afterwards: each retry, each late result."""
+
+from __future__ import annotations
+
+from hubbub.envelope import encode_json
+from hubbub.observe.tracing import Tracer
+from hubbub.ports import Record
+from hubbub.store.tables import SpanRow, table_of
+from hubbub.values import Delivery
+
+__all__ = ["late_record", "retry_record", "trace_end", "trace_retry"]
+
+_span = table_of(SpanRow)
+
+
+def retry_record(delivery: Delivery, reason: str) -> Record:
+    """Return the row that remembers a failed attempt; the delivery itself keeps only the last."""
+    return _record(delivery, "delivery.retry", reason)
+
+
+def late_record(delivery: Delivery, by: str) -> Record:
+    """Return the row that remembers a result that came after another one."""
+    return _record(delivery, "task.late", by)
+
+
+def trace_retry(tracer: Tracer, delivery: Delivery, reason: str) -> None:
+    """Note a failed attempt in the ring."""
+    tracer.step(
+        delivery.envelope.trace_id, "delivery.retry", delivery.updated_us, 0, _facts(delivery, reason)
+    )
+
+
+def trace_end(tracer: Tracer, delivery: Delivery) -> None:
+    """Note an outcome in the ring; a durable one is told by its row."""
+    if not delivery.durable:
+        tracer.step(
+            delivery.envelope.trace_id,
+            f"delivery.{delivery.outcome}",
+            delivery.created_us,
+            delivery.updated_us - delivery.created_us,
+            _facts(delivery, delivery.reason),
+        )
+
+
+def _facts(delivery: Delivery, reason: str | None) -> dict[str, object]:
+    return {
+        "delivery": str(delivery.id),
+        "mailbox": delivery.mailbox,
+        "endpoint": delivery.endpoint,
+        "attempt": delivery.attempts,
+        "reason": reason,
+    }
+
+
+def _record(delivery: Delivery, name: str, reason: str) -> Record:
+    row = (
+        delivery.envelope.trace_id,
+        name,
+        delivery.updated_us,
+        0,
+        encode_json(_facts(delivery, reason)).decode(),
+    )
+    return Record(rows=[(_span, row)])

@@ -1,0 +1,1 @@
+"""What keeps deliveries that wait: `local` here, others behind the same port."""

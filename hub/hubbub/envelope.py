@@ -1,0 +1,209 @@
+"""The envelope: one message, immutable, a CloudEvent 1.0.
+
+`data` is kept as the JSON bytes that came in and is decoded only by whoever looks inside, so that
+a message that passes through is never encoded again.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from hubbub.errors import InvalidError, MalformedError
+
+__all__ = [
+    "CHAT_MESSAGE",
+    "EVENT",
+    "MAX_HOPS",
+    "PRESENCE",
+    "TASK_REQUEST",
+    "TASK_RESULT",
+    "TASK_UPDATE",
+    "Envelope",
+    "encode_json",
+    "rfc3339",
+]
+
+EVENT: Final = "hubbub.event.v1"
+CHAT_MESSAGE: Final = "hubbub.chat.message.v1"
+TASK_REQUEST: Final = "hubbub.task.request.v1"
+TASK_UPDATE: Final = "hubbub.task.update.v1"
+TASK_RESULT: Final = "hubbub.task.result.v1"
+PRESENCE: Final = "hubbub.presence.v1"
+
+MAX_HOPS: Final = 16
+"""Times an envelope may pass through the hub before it is dead with reason `loop`."""
+
+DEFAULT_PRIORITY: Final = 5
+
+encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
+
+
+def rfc3339(time_us: int) -> str:
+    """Write microseconds since the epoch as `2026-01-02T03:04:05.678901Z`."""
+    seconds, micros = divmod(time_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """One message. Change it with `replace`, which gives a new one.
+
+    Attributes:
+        id: Unique per source; made by the hub it is time-ordered.
+        source: Address of the endpoint that sent it.
+        time_us: When the hub took it, microseconds since the epoch; 0 before that.
+        data: The payload, encoded as JSON.
+        key: Orders messages of one mailbox, and makes `sticky` stick.
+        priority: 0 to 9, 9 first.
+        reply_to: Address where answers shall go.
+        in_reply_to: Id of the envelope that this one answers.
+        to: Addresses it goes to without the table; empty for the table.
+        expires_us: When it is worth nothing any more, microseconds since the epoch.
+        idempotency_key: Names the act of sending, so that it may be repeated.
+        traceparent: W3C trace context; empty before the hub took it.
+        hops: Times it has been through the hub.
+        durable: What the publisher asked for; None for the default of the source.
+    """
+
+    id: str = ""
+    source: str
+    subject: str
+    type: str = EVENT
+    time_us: int = 0
+    data: bytes = b"null"
+    key: str | None = None
+    priority: int = DEFAULT_PRIORITY
+    reply_to: str | None = None
+    in_reply_to: str | None = None
+    to: tuple[str, ...] = ()
+    expires_us: int | None = None
+    idempotency_key: str | None = None
+    traceparent: str = ""
+    hops: int = 0
+    durable: bool | None = None
+
+    @classmethod
+    def new(  # noqa: PLR0913  # the attributes a publisher may set
+        cls,
+        *,
+        source: str,
+        subject: str,
+        data: object = None,
+        type: str = EVENT,  # noqa: A002  # the CloudEvents name
+        id: str = "",  # noqa: A002
+        key: str | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        reply_to: str | None = None,
+        in_reply_to: str | None = None,
+        to: tuple[str, ...] = (),
+        expires_us: int | None = None,
+        idempotency_key: str | None = None,
+        traceparent: str = "",
+        hops: int = 0,
+        durable: bool | None = None,
+    ) -> Envelope:
+        """Make an envelope of plain values.
+
+        Args:
+            data: Anything JSON can say; bytes are taken as JSON that is already encoded.
+
+        Raises:
+            InvalidError: data that JSON cannot say.
+        """
+        if isinstance(data, bytes):
+            encoded = data
+        else:
+            try:
+                encoded = encode_json(data)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InvalidError(f"data cannot be written as JSON: {error}") from error
+        return cls(
+            id=id, source=source, subject=subject, type=type, data=encoded, key=key,
+            priority=priority, reply_to=reply_to, in_reply_to=in_reply_to, to=to,
+            expires_us=expires_us, idempotency_key=idempotency_key, traceparent=traceparent,
+            hops=hops, durable=durable,
+        )  # fmt: skip
+
+    def replace(self, **changes: object) -> Envelope:
+        """Return a copy with some attributes changed."""
+        return msgspec.structs.replace(self, **changes)
+
+    def json(self) -> object:
+        """Return `data` decoded; the work is done once per envelope.
+
+        Raises:
+            MalformedError: the data is not JSON.
+        """
+        try:
+            return self.__dict__["_decoded"]
+        except KeyError:
+            pass
+        try:
+            decoded: object = _decode_json(self.data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise MalformedError(f"data of envelope {self.id!r} is not JSON: {error}") from error
+        self.__dict__["_decoded"] = decoded
+        return decoded
+
+    @property
+    def trace_id(self) -> str:
+        """The 32 hex digits of its trace; empty before the hub took it."""
+        return self.traceparent[3:35]
+
+    def encode(self) -> bytes:
+        """Return the one JSON form (CloudEvents 1.0); the work is done once per envelope."""
+        try:
+            known: bytes = self.__dict__["_encoded"]
+            return known
+        except KeyError:
+            pass
+        encoded = encode_json(self.cloud_event())
+        self.__dict__["_encoded"] = encoded
+        return encoded
+
+    def cloud_event(self) -> CloudEvent:
+        """Return the CloudEvents 1.0 form, with `data` as it came."""
+        return CloudEvent(
+            id=self.id,
+            source=self.source,
+            type=self.type,
+            subject=self.subject,
+            time=rfc3339(self.time_us) if self.time_us else None,
+            data=msgspec.Raw(self.data),
+            traceparent=self.traceparent or None,
+            partitionkey=self.key,
+            priority=self.priority,
+            replyto=self.reply_to,
+            inreplyto=self.in_reply_to,
+            expirytime=None if self.expires_us is None else rfc3339(self.expires_us),
+            hops=self.hops,
+        )
+
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The JSON form of an envelope. Extension names are lower case, as CloudEvents wants."""
+
+    specversion: str | None = None
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str | None = None
+    datacontenttype: str | None = None
+    data: msgspec.Raw
+    traceparent: str | None = None
+    partitionkey: str | None = None
+    priority: int | None = None
+    replyto: str | None = None
+    inreplyto: str | None = None
+    expirytime: str | None = None
+    hops: int | None = None
+
+    def __post_init__(self) -> None:
+        """Fill the two constants; `omit_defaults` would leave them out as defaults."""
+        if self.specversion is None:
+            msgspec.structs.force_setattr(self, "specversion", "1.0")
+            msgspec.structs.force_setattr(self, "datacontenttype", "application/json")

@@ -1,0 +1,51 @@
+"""Guards against too much: pure values, time is an argument."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["TokenBucket"]
+
+
+class TokenBucket:
+    """At most `burst` at once, and `rate_per_s` in the long run.
+
+    Kept as one moment: when the bucket would be full again. So nothing ticks, and nothing adds
+    up rounding while nobody asks.
+    """
+
+    __slots__ = ("_burst", "_full_at", "_interval_s")
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        """Begin full.
+
+        Raises:
+            ValueError: a rate or a burst that would never let anything through.
+        """
+        if not (rate_per_s > 0 and math.isfinite(rate_per_s)) or burst < 1:
+            raise ValueError(
+                f"a rate of {rate_per_s} per second with a burst of {burst} lets nothing through; "
+                "give a rate over 0 and a burst of at least 1"
+            )
+        self._interval_s = 1.0 / rate_per_s
+        self._burst = burst
+        self._full_at = -math.inf
+
+    def take(self, now: float, n: int = 1) -> float:
+        """Take `n` tokens, or none.
+
+        Args:
+            now: Monotonic seconds; a step back gives no tokens.
+            n: How many; at least 1.
+
+        Returns:
+            0.0 when they were taken, else the seconds after which to ask again; infinite for
+            more than the burst, which can never be had at once.
+        """
+        if n > self._burst:
+            return math.inf
+        ready_at = self._full_at - (self._burst - n) * self._interval_s
+        if now < ready_at:
+            return ready_at - now
+        self._full_at = max(self._full_at, now) + n * self._interval_s
+        return 0.0

@@ -1,0 +1,181 @@
+"""What a plugin may implement. All hooks are optional; pluggy finds them by `hookimpl`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import pluggy
+
+from hubbub.conversion import Converter
+from hubbub.envelope import Envelope
+from hubbub.ports import Adapter, HubApi
+from hubbub.values import Delivery, Route
+
+if TYPE_CHECKING:
+    from sqlmodel import SQLModel
+    from starlette.routing import BaseRoute
+    from typer import Typer
+
+__all__ = ["PROJECT", "Hooks", "hookimpl"]
+
+PROJECT: Final = "hubbub"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Hooks:
+    """Every hook of the hub."""
+
+    @hookspec
+    def adapters(self) -> Sequence[Adapter]:  # type: ignore[empty-body]
+        """Give adapters, each a protocol.
+
+        Args:
+            None.
+
+        Returns:
+            Adapters; each is configured by `[adapters.<name>]` and started if that says enabled.
+
+        Order: as plugins are loaded; of two with one name the second is refused.
+        Errors: the plugin is `failed`, and named in `/api/v1/plugins`.
+        Since: 0.1
+        """
+
+    @hookspec
+    def routes(self) -> Sequence[Route]:  # type: ignore[empty-body]
+        """Give routes that stand in the table while the plugin is up.
+
+        Args:
+            None.
+
+        Returns:
+            Routes; they come after those of hub.toml and the API.
+
+        Order: as plugins are loaded.
+        Errors: a route that is not valid makes the plugin `failed`.
+        Since: 0.1
+        """
+
+    @hookspec
+    def converters(self) -> Sequence[Converter]:  # type: ignore[empty-body]
+        """Give converters from one envelope type to another.
+
+        Args:
+            None.
+
+        Returns:
+            Converters; the router takes the shortest chain.
+
+        Order: of two chains of one length, the one registered first.
+        Errors: an exception fails the attempt, is counted and logged.
+        Since: 0.1
+        """
+
+    @hookspec
+    def before_route(self, envelope: Envelope) -> Envelope | None:
+        """Change or observe an envelope before the routing table is read.
+
+        Args:
+            envelope: Immutable; use `envelope.replace(...)`. `id`, `source`, `time_us` and
+                `traceparent` stay as they are whatever is returned.
+
+        Returns:
+            A new envelope to go on with, or None to leave it as it is.
+
+        Order: `hub.plugins`, then as loaded; `tryfirst` and `trylast` are honoured.
+        Errors: counted in `hubbub_plugin_errors_total{plugin,hook}` and logged; the envelope
+            goes on unchanged. Three in a row switch the plugin off.
+        Since: 0.1
+        """
+
+    @hookspec
+    def after_delivery(self, delivery: Delivery) -> None:
+        """Look at a delivery that has ended.
+
+        Args:
+            delivery: With its outcome; not to be changed.
+
+        Returns:
+            Nothing.
+
+        Order: as `before_route`.
+        Errors: as `before_route`.
+        Since: 0.1
+        """
+
+    @hookspec
+    def http_routes(self) -> Sequence[BaseRoute]:  # type: ignore[empty-body]
+        """Give Starlette routes on the one port.
+
+        Args:
+            None.
+
+        Returns:
+            Routes; of two that claim one path the second plugin is refused by name.
+
+        Order: as plugins are loaded.
+        Errors: the plugin is `failed`.
+        Since: 0.1
+        """
+
+    @hookspec
+    def cli_commands(self, app: Typer) -> None:
+        """Add commands to `hubbub`.
+
+        Args:
+            app: The root Typer application.
+
+        Returns:
+            Nothing.
+
+        Order: as plugins are loaded.
+        Errors: reported on standard error; the other commands stay.
+        Since: 0.1
+        """
+
+    @hookspec
+    def tables(self) -> Sequence[type[SQLModel]]:  # type: ignore[empty-body]
+        """Give SQLModel tables of the plugin's own, made at start where they are missing.
+
+        Args:
+            None.
+
+        Returns:
+            Table models; their names begin with the plugin's name and an underscore.
+
+        Order: as plugins are loaded.
+        Errors: the plugin is `failed`.
+        Since: 0.1
+        """
+
+    @hookspec
+    def startup(self, hub: HubApi) -> Awaitable[None] | None:
+        """Begin, before adapters start.
+
+        Args:
+            hub: The hub; keep it for `publish` and `attach`.
+
+        Returns:
+            Nothing; may be a coroutine, which is awaited.
+
+        Order: as plugins are loaded.
+        Errors: the plugin is `failed`.
+        Since: 0.1
+        """
+
+    @hookspec
+    def shutdown(self, hub: HubApi) -> Awaitable[None] | None:
+        """End, after adapters have stopped.
+
+        Args:
+            hub: The hub.
+
+        Returns:
+            Nothing; may be a coroutine, which is awaited, up to a deadline.
+
+        Order: the reverse of `startup`.
+        Errors: counted and logged.
+        Since: 0.1
+        """

@@ -1,0 +1,185 @@
+"""What may enter: limits, scopes, and the name under which a repeated message is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from hubbub.envelope import Envelope
+from hubbub.errors import ForbiddenError, InvalidError, MalformedError, TooLargeError
+from hubbub.subjects import check_pattern, check_subject, matches
+from hubbub.values import Principal
+
+__all__ = ["MAX_TEXT", "Limits", "body_hash", "check_envelope", "check_text", "may", "scoped"]
+
+MAX_TEXT: Final = 256
+"""Characters of an id, type, key or idempotency key."""
+
+MAX_PRIORITY: Final = 9
+MAX_TARGETS: Final = 1000
+
+_NUL_ESCAPED: Final = b"\\u0000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How large an envelope may be."""
+
+    data_bytes: int = 1024 * 1024
+    data_depth: int = 64
+
+
+def check_envelope(envelope: Envelope, limits: Limits) -> None:
+    """Check what a publisher wrote, before anything is done with it.
+
+    Raises:
+        SubjectError: subject, reply address or target is not valid.
+        InvalidError: another attribute is not valid.
+        TooLargeError: the data is over the limit.
+        MalformedError: the data is nested too deep, or no JSON.
+    """
+    check_subject(envelope.subject)
+    data = envelope.data
+    if len(data) > limits.data_bytes:
+        raise TooLargeError(
+            what="data", size_bytes=len(data), limit_bytes=limits.data_bytes, setting="hub.max_body"
+        )
+    check_depth(data, limits.data_depth)
+    if _NUL_ESCAPED in data and "\0" in repr_of(envelope.json()):
+        raise InvalidError("data has a NUL character in a text; take it out")
+    check_text("type", envelope.type)
+    if not 0 <= envelope.priority <= MAX_PRIORITY:
+        raise InvalidError(f"priority is {envelope.priority}, it must be 0 to {MAX_PRIORITY}")
+    if envelope.id:
+        check_text("id", envelope.id)
+    if envelope.key is not None:
+        check_text("key", envelope.key)
+    if envelope.idempotency_key is not None:
+        check_text("idempotency key", envelope.idempotency_key)
+    if envelope.in_reply_to is not None:
+        check_text("inreplyto", envelope.in_reply_to)
+    if envelope.reply_to is not None:
+        check_subject(envelope.reply_to)
+    if len(envelope.to) > MAX_TARGETS:
+        raise InvalidError(f"`to` has {len(envelope.to)} addresses, the limit is {MAX_TARGETS}")
+    for address in envelope.to:
+        check_subject(address)
+
+
+def check_text(what: str, text: str) -> str:
+    """Return a short text that can be stored and logged.
+
+    Raises:
+        InvalidError: empty, too long, or with a control character or half a surrogate pair.
+    """
+    if not 1 <= len(text) <= MAX_TEXT:
+        raise InvalidError(f"{what} has {len(text)} characters, it must have 1 to {MAX_TEXT}")
+    if not text.isprintable():
+        raise InvalidError(f"{what} {text!r} has a control character; take it out")
+    return text
+
+
+def check_depth(data: bytes, limit: int) -> None:
+    """Refuse JSON that is nested deeper than the limit, without decoding it.
+
+    Raises:
+        MalformedError: it is.
+    """
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return
+    depth = 0
+    in_text = False
+    skip = False
+    for byte in data:
+        if skip:
+            skip = False
+        elif in_text:
+            skip = byte == 0x5C
+            in_text = byte != 0x22
+        elif byte == 0x22:
+            in_text = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > limit:
+                raise MalformedError(f"data is nested deeper than {limit}; flatten it")
+        elif byte in b"]}":
+            depth -= 1
+
+
+def repr_of(decoded: object) -> str:
+    """Return all texts of decoded JSON in one, to search in."""
+    texts: list[str] = []
+    rest = [decoded]
+    while rest:
+        value = rest.pop()
+        match value:
+            case str():
+                texts.append(value)
+            case dict():
+                rest += list(value.keys())
+                rest += list(value.values())
+            case list():
+                rest += value
+            case _:
+                pass
+    return "\n".join(texts)
+
+
+def body_hash(envelope: Envelope) -> bytes:
+    """Return the hash of what a publisher said, without what only names the act of saying it."""
+    said = (
+        envelope.subject,
+        envelope.type,
+        envelope.key,
+        envelope.priority,
+        envelope.reply_to,
+        envelope.in_reply_to,
+        envelope.to,
+    )
+    return blake2b(msgspec.json.encode(said) + envelope.data, digest_size=16).digest()
+
+
+@lru_cache(maxsize=4096)
+def scoped(scopes: frozenset[str], verb: str) -> tuple[str, ...]:
+    """Return the patterns a principal has for `publish`, `subscribe` or `direct`."""
+    return tuple(
+        pattern for scope in scopes if (pattern := scope.partition(":")[2]) and
+        scope.startswith(f"{verb}:")
+    )  # fmt: skip
+
+
+def may(principal: Principal, verb: str, subject: str) -> None:
+    """Check that a principal may publish to a subject, subscribe to it, or write to an address.
+
+    Raises:
+        ForbiddenError: it may not.
+    """
+    if "admin" in principal.scopes:
+        return
+    if not any(matches(pattern, subject) for pattern in scoped(principal.scopes, verb)):
+        raise ForbiddenError(
+            f"{principal.name!r} may not {verb} {subject!r}; "
+            f"it needs the scope 'admin' or '{verb}:{subject}'"
+        )
+
+
+def check_scope(scope: str) -> str:
+    """Return a scope that means something.
+
+    Raises:
+        InvalidError: it does not.
+    """
+    verb, colon, pattern = scope.partition(":")
+    if scope in ("admin", "read", "tasks"):
+        return scope
+    if colon and verb in ("publish", "subscribe", "direct"):
+        check_pattern(pattern)
+        return scope
+    raise InvalidError(
+        f"{scope!r} is no scope; use admin, read, tasks, publish:PATTERN, subscribe:PATTERN "
+        "or direct:PATTERN"
+    )

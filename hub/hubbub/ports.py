@@ -1,0 +1,334 @@
+"""The seams between the rooms, and between the hub and its plugins, as protocols."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import msgspec
+
+from hubbub.envelope import Envelope
+from hubbub.values import (
+    Attempt,
+    Delivery,
+    Endpoint,
+    Presence,
+    Principal,
+    Receipt,
+    Requirement,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from sqlalchemy import Table
+    from starlette.routing import BaseRoute
+
+__all__ = [
+    "Adapter",
+    "Change",
+    "Claim",
+    "Clock",
+    "Engine",
+    "EngineLimits",
+    "HubApi",
+    "Kept",
+    "Leased",
+    "Link",
+    "Planned",
+    "Record",
+    "Row",
+    "Stored",
+    "Timer",
+    "Verdict",
+]
+
+
+class Timer(Protocol):
+    """A call that has been asked for."""
+
+    def cancel(self) -> None:
+        """Take it back."""
+        ...
+
+
+class Clock(Protocol):
+    """Where the hub's time comes from."""
+
+    def now_us(self) -> int:
+        """Return microseconds since the epoch; never steps back."""
+        ...
+
+    def call_at(self, time_us: int, callback: Callable[[], None]) -> Timer:
+        """Call back once that time has come."""
+        ...
+
+
+Row = tuple["Table", tuple[object, ...]]
+"""A row of an adapter's own table: all columns in order, but without an automatic key."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A caller's own id or idempotency key: the same one twice is the same act.
+
+    Attributes:
+        kind: `id` or `key`; a claim on the same name with another body is an error of that kind.
+        body_hash: What was said, so that another body is noticed.
+        answer: Receipt to give again, as JSON.
+    """
+
+    principal: str
+    kind: Literal["id", "key"]
+    name: str
+    body_hash: bytes
+    answer: bytes
+    at_us: int
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An envelope with its place in the journal, and what came of it at publish."""
+
+    envelope: Envelope
+    seq: int
+    reason: str | None = None
+    """Why it is `unrouted`; None when it was routed."""
+
+
+class Record(msgspec.Struct):
+    """What must be kept whole or not at all.
+
+    Attributes:
+        tasks: New tasks; one that exists already refuses the whole record.
+        reruns: Finished tasks that run again; kept only while their run is the one before.
+        rows: Rows of adapters' own tables.
+    """
+
+    envelopes: list[Stored] = msgspec.field(default_factory=list[Stored])
+    deliveries: list[Delivery] = msgspec.field(default_factory=list[Delivery])
+    tasks: list[Task] = msgspec.field(default_factory=list[Task])
+    reruns: list[Task] = msgspec.field(default_factory=list[Task])
+    rows: list[Any] = msgspec.field(default_factory=list[Any])
+    claims: tuple[Claim, ...] = ()
+
+    def merge(self, other: Record) -> None:
+        """Take in what another record holds, to be kept in the same commit."""
+        self.envelopes += other.envelopes
+        self.deliveries += other.deliveries
+        self.tasks += other.tasks
+        self.reruns += other.reruns
+        self.rows += other.rows
+        self.claims += other.claims
+
+
+class Change(msgspec.Struct):
+    """A new state of one delivery, counted only while it is not done.
+
+    Attributes:
+        delivery: As it shall be; copied when the change is handed over.
+        attempt_is: Counts only while this is its attempt (a lease that is still mine).
+        task: Its task as it shall be.
+        attempt: Hand-over to add to the task's history.
+        ended: `(attempt, outcome)` to write to the history.
+        follows: Kept in the same commit, if the change counted.
+        otherwise: Kept in the same commit, if it did not.
+    """
+
+    delivery: Delivery
+    attempt_is: int | None = None
+    task: Task | None = None
+    attempt: Attempt | None = None
+    ended: str | None = None
+    follows: Record | None = None
+    otherwise: Record | None = None
+
+
+class Planned(msgspec.Struct):
+    """What the router made of one envelope.
+
+    Attributes:
+        record: To be kept before anybody is told.
+        deliveries: To be put into mailboxes after that, volatile ones included.
+        receipt: What the publisher gets.
+    """
+
+    record: Record
+    deliveries: list[Delivery]
+    receipt: Receipt
+
+
+Verdict = Literal["kept", "known", "exists"]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What came of a record: `kept`; `known` with the first answer; or its task `exists`."""
+
+    verdict: Verdict
+    claim: Claim | None = None
+
+
+class EngineLimits(msgspec.Struct, frozen=True):
+    """What an engine can do; `hubbub check` compares it with the configuration."""
+
+    atomic_rows: bool = True
+    by_rank: bool = True
+    skip_keys: bool = True
+    filters: bool = True
+
+
+class Engine(Protocol):
+    """Keeps what waits, knows who is here, wakes other hubs.
+
+    Knows no route, no attempt policy, no protocol.
+    """
+
+    limits: EngineLimits
+
+    async def keep(self, record: Record) -> Kept:
+        """Keep a record whole or not at all; safe on return.
+
+        Raises:
+            StoreUnavailableError: its fate is unknown and may be asked again.
+        """
+        ...
+
+    async def take(
+        self,
+        box: str,
+        *,
+        limit: int,
+        now_us: int,
+        skip_keys: frozenset[str] = frozenset(),
+        where: Requirement | None = None,
+    ) -> Sequence[Delivery]:
+        """Return waiting deliveries that are due, lowest rank first, and hold them."""
+        ...
+
+    def hold(self, delivery: Delivery) -> None:
+        """This hub has it in memory: `take` gives it to nobody until it is settled or let go."""
+        ...
+
+    def let_go(self, delivery: Delivery) -> None:
+        """This hub has it no longer in memory; it waits in the store."""
+        ...
+
+    async def settle(self, changes: Sequence[Change]) -> Sequence[bool]:
+        """Write changes; True for each one that counted."""
+        ...
+
+    def note(self, change: Change, then: Callable[[bool], None] | None = None) -> None:
+        """Write a change that nobody waits for, with a next commit; kept until that succeeds.
+
+        Args:
+            then: Called after the commit, with whether the change counted.
+        """
+        ...
+
+    def on_waiting(self, woken: Callable[[str], None]) -> None:
+        """Call `woken(box)` soon after another hub kept something in that mailbox."""
+        ...
+
+    async def announce(self, presence: Presence) -> None:
+        """Tell other hubs who is here."""
+        ...
+
+    def directory(self) -> AsyncIterator[Presence]:
+        """Yield all that is known of other hubs' endpoints, then every change."""
+        ...
+
+    async def pass_on(self, hub: str, frame: bytes) -> bool:
+        """Give a volatile frame to another hub; False when it is not there."""
+        ...
+
+    async def start(self) -> None:
+        """Begin."""
+        ...
+
+    async def stop(self) -> None:
+        """Write what is left and end."""
+        ...
+
+
+class Leased(msgspec.Struct, frozen=True):
+    """A task request that a pull worker took, and until when it is its own."""
+
+    envelope: Envelope
+    task_id: str
+    attempt: int
+    lease_until_us: int
+
+
+class Link(Protocol):
+    """One living attachment of an endpoint."""
+
+    @property
+    def slots(self) -> int:
+        """Envelopes it takes at once; 0 pauses it."""
+        ...
+
+    @slots.setter
+    def slots(self, slots: int) -> None: ...
+
+    def close(self) -> None:
+        """End this attachment only; a newer one of the same address stays."""
+        ...
+
+
+class HubApi(Protocol):
+    """What plugins and adapters see of the hub."""
+
+    @property
+    def clock(self) -> Clock:
+        """The hub's time."""
+        ...
+
+    def attach(self, endpoint: Endpoint) -> Link:
+        """Bring an endpoint here; attaching its address again closes the older link."""
+        ...
+
+    async def publish(
+        self,
+        envelope: Envelope,
+        *,
+        principal: Principal | None = None,
+        rows: Callable[[Sequence[Delivery]], Iterable[Row]] | None = None,
+    ) -> Receipt:
+        """Put an envelope into the routing table; returns when it is safe.
+
+        Args:
+            principal: Who publishes; None for the adapter itself, which may do everything.
+            rows: Rows of the adapter's own tables to keep in the same commit, given what was
+                planned.
+        """
+        ...
+
+    async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
+        """Publish and wait for one reply."""
+        ...
+
+
+class Adapter(Protocol):
+    """A plugin object that speaks one protocol.
+
+    Attributes:
+        name: Its table in hub.toml, its label in metrics, the first token of its addresses.
+        Config: Model of `[adapters.<name>]`.
+    """
+
+    name: str
+    Config: type[BaseModel]
+
+    async def start(self, hub: HubApi) -> None:
+        """Begin; raises when it cannot, and is tried again."""
+        ...
+
+    async def stop(self) -> None:
+        """End within the drain timeout."""
+        ...
+
+
+class HttpAdapter(Adapter, Protocol):
+    """An adapter with paths of its own on the one port and on its listeners."""
+
+    def http_routes(self) -> Sequence[BaseRoute]:
+        """Return its Starlette routes."""
+        ...

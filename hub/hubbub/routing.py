@@ -1,0 +1,183 @@
+"""The routing table: which routes an envelope matches, in which order.
+
+A look-up walks a trie of subject patterns, then checks each found route's conditions. The cost
+grows with the tokens of the subject and with the routes that match, not with the routes there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hubbub.conditions import MISSING, Condition, compile_path, compile_where
+from hubbub.envelope import Envelope
+from hubbub.errors import NotFoundError, RouteError, SubjectError
+from hubbub.subjects import SubjectTrie, check_pattern
+from hubbub.values import Origin, Route
+
+__all__ = ["CompiledRoute", "RoutingTable"]
+
+ORDER: Final[dict[Origin, int]] = {"file": 0, "api": 1, "plugin": 2, "private": 3}
+
+_TEMPLATE: Final = re.compile(r"\{subject\.(\d{1,2})\}")
+
+
+@dataclass(slots=True, eq=False)
+class CompiledRoute:
+    """A route made ready: conditions as closures, its place in the order as a number."""
+
+    route: Route
+    order: tuple[int, int | str]
+    condition: Condition | None
+    key: Callable[[Envelope], object] | None
+    templated: bool
+    labels: tuple[tuple[str, str], ...]
+
+    def targets(self, envelope: Envelope) -> Sequence[str]:
+        """Return addresses and patterns this envelope goes to; `{subject.n}` filled in.
+
+        A token that the subject does not have makes the target void.
+        """
+        if not self.templated:
+            return self.route.to
+        tokens = envelope.subject.split(".")
+        return [text for to in self.route.to if (text := _fill(to, tokens)) is not None]
+
+    def key_of(self, envelope: Envelope) -> str | None:
+        """Return the ordering key: the route's path if it is there, else the envelope's own."""
+        if self.key is not None:
+            found = self.key(envelope)
+            if found is not MISSING and found is not None:
+                return found if isinstance(found, str) else repr(found)
+        return envelope.key
+
+
+def _fill(text: str, tokens: list[str]) -> str | None:
+    try:
+        return _TEMPLATE.sub(lambda found: tokens[int(found[1])], text)
+    except IndexError:
+        return None
+
+
+class RoutingTable:
+    """All routes, of the file, the API, plugins and private subscriptions."""
+
+    def __init__(self) -> None:
+        self._trie: SubjectTrie[CompiledRoute] = SubjectTrie()
+        self._by_name: dict[str, CompiledRoute] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Route]:
+        return (c.route for c in sorted(self._by_name.values(), key=_place))
+
+    def get(self, name: str) -> Route:
+        """Return a route.
+
+        Raises:
+            NotFoundError: no route of that name.
+        """
+        compiled = self._by_name.get(name)
+        if compiled is None:
+            raise NotFoundError(f"no route is named {name!r}; `hubbub routes ls` shows the table")
+        return compiled.route
+
+    def put(self, route: Route) -> None:
+        """Add a route, or replace the one of its name.
+
+        Raises:
+            RouteError: a pattern, condition or key that cannot be used; or the name belongs to a
+                route of another origin.
+        """
+        before = self._by_name.get(route.name)
+        if before is not None and before.route.origin != route.origin:
+            raise RouteError(
+                f"route {route.name!r} is there already, from {before.route.origin}; "
+                "give this one another name"
+            )
+        compiled = self._compile(route, before)
+        if before is not None:
+            self._trie.remove(before.route.match, before)
+        self._trie.add(route.match, compiled)
+        self._by_name[route.name] = compiled
+
+    def remove(self, name: str) -> Route:
+        """Take a route out.
+
+        Raises:
+            NotFoundError: no route of that name.
+        """
+        route = self.get(name)
+        self._trie.remove(route.match, self._by_name.pop(name))
+        return route
+
+    def match(self, envelope: Envelope) -> list[CompiledRoute]:
+        """Return the routes an envelope matches, in order; fallbacks only when nothing else did."""
+        found = self._trie.find(envelope.subject)
+        if not found:
+            return found
+        holds = [c for c in found if _holds(c, envelope)]
+        if len(holds) > 1:
+            holds.sort(key=_place)
+            first = [c for c in holds if not c.route.fallback]
+            if first:
+                return first
+        return holds
+
+    def any_match(self, subject: str) -> bool:
+        """Tell whether some route might take an envelope of this subject."""
+        return bool(self._trie.find(subject))
+
+    def _compile(self, route: Route, before: CompiledRoute | None) -> CompiledRoute:
+        check_route(route)
+        if before is not None:
+            order = before.order
+        else:
+            self._count += 1
+            name_or_place = route.name if route.origin == "api" else self._count
+            order = (ORDER[route.origin], name_or_place)
+        return CompiledRoute(
+            route=route,
+            order=order,
+            condition=compile_where(route.where, route.where_cel),
+            key=None if route.key is None else compile_path(route.key),
+            templated=any("{" in to for to in route.to),
+            labels=tuple(sorted(route.labels.items())),
+        )
+
+
+def check_route(route: Route) -> None:
+    """Check names and patterns of a route.
+
+    Raises:
+        RouteError: with the member that is wrong.
+    """
+    try:
+        check_pattern(route.match)
+        for to in route.to:
+            check_pattern(_TEMPLATE.sub("x", to))
+    except SubjectError as error:
+        raise RouteError(f"route {route.name!r}: {error}") from error
+    if not route.to:
+        raise RouteError(f"route {route.name!r} has no `to`; name an address or a pattern")
+    if not route.name:
+        raise RouteError("a route has no name; give it one that is its own")
+    if route.deliver == "one" and route.hold_s < 0:
+        raise RouteError(f"route {route.name!r}: hold is negative")
+
+
+def _place(compiled: CompiledRoute) -> tuple[int, int, int | str]:
+    return (compiled.route.fallback, *compiled.order)
+
+
+def _holds(compiled: CompiledRoute, envelope: Envelope) -> bool:
+    types = compiled.route.types
+    if types and envelope.type not in types:
+        return False
+    return compiled.condition is None or compiled.condition(envelope)
+
+

@@ -1,0 +1,1 @@
+"""Where everything durable lives; no SQL dialect is spoken outside this room."""

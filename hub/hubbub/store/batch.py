@@ -1,0 +1,199 @@
+"""One batch of the journal inside its transaction: what holds, and the statements that write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Table, bindparam, insert, select, tuple_, update
+
+from hubbub.ports import Change, Claim, Kept, Record
+from hubbub.store.rows import (
+    CHANGING,
+    attempt_values,
+    claim_values,
+    delivery_values,
+    envelope_values,
+    task_values,
+)
+from hubbub.store.tables import (
+    ClaimRow,
+    DeliveryRow,
+    EnvelopeRow,
+    TaskAttemptRow,
+    TaskRow,
+    table_of,
+)
+from hubbub.values import DeliveryState
+
+__all__ = ["Batch"]
+
+_envelope = table_of(EnvelopeRow)
+_delivery = table_of(DeliveryRow)
+_task = table_of(TaskRow)
+_attempt = table_of(TaskAttemptRow)
+_claim = table_of(ClaimRow)
+
+_TASK_COLUMNS = tuple(column.name for column in _task.columns)
+_LOOK_UP = 500
+"""Ids in one look-up: below every database's limit of bound values."""
+
+
+class Batch:
+    """Decides, in order of arrival, what counts; then writes it all with one statement a table."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._claims: dict[tuple[str, str, str], Claim] = {}
+        self._runs: dict[str, int] = {}
+        self._deliveries: dict[int, tuple[str, int]] = {}
+        self._inserts: dict[Table, list[tuple[object, ...]]] = {}
+        self._changed: dict[int, tuple[object, ...]] = {}
+        self._tasks: dict[str, tuple[object, ...]] = {}
+        self._attempts_ended: list[tuple[object, ...]] = []
+
+    def look_up(
+        self, *, claims: Sequence[Claim], task_ids: Sequence[str], delivery_ids: Sequence[int]
+    ) -> None:
+        """Read the rows that conditions of this batch are about, and lock them where that is known."""
+        for some in _chunks(claims):
+            keys = tuple_(_claim.c.principal, _claim.c.kind, _claim.c.name)
+            wanted = select(_claim).where(keys.in_([(c.principal, c.kind, c.name) for c in some]))
+            for row in self._connection.execute(wanted):
+                found = Claim(*row)
+                self._claims[found.principal, found.kind, found.name] = found
+        for some in _chunks(task_ids):
+            present = select(_task.c.id, _task.c.run).where(_task.c.id.in_(some))
+            self._runs.update((row[0], row[1]) for row in self._connection.execute(present))
+        for some in _chunks(delivery_ids):
+            states = (
+                select(_delivery.c.id, _delivery.c.state, _delivery.c.attempts)
+                .where(_delivery.c.id.in_(some))
+                .with_for_update()
+            )
+            for row in self._connection.execute(states):
+                self._deliveries[row[0]] = (row[1], row[2])
+
+    def keep(self, record: Record) -> Kept:
+        """Keep a record, unless it was claimed before or one of its tasks exists."""
+        for claim in record.claims:
+            found = self._claims.get((claim.principal, claim.kind, claim.name))
+            if found is not None:
+                return Kept("known", found)
+        for task in record.tasks:
+            if task.id in self._runs:
+                return Kept("exists")
+        for task in record.reruns:
+            if self._runs.get(task.id) != task.run - 1:
+                return Kept("exists")
+        for claim in record.claims:
+            self._claims[claim.principal, claim.kind, claim.name] = claim
+            self._insert(_claim, claim_values(claim))
+        for task in record.tasks:
+            self._runs[task.id] = task.run
+            self._insert(_task, task_values(task))
+        for task in record.reruns:
+            self._runs[task.id] = task.run
+            self._tasks[task.id] = task_values(task)
+        if record.envelopes:
+            self._insert_all(_envelope, map(envelope_values, record.envelopes))
+        if record.deliveries:
+            self._insert_all(_delivery, map(delivery_values, record.deliveries))
+        for table, values in record.rows:
+            self._insert(table, values)
+        return Kept("kept")
+
+    def change(self, change: Change, snapshot: tuple[object, ...]) -> bool:
+        """Apply a change, if its delivery is not done and the attempt is the one it speaks of."""
+        delivery = change.delivery
+        state, attempts = self._deliveries.get(delivery.id, (DeliveryState.DONE, 0))
+        if state == DeliveryState.DONE or (
+            change.attempt_is is not None and change.attempt_is != attempts
+        ):
+            if change.otherwise is not None:
+                self.keep(change.otherwise)
+            return False
+        self._changed[delivery.id] = snapshot
+        self._deliveries[delivery.id] = (str(snapshot[1]), delivery.attempts)
+        if change.task is not None:
+            self._tasks[change.task.id] = task_values(change.task)
+            if change.ended is not None:
+                self._attempts_ended.append(
+                    (snapshot[10], change.ended, change.task.id, change.task.run)
+                )
+        if change.attempt is not None:
+            self._insert(_attempt, attempt_values(change.attempt))
+        if change.follows is not None:
+            self.keep(change.follows)
+        return True
+
+    def write(self) -> None:
+        """Write all that held."""
+        dialect = self._connection.dialect
+        run = self._connection.exec_driver_sql
+        if self._changed:
+            run(_change_sql(dialect), list(self._changed.values()))
+        for table, rows in self._inserts.items():
+            run(_insert_sql(dialect, table), rows)
+        if self._tasks:
+            run(_task_sql(dialect), [(*values[1:], values[0]) for values in self._tasks.values()])
+        if self._attempts_ended:
+            run(_ended_sql(dialect), self._attempts_ended)
+
+    def _insert(self, table: Table, values: tuple[object, ...]) -> None:
+        rows = self._inserts.get(table)
+        if rows is None:
+            rows = self._inserts[table] = []
+        rows.append(values)
+
+    def _insert_all(self, table: Table, values: Iterable[tuple[object, ...]]) -> None:
+        self._inserts.setdefault(table, []).extend(values)
+
+
+def _chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    for start in range(0, len(items), _LOOK_UP):
+        yield items[start : start + _LOOK_UP]
+
+
+@lru_cache
+def _insert_sql(dialect: Dialect, table: Table) -> str:
+    """Return the insert of all columns but an automatic key, with values by position."""
+    automatic = table.autoincrement_column
+    names = [column.name for column in table.columns if column is not automatic]
+    return str(insert(table).compile(dialect=dialect, column_keys=names))
+
+
+@lru_cache
+def _change_sql(dialect: Dialect) -> str:
+    statement = (
+        update(_delivery)
+        .where(_delivery.c.id == bindparam("id_"))
+        .values({name: bindparam(name) for name in CHANGING})
+    )
+    return str(statement.compile(dialect=dialect))
+
+
+@lru_cache
+def _task_sql(dialect: Dialect) -> str:
+    statement = (
+        update(_task)
+        .where(_task.c.id == bindparam("id_"))
+        .values({name: bindparam(name) for name in _TASK_COLUMNS[1:]})
+    )
+    return str(statement.compile(dialect=dialect))
+
+
+@lru_cache
+def _ended_sql(dialect: Dialect) -> str:
+    """Return the update that ends the attempts of a run that have not ended."""
+    statement = (
+        update(_attempt)
+        .where(
+            _attempt.c.task_id == bindparam("id_"),
+            _attempt.c.run == bindparam("run_"),
+            _attempt.c.ended_us.is_(None),
+        )
+        .values(ended_us=bindparam("ended"), outcome=bindparam("how"))
+    )
+    return str(statement.compile(dialect=dialect))

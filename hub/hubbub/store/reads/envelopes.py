@@ -1,0 +1,107 @@
+"""Reads of envelopes: one, history, and those of a trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlmodel import Session, col, select
+
+from hubbub.ports import Stored
+from hubbub.store.rows import envelope_of
+from hubbub.store.tables import DeliveryRow, EnvelopeRow, SpanRow
+from hubbub.subjects import is_pattern, matches
+
+__all__ = ["SCAN", "EnvelopeFilter", "history", "newest_seq", "of_trace", "one", "spans_of"]
+
+SCAN: Final = 10_000
+"""Rows one page of history looks at: a rare subject takes more pages, never a long read."""
+
+
+def one(session: Session, envelope_id: str) -> Stored | None:
+    """Return one envelope; of several sources' with one id, the first."""
+    query = select(EnvelopeRow).where(EnvelopeRow.id == envelope_id)
+    row = session.exec(query.order_by(col(EnvelopeRow.seq)).limit(1)).first()
+    return None if row is None else _stored(row)
+
+
+def newest_seq(session: Session) -> int:
+    """Return the highest number ever given to an envelope or a delivery."""
+    highest = 0
+    for column in (EnvelopeRow.seq, DeliveryRow.id):
+        found = session.exec(select(column).order_by(col(column).desc()).limit(1)).first()
+        highest = max(highest, found or 0)
+    return highest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvelopeFilter:
+    """Which envelopes history shows; None is any."""
+
+    subject: str | None = None
+    type: str | None = None
+    since_seq: int | None = None
+    until_seq: int | None = None
+    outcome: str | None = None
+
+
+def history(
+    session: Session, wanted: EnvelopeFilter, *, before: int | None, limit: int
+) -> tuple[list[Stored], int | None]:
+    """Return envelopes, newest first, and where to go on; None when that was all."""
+    query = select(EnvelopeRow).order_by(col(EnvelopeRow.seq).desc())
+    pattern = wanted.subject
+    if pattern is not None and not is_pattern(pattern):
+        query = query.where(EnvelopeRow.subject == pattern)
+    elif pattern is not None:
+        query = query.where(col(EnvelopeRow.subject).startswith(_fixed(pattern), autoescape=True))
+    if wanted.type is not None:
+        query = query.where(EnvelopeRow.type == wanted.type)
+    if wanted.outcome is not None:
+        unrouted = col(EnvelopeRow.unrouted)
+        query = query.where(
+            unrouted.is_not(None) if wanted.outcome == "unrouted" else unrouted.is_(None)
+        )
+    if wanted.since_seq is not None:
+        query = query.where(EnvelopeRow.seq >= wanted.since_seq)
+    if wanted.until_seq is not None:
+        query = query.where(EnvelopeRow.seq < wanted.until_seq)
+    if before is not None:
+        query = query.where(EnvelopeRow.seq < before)
+    found: list[Stored] = []
+    last: int | None = None
+    looked_at = 0
+    for row in session.exec(query.limit(SCAN)):
+        looked_at += 1
+        if pattern is None or matches(pattern, row.subject):
+            if len(found) == limit:
+                return found, last
+            found.append(_stored(row))
+        last = row.seq
+    return found, last if looked_at == SCAN else None
+
+
+def of_trace(session: Session, trace_id: str) -> list[Stored]:
+    """Return the envelopes of a trace, in order."""
+    query = select(EnvelopeRow).where(EnvelopeRow.trace_id == trace_id)
+    return [_stored(row) for row in session.exec(query.order_by(col(EnvelopeRow.seq))).all()]
+
+
+def spans_of(session: Session, trace_id: str) -> list[SpanRow]:
+    """Return the steps of a trace that have rows of their own."""
+    query = select(SpanRow).where(SpanRow.trace_id == trace_id)
+    return list(session.exec(query.order_by(col(SpanRow.seq))).all())
+
+
+def _fixed(pattern: str) -> str:
+    """Return what every subject of a pattern begins with."""
+    fixed: list[str] = []
+    for token in pattern.split("."):
+        if token in ("*", ">"):
+            break
+        fixed.append(token + ".")
+    return "".join(fixed)
+
+
+def _stored(row: EnvelopeRow) -> Stored:
+    return Stored(envelope_of(row), row.seq, row.unrouted)

@@ -1,0 +1,53 @@
+"""Reads of tasks and their attempts."""
+
+from __future__ import annotations
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from hubbub.store.rows import task_of
+from hubbub.store.tables import TaskAttemptRow, TaskRow
+from hubbub.values import Task
+
+__all__ = ["attempts", "counts", "listed", "one"]
+
+
+def one(session: Session, task_id: str) -> Task | None:
+    """Return one task."""
+    row = session.get(TaskRow, task_id)
+    return None if row is None else task_of(row)
+
+
+def attempts(session: Session, task_id: str) -> list[TaskAttemptRow]:
+    """Return the history of a task's hand-overs, in order."""
+    query = select(TaskAttemptRow).where(TaskAttemptRow.task_id == task_id)
+    return list(session.exec(query.order_by(col(TaskAttemptRow.started_us))).all())
+
+
+def counts(session: Session) -> dict[str, int]:
+    """Return how many tasks are not final, by state."""
+    query = (
+        select(TaskRow.state, func.count())
+        .where(col(TaskRow.finished_us).is_(None))
+        .group_by(TaskRow.state)
+    )
+    return dict(session.exec(query).all())
+
+
+def listed(
+    session: Session,
+    *,
+    state: str | None,
+    task_type: str | None,
+    before: int | None,
+    limit: int,
+) -> list[Task]:
+    """Return tasks, newest first."""
+    query = select(TaskRow).order_by(col(TaskRow.seq).desc()).limit(limit)
+    if state is not None:
+        query = query.where(TaskRow.state == state)
+    if task_type is not None:
+        query = query.where(TaskRow.task_type == task_type)
+    if before is not None:
+        query = query.where(TaskRow.seq < before)
+    return [task_of(row) for row in session.exec(query).all()]

@@ -1,0 +1,180 @@
+"""API tokens: random, stored hashed, scoped, expiring, revocable."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import structlog
+from sqlalchemy import insert, update
+from sqlmodel import Session, col, select
+
+from hubbub.clock import Ids
+from hubbub.errors import NotFoundError, UnauthorizedError
+from hubbub.intake import check_scope, check_text
+from hubbub.ports import Clock
+from hubbub.store.database import Database
+from hubbub.store.journal import Journal
+from hubbub.store.tables import TokenRow
+from hubbub.subjects import escape
+from hubbub.values import Principal
+
+__all__ = ["ADMIN", "Token", "Tokens"]
+
+ADMIN: Final = "admin"
+_BYTES: Final = 32
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is known of a token; never the token itself."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    created_us: int
+    expires_us: int | None
+    revoked_us: int | None
+
+
+class Tokens:
+    """Who may speak to the hub's own API.
+
+    A token is 256 random bits, so one round of SHA-256 is hash enough: there is nothing to guess.
+    """
+
+    def __init__(self, database: Database, journal: Journal, clock: Clock, ids: Ids) -> None:
+        self._database = database
+        self._journal = journal
+        self._clock = clock
+        self._ids = ids
+        self._by_hash: dict[bytes, tuple[Token, Principal]] = {}
+
+    def load(self) -> None:
+        """Read all tokens that are not revoked."""
+        query = select(TokenRow).where(col(TokenRow.revoked_us).is_(None))
+        for row in self._database.read_now(lambda session: session.exec(query).all()):
+            self._remember(row.hash, _token_of(row))
+
+    def admin(self, data_dir: Path, environ: Mapping[str, str] = os.environ) -> str | None:
+        """Let the administrator in.
+
+        With `HUBBUB_ADMIN_TOKEN` (or `HUBBUB_ADMIN_TOKEN_FILE`) that one holds and no file is
+        written. Else the token is kept in `<data_dir>/admin.token`, made at the first start.
+
+        Returns:
+            The token when it was made just now, to be shown once.
+        """
+        given = environ.get("HUBBUB_ADMIN_TOKEN", "")
+        named = environ.get("HUBBUB_ADMIN_TOKEN_FILE", "")
+        if not given and named:
+            given = Path(named).read_text(encoding="utf-8").strip()
+        if given:
+            self._remember_admin(given)
+            return None
+        path = data_dir / "admin.token"
+        if path.exists() and (kept := path.read_text(encoding="utf-8").strip()):
+            self._remember_admin(kept)
+            return None
+        token = secrets.token_urlsafe(_BYTES)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(token + "\n")
+        self._remember_admin(token)
+        return token
+
+    def authenticate(self, token: str) -> Principal:
+        """Return who a token belongs to.
+
+        Raises:
+            UnauthorizedError: unknown, expired or revoked.
+        """
+        wanted = _hash(token)
+        found = self._by_hash.get(wanted)
+        if found is None or not hmac.compare_digest(_hash(token), wanted):
+            raise UnauthorizedError("this token is not known here; `hubbub token create` makes one")
+        known, principal = found
+        if known.expires_us is not None and known.expires_us <= self._clock.now_us():
+            raise UnauthorizedError("this token has expired; `hubbub token create` makes a new one")
+        return principal
+
+    async def create(
+        self, name: str, scopes: Sequence[str], *, expires_us: int | None
+    ) -> tuple[Token, str]:
+        """Make a token; returns what is known of it, and the token itself, this once.
+
+        Raises:
+            InvalidError: the name or a scope is not valid.
+        """
+        check_text("token name", name)
+        text = secrets.token_urlsafe(_BYTES)
+        token = Token(
+            self._ids.ulid(),
+            name,
+            tuple(check_scope(scope) for scope in scopes),
+            self._clock.now_us(),
+            expires_us,
+            None,
+        )
+        row = {
+            "id": token.id,
+            "name": name,
+            "scopes": " ".join(token.scopes),
+            "hash": _hash(text),
+            "created_us": token.created_us,
+            "expires_us": expires_us,
+        }
+        await self._journal.execute((insert(TokenRow), [row]))
+        self._remember(_hash(text), token)
+        return token, text
+
+    async def revoke(self, token_id: str) -> None:
+        """Make a token worthless.
+
+        Raises:
+            NotFoundError: no such token.
+        """
+        found = [key for key, (token, _) in self._by_hash.items() if token.id == token_id]
+        if not found or token_id == ADMIN:
+            raise NotFoundError(f"no token has the id {token_id!r}; `hubbub token ls` shows all")
+        now_us = self._clock.now_us()
+        statement = update(TokenRow).where(col(TokenRow.id) == token_id).values(revoked_us=now_us)
+        await self._journal.execute((statement, []))
+        del self._by_hash[found[0]]
+
+    async def listed(self) -> list[Token]:
+        """Return all tokens ever made, newest first."""
+
+        def find(session: Session) -> list[Token]:
+            rows = session.exec(select(TokenRow).order_by(col(TokenRow.created_us).desc())).all()
+            return [_token_of(row) for row in rows]
+
+        return await self._database.read(find)
+
+    def _remember_admin(self, token: str) -> None:
+        admin = Token(ADMIN, ADMIN, (ADMIN,), 0, None, None)
+        self._remember(_hash(token), admin)
+
+    def _remember(self, hashed: bytes, token: Token) -> None:
+        source = f"api.{escape(token.name)}"
+        principal = Principal(token.name, source, frozenset(token.scopes))
+        self._by_hash[hashed] = (token, principal)
+
+
+def _hash(token: str) -> bytes:
+    return sha256(token.encode("utf-8", errors="surrogatepass")).digest()
+
+
+def _token_of(row: TokenRow) -> Token:
+    return Token(
+        row.id, row.name, tuple(row.scopes.split()), row.created_us, row.expires_us, row.revoked_us
+    )
