@@ -14,7 +14,7 @@ from hubbub.errors import NotFoundError
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Adapter, Clock, HubApi
 
-__all__ = ["Adapters", "AdapterState", "RunningAdapter"]
+__all__ = ["AdapterState", "Adapters", "RunningAdapter"]
 
 AdapterState = Literal["up", "degraded", "failed", "stopped"]
 
@@ -138,7 +138,9 @@ class Adapters:
                 await running.adapter.stop()
         except Exception as error:
             log.warning(
-                "adapter.stop_failed", adapter=running.name, error=f"{type(error).__name__}: {error}"
+                "adapter.stop_failed",
+                adapter=running.name,
+                error=f"{type(error).__name__}: {error}",
             )
         running.state, running.reason = "stopped", ""
         self._metrics.adapter_up[running.name].set(0)

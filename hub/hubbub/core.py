@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
+from sqlalchemy import insert
 from sqlmodel import Session
 
 from hubbub.adapters import Adapters
 from hubbub.clock import Ids, SystemClock
-from hubbub.config import AdapterSettings, Config
+from hubbub.config import AdapterSettings, Config, Settings
 from hubbub.conversion import Conversions
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.room import DeliveryPolicy, DeliveryRoom
@@ -33,16 +34,17 @@ from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
 from hubbub.plugins import Plugin, Plugins
-from hubbub.ports import Adapter, Clock, Kept, Record, Row
+from hubbub.ports import Adapter, Clock, Kept, Record
 from hubbub.recovery import recover
+from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
-from hubbub.retention import Retention
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
 from hubbub.store.reads import envelopes as envelope_reads
+from hubbub.store.tables import AuditRow
 from hubbub.sweeper import Sweeper
 from hubbub.tokens import Tokens
 from hubbub.values import (
@@ -58,7 +60,7 @@ from hubbub.values import (
 __all__ = ["Core"]
 
 T = TypeVar("T")
-C = TypeVar("C", bound=AdapterSettings)
+C = TypeVar("C", bound=Settings)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -126,9 +128,7 @@ class Core:
         self.conversions: Final = Conversions()
         self.directory: Final = Directory(self.conversions)
         self.table: Final = RoutingTable()
-        self.database: Final = Database(
-            config.store_url, sync=config.store.sync, owner=hub.name
-        )
+        self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
         self.ids: Final = Ids(self.clock)
         self.journal: Final = Journal(
             self.database.engine, metrics=self.metrics, settled=self._settled
@@ -182,7 +182,9 @@ class Core:
             limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
         )
         self.work: Final = WorkDesk(self.room, self.database)
-        self.retention: Final = Retention(config.store, hub, self.database, self.journal, self.clock)
+        self.retention: Final = Retention(
+            config.store, hub, self.database, self.journal, self.clock
+        )
         self.sweeper: Final = Sweeper(
             room=self.room,
             database=self.database,
@@ -282,10 +284,10 @@ class Core:
             self.room.boxes.refill(own)
         return _Away(self, link)
 
-    async def attach_for_good(self, endpoint: Endpoint) -> None:
+    async def attach_for_good(self, endpoint: Endpoint) -> _Away:
         """Attach an endpoint that is remembered over a restart, away until it is attached again."""
         await self.journal.execute(*endpoint_reads.remembering(endpoint, self.clock.now_us()))
-        self.attach(endpoint)
+        return self.attach(endpoint)
 
     def detach(self, link: EndpointLink) -> None:
         """End one attachment; the endpoint is away, and gone when its `linger` is over."""
@@ -326,10 +328,6 @@ class Core:
             raise DrainingError
         return await self.engine.keep(record)
 
-    async def keep_rows(self, rows: Iterable[Row]) -> None:
-        """Keep rows of an adapter's own table."""
-        await self.engine.keep(Record(rows=list(rows)))
-
     async def execute(self, *statements: Statement) -> None:
         """Run statements on an adapter's own tables, off the path of messages."""
         await self.journal.execute(*statements)
@@ -338,9 +336,20 @@ class Core:
         """Read from the store, on a thread of its own."""
         return await self.database.read(query)
 
-    def known(self, pattern: str) -> Sequence[Known]:
-        """Return all known endpoints an address or pattern covers."""
-        return list(self.directory.members(pattern))
+    async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:
+        """Note an administrative act."""
+        row = {
+            "at_us": self.clock.now_us(),
+            "principal": principal,
+            "act": act,
+            "target": target,
+            "detail": detail,
+        }
+        await self.journal.execute((insert(AuditRow), [row]))
+
+    def known(self, pattern: str) -> Sequence[Endpoint]:
+        """Return all known endpoints an address or pattern covers, present or away."""
+        return [known.endpoint for known in self.directory.members(pattern)]
 
     def authenticate(self, token: str) -> Principal:
         """Return who an API token belongs to.

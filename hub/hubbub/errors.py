@@ -116,7 +116,9 @@ class TooLargeError(HubError):
 
     code = "too_large"
 
-    def __init__(self, *, what: str, size_bytes: int | None, limit_bytes: int, setting: str) -> None:
+    def __init__(
+        self, *, what: str, size_bytes: int | None, limit_bytes: int, setting: str
+    ) -> None:
         self.limit_bytes = limit_bytes
         size = "more" if size_bytes is None else f"{size_bytes}"
         super().__init__(

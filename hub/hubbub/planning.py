@@ -123,9 +123,7 @@ class Planner:
             plan.reason = "no_endpoint" if routes else "no_route"
         return plan
 
-    def _routes(
-        self, envelope: Envelope, request: TaskRequest | None
-    ) -> Sequence[CompiledRoute]:
+    def _routes(self, envelope: Envelope, request: TaskRequest | None) -> Sequence[CompiledRoute]:
         if envelope.to:
             return (_DIRECT,)
         found = self._table.match(envelope)

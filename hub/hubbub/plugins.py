@@ -16,7 +16,7 @@ from hubbub.hookspecs import PROJECT, Hooks
 from hubbub.observe.metrics import Metrics
 from hubbub.values import Delivery
 
-__all__ = ["FAULTS_IN_A_ROW", "Plugin", "Plugins", "PluginState"]
+__all__ = ["FAULTS_IN_A_ROW", "Plugin", "PluginState", "Plugins"]
 
 FAULTS_IN_A_ROW: Final = 3
 """Faults after each other that switch a plugin off."""
@@ -235,5 +235,3 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
     if point.dist is None:
         return "", ""
     return point.dist.name, point.dist.version
-
-

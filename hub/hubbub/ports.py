@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
 from hubbub.envelope import Envelope
+from hubbub.observe.metrics import Metrics
 from hubbub.values import (
     Attempt,
     Delivery,
@@ -17,12 +19,17 @@ from hubbub.values import (
     Receipt,
     Requirement,
     Task,
+    TaskResult,
 )
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from sqlalchemy import Table
+    from sqlalchemy import Executable, Table
+    from sqlmodel import Session
     from starlette.routing import BaseRoute
+
+T = TypeVar("T")
+S = TypeVar("S", bound="BaseModel")
 
 __all__ = [
     "Adapter",
@@ -31,6 +38,7 @@ __all__ = [
     "Clock",
     "Engine",
     "EngineLimits",
+    "Finished",
     "HubApi",
     "Kept",
     "Leased",
@@ -41,6 +49,7 @@ __all__ = [
     "Stored",
     "Timer",
     "Verdict",
+    "Work",
 ]
 
 
@@ -257,6 +266,65 @@ class Leased(msgspec.Struct, frozen=True):
     lease_until_us: int
 
 
+class Finished(msgspec.Struct, frozen=True):
+    """What became of a result.
+
+    Attributes:
+        verdict: `done`: it is the result. `late`: another one was first. `again`: the worker
+            failed and the task waits for its next attempt. `unknown`: nobody asked for it.
+            `stranger`: it comes from an endpoint that was never given the task.
+        task: The task as it is now; None when it is unknown.
+    """
+
+    verdict: Literal["done", "late", "again", "unknown", "stranger"]
+    task: Task | None
+
+
+class Work(Protocol):
+    """What workers and askers do with tasks."""
+
+    async def lease(
+        self,
+        patterns: Sequence[str],
+        *,
+        worker: str,
+        limit: int,
+        lease_us: int,
+        task_types: frozenset[str] | None = None,
+        wait_us: int = 0,
+    ) -> list[Leased]:
+        """Take up to `limit` tasks that wait for pull endpoints, lowest rank first."""
+        ...
+
+    async def renew(self, task_id: str, *, worker: str | None, lease_us: int) -> int:
+        """Move the end of a lease; returns it, microseconds since the epoch."""
+        ...
+
+    async def finish(
+        self,
+        result: TaskResult,
+        *,
+        by: str,
+        anyone: bool = False,
+        rows: Sequence[Row] = (),
+        late_rows: Sequence[Row] = (),
+    ) -> Finished:
+        """Take a result. The first final one counts; whoever comes later is told so."""
+        ...
+
+    async def cancel(self, task_id: str) -> Task:
+        """Take a task back."""
+        ...
+
+    async def rerun(self, task_id: str) -> Task:
+        """Let a task that has ended run once more."""
+        ...
+
+    async def find(self, task_id: str) -> Task | None:
+        """Return a task as it is now."""
+        ...
+
+
 class Link(Protocol):
     """One living attachment of an endpoint."""
 
@@ -281,8 +349,43 @@ class HubApi(Protocol):
         """The hub's time."""
         ...
 
+    @property
+    def metrics(self) -> Metrics:
+        """The hub's metrics; an adapter adds its own, named `<adapter>_...`."""
+        ...
+
+    @property
+    def work(self) -> Work:
+        """The tasks."""
+        ...
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the one port is reachable from this machine only."""
+        ...
+
+    def settings(self, name: str, model: type[S]) -> S:
+        """Return the `[adapters.<name>]` table, validated."""
+        ...
+
     def attach(self, endpoint: Endpoint) -> Link:
         """Bring an endpoint here; attaching its address again closes the older link."""
+        ...
+
+    async def attach_for_good(self, endpoint: Endpoint) -> Link:
+        """Attach an endpoint that is remembered over a restart, away until attached again."""
+        ...
+
+    def known(self, pattern: str) -> Sequence[Endpoint]:
+        """Return all known endpoints an address or pattern covers, present or away."""
+        ...
+
+    def authenticate(self, token: str) -> Principal:
+        """Return who an API token belongs to.
+
+        Raises:
+            UnauthorizedError: unknown, expired or revoked.
+        """
         ...
 
     async def publish(
@@ -298,11 +401,34 @@ class HubApi(Protocol):
             principal: Who publishes; None for the adapter itself, which may do everything.
             rows: Rows of the adapter's own tables to keep in the same commit, given what was
                 planned.
+
+        Raises:
+            HubError: refused.
         """
         ...
 
-    async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
-        """Publish and wait for one reply."""
+    async def keep(self, record: Record) -> Kept:
+        """Keep rows of the adapter's own, or a task that nobody asked for, in one commit.
+
+        Raises:
+            StoreUnavailableError: the database cannot be written.
+        """
+        ...
+
+    async def execute(self, *statements: tuple[Executable, list[dict[str, Any]]]) -> None:
+        """Run statements on the adapter's own tables, off the path of messages."""
+        ...
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        """Read from the store, on a thread of its own."""
+        ...
+
+    async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:
+        """Note an administrative act."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside; it is ended when the hub stops."""
         ...
 
 

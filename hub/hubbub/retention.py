@@ -94,7 +94,9 @@ class Retention:
         removed = 0
         after = -1
         while True:
-            seqs, after = await self._database.read(lambda s, a=after: _finished(s, pattern, old, a))
+            seqs, after = await self._database.read(
+                lambda s, a=after: _finished(s, pattern, old, a)
+            )
             if seqs:
                 await self._delete(seqs)
                 removed += len(seqs)

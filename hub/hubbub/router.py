@@ -55,7 +55,7 @@ from hubbub.values import (
     TaskState,
 )
 
-__all__ = ["RowsOf", "Router", "Tap"]
+__all__ = ["Router", "RowsOf", "Tap"]
 
 RowsOf = Callable[[Sequence[Delivery]], Iterable[Row]]
 """Rows of an adapter's own for what was planned."""
@@ -201,7 +201,9 @@ class Router:
 
     def _claim(self, who: str, kind: str, name: str, said: bytes) -> Claim:
         assert kind in ("id", "key")
-        return Claim(who, kind, name, blake2b(said, digest_size=16).digest(), b"", self._clock.now_us())
+        return Claim(
+            who, kind, name, blake2b(said, digest_size=16).digest(), b"", self._clock.now_us()
+        )
 
     async def _claimed(
         self,
@@ -360,9 +362,7 @@ class Router:
             found = None if stored is None else Origin.of(stored.envelope)
         return found
 
-    def _reply(
-        self, envelope: Envelope, origin: Origin | None, seq: int, *, durable: bool
-    ) -> Plan:
+    def _reply(self, envelope: Envelope, origin: Origin | None, seq: int, *, durable: bool) -> Plan:
         """Step 5, second half: an answer goes to where the question came from."""
         if origin is None:
             return Plan([], [], "no_origin")
@@ -439,9 +439,7 @@ class Router:
         )
         return Planned(record, deliveries, receipt)
 
-    def _task(
-        self, envelope: Envelope, seq: int, request: TaskRequest, delivery: Delivery
-    ) -> Task:
+    def _task(self, envelope: Envelope, seq: int, request: TaskRequest, delivery: Delivery) -> Task:
         now_us = envelope.time_us
         dead = delivery.state is DeliveryState.DONE
         task = Task(

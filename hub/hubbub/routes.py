@@ -39,7 +39,9 @@ class Routes:
         rows = self._database.read_now(lambda session: session.exec(select(RouteRow)).all())
         for row in rows:
             try:
-                self._table.put(RouteSettings.from_json(row.name, json.loads(row.body)).route("api"))
+                self._table.put(
+                    RouteSettings.from_json(row.name, json.loads(row.body)).route("api")
+                )
             except RouteError as error:
                 log.error("route.left_out", route=row.name, reason=str(error))
 

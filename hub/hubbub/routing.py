@@ -179,5 +179,3 @@ def _holds(compiled: CompiledRoute, envelope: Envelope) -> bool:
     if types and envelope.type not in types:
         return False
     return compiled.condition is None or compiled.condition(envelope)
-
-

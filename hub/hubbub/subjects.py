@@ -223,5 +223,3 @@ class SubjectTrie(Generic[T]):
             yield from node.values
             yield from node.rest
             walk += node.children.values()
-
-

@@ -13,11 +13,10 @@ import msgspec
 from hubbub.envelope import TASK_RESULT, TASK_UPDATE, Envelope, encode_json
 from hubbub.errors import InvalidError
 from hubbub.subjects import escape
-from hubbub.values import Delivery, DeliveryState, Outcome, Task, TaskState
+from hubbub.values import Delivery, DeliveryState, Outcome, Task, TaskResult, TaskState
 
 __all__ = [
     "TaskRequest",
-    "TaskResult",
     "after",
     "read_request",
     "read_result",
@@ -42,15 +41,6 @@ class TaskRequest(msgspec.Struct, frozen=True):
     max_attempts: int | None = None
     not_before: float | str | None = None
     retry_on_failure: bool = False
-
-
-class TaskResult(msgspec.Struct, frozen=True):
-    """What the hub itself reads of `hubbub.task.result.v1`."""
-
-    task_id: str
-    state: str = "completed"
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    error: str | None = None
 
 
 _read_request = msgspec.json.Decoder(TaskRequest).decode
@@ -79,7 +69,9 @@ def read_request(envelope: Envelope) -> TaskRequest:
     if request.max_attempts is not None and not 1 <= request.max_attempts <= 1000:  # noqa: PLR2004
         raise InvalidError(f"`max_attempts` is {request.max_attempts}, it must be 1 to 1000")
     if request.timeout_s is not None and not 0 < request.timeout_s <= 30 * 86400:
-        raise InvalidError(f"`timeout_s` is {request.timeout_s}, it must be over 0 and up to 30 days")
+        raise InvalidError(
+            f"`timeout_s` is {request.timeout_s}, it must be over 0 and up to 30 days"
+        )
     return request
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "Route",
     "RouteCase",
     "Task",
+    "TaskResult",
     "TaskState",
 ]
 
@@ -333,6 +334,15 @@ class Delivery(msgspec.Struct, kw_only=True, eq=False):
     siblings: tuple[Delivery, ...] = ()
 
 
+class TaskResult(msgspec.Struct, frozen=True):
+    """What the hub itself reads of `hubbub.task.result.v1`."""
+
+    task_id: str
+    state: str = "completed"
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: str | None = None
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """History: one hand-over of a task to one endpoint."""
 
@@ -379,5 +389,3 @@ class Receipt:
     reason: str | None = None
     duplicate: bool = False
     task_id: str | None = None
-
-

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hubbub import Envelope, Route
 from hubbub.core import Core
+from hubbub.store.reads import deliveries, envelopes
 from hubbub.testing import RecordingEndpoint, settle
 from hubbub.values import DeliveryState, Outcome
-from hubbub.store.reads import deliveries, envelopes
 
 
 async def test_a_routed_envelope_is_taken_and_its_outcome_stored(core: Core) -> None:

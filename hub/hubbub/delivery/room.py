@@ -652,5 +652,3 @@ def _has_another(delivery: Delivery, address: str) -> bool:
 
 def _load(link: EndpointLink) -> tuple[int, int]:
     return (len(link.in_flight) + len(link.overtime), link.idle_since_us)
-
-

@@ -26,7 +26,11 @@ def late_record(delivery: Delivery, by: str) -> Record:
 def trace_retry(tracer: Tracer, delivery: Delivery, reason: str) -> None:
     """Note a failed attempt in the ring."""
     tracer.step(
-        delivery.envelope.trace_id, "delivery.retry", delivery.updated_us, 0, _facts(delivery, reason)
+        delivery.envelope.trace_id,
+        "delivery.retry",
+        delivery.updated_us,
+        0,
+        _facts(delivery, reason),
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from sqlmodel import Session
 
@@ -14,29 +12,14 @@ from hubbub.delivery.mailbox import WINDOW, Mailbox
 from hubbub.delivery.room import DeliveryRoom
 from hubbub.delivery.spans import late_record
 from hubbub.errors import ConflictError, NotFoundError, StoreUnavailableError
-from hubbub.ports import Change, Leased, Record, Row
+from hubbub.ports import Change, Finished, Leased, Record, Row
 from hubbub.store.database import Database
 from hubbub.store.reads import deliveries as reads
 from hubbub.store.reads import tasks as task_reads
-from hubbub.tasks import TaskResult, after
-from hubbub.values import Delivery, DeliveryState, Outcome, Requirement, Task
+from hubbub.tasks import after
+from hubbub.values import Delivery, DeliveryState, Outcome, Requirement, Task, TaskResult
 
-__all__ = ["Finished", "WorkDesk"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What became of a result.
-
-    Attributes:
-        verdict: `done`: it is the result. `late`: another one was first. `again`: the worker
-            failed and the task waits for its next attempt. `unknown`: nobody asked for it.
-            `stranger`: it comes from an endpoint that was never given the task.
-        task: The task as it is now; None when it is unknown.
-    """
-
-    verdict: Literal["done", "late", "again", "unknown", "stranger"]
-    task: Task | None
+__all__ = ["WorkDesk"]
 
 
 class WorkDesk:
@@ -386,6 +369,10 @@ class WorkDesk:
             room.tell(planned.deliveries[0])
         return task
 
+    async def find(self, task_id: str) -> Task | None:
+        """Return a task as it is now."""
+        return (await self._find(task_id))[0]
+
     async def _find(self, task_id: str) -> tuple[Task | None, Delivery | None]:
         """Return a task and the delivery of its run; the one in memory, where it is there."""
         in_hand = self._room.in_hand.get(task_id)
@@ -410,9 +397,7 @@ class WorkDesk:
         given = await self._database.read(lambda s: task_reads.attempts(s, task.id))
         return any(row.endpoint == by and row.run == task.run for row in given)
 
-    async def _late(
-        self, delivery: Delivery | None, by: str, late_rows: Sequence[Row]
-    ) -> None:
+    async def _late(self, delivery: Delivery | None, by: str, late_rows: Sequence[Row]) -> None:
         record = late_record(delivery, by) if delivery is not None else Record()
         record.rows += late_rows
         if delivery is not None:

@@ -18,7 +18,9 @@ RING_STEPS: Final = 20_000
 """Steps kept in memory; older ones are forgotten."""
 
 # Version 00 has exactly four fields; a later version may add some (W3C Trace Context, 3.2.2).
-_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?"
+)
 
 
 @dataclass(frozen=True, slots=True)

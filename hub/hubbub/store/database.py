@@ -75,9 +75,7 @@ class Database:
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Run a query on a reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._readers, self.read_now, query
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, query)
 
     def read_now(self, query: Callable[[Session], T]) -> T:
         """Run a query on this thread."""

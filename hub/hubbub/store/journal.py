@@ -209,10 +209,7 @@ class Journal:
             batch.look_up(
                 claims=[c for e in entries if e.record for c in e.record.claims],
                 task_ids=[
-                    t.id
-                    for e in entries
-                    if e.record
-                    for t in (*e.record.tasks, *e.record.reruns)
+                    t.id for e in entries if e.record for t in (*e.record.tasks, *e.record.reruns)
                 ],
                 delivery_ids=[change.delivery.id for e in entries for change in e.changes],
             )
@@ -280,4 +277,3 @@ class Journal:
         for entry in entries:
             if entry.then is not None and isinstance(entry.answer, list):
                 entry.then(entry.answer[0])
-

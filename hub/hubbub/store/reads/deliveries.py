@@ -61,9 +61,7 @@ def counts(session: Session) -> dict[str, int]:
     """Return how many deliveries wait, by mailbox."""
     query = (
         select(DeliveryRow.mailbox, func.count())
-        .where(
-            DeliveryRow.state != DeliveryState.DONE, DeliveryRow.state == DeliveryState.PENDING
-        )
+        .where(DeliveryRow.state != DeliveryState.DONE, DeliveryRow.state == DeliveryState.PENDING)
         .group_by(DeliveryRow.mailbox)
     )
     return dict(session.exec(query).all())
