@@ -14,24 +14,24 @@ __all__ = ["Ids", "SystemClock", "seq_of_time", "time_of_seq"]
 
 
 class SystemClock:
-    """Wall time that never steps back: the monotonic clock, moved forward when the wall is ahead."""
+    """Wall time that never steps back: the monotonic clock, moved on when the wall is ahead."""
 
-    __slots__ = ("_base_us",)
+    __slots__ = ("_base_us", "_compared_us")
 
-    CATCH_UP_US: Final = 1_000_000
-    """How far the wall may be ahead (a suspended machine, a stepped clock) before we follow it."""
+    COMPARE_US: Final = 1_000_000
+    """How often the wall clock is looked at (a suspended machine, a stepped clock)."""
 
     def __init__(self) -> None:
-        self._base_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+        self._compared_us = time.monotonic_ns() // 1000
+        self._base_us = time.time_ns() // 1000 - self._compared_us
 
     def now_us(self) -> int:
         """Return microseconds since the epoch."""
-        wall = time.time_ns() // 1000
-        steady = self._base_us + time.monotonic_ns() // 1000
-        if wall - steady > self.CATCH_UP_US:
-            self._base_us += wall - steady
-            return wall
-        return steady
+        steady_us = time.monotonic_ns() // 1000
+        if steady_us - self._compared_us >= self.COMPARE_US:
+            self._compared_us = steady_us
+            self._base_us = max(self._base_us, time.time_ns() // 1000 - steady_us)
+        return self._base_us + steady_us
 
     def call_at(self, time_us: int, callback: Callable[[], None]) -> Timer:
         """Call back on the running loop at a time of `now_us`."""
@@ -43,6 +43,8 @@ class SystemClock:
 # 524,288 ids a millisecond, so that a range of numbers is a range of time.
 _COUNTER_BITS: Final = 19
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = [high + low for high in _CROCKFORD for low in _CROCKFORD]
+_PAIR: Final = len(_PAIRS)
 _RANDOM_BITS: Final = 80
 
 
@@ -72,7 +74,8 @@ class Ids:
         self._seq = 0
         self._ulid_ms = 0
         self._ulid_prefix = ""
-        self._ulid_random = 0
+        self._ulid_high = 0
+        self._ulid_low = 0
         self._span = secrets.randbits(63)
         self._trace_tail = secrets.randbits(63)
 
@@ -89,13 +92,16 @@ class Ids:
     def ulid(self) -> str:
         """Return 26 characters of Crockford's base 32 (ULID), increasing within this process."""
         now_ms = self._clock.now_us() // 1000
-        if now_ms > self._ulid_ms:
-            self._ulid_ms = now_ms
-            self._ulid_prefix = _base32(now_ms, 10)
-            self._ulid_random = secrets.randbits(_RANDOM_BITS - 1)
-        else:
-            self._ulid_random += 1
-        return self._ulid_prefix + _base32(self._ulid_random, 16)
+        self._ulid_low += 1
+        if now_ms > self._ulid_ms or self._ulid_low == _PAIR:
+            if now_ms > self._ulid_ms:
+                self._ulid_ms = now_ms
+                self._ulid_high = secrets.randbits(_RANDOM_BITS - 11)
+            else:
+                self._ulid_high += 1
+            self._ulid_low = 0
+            self._ulid_prefix = _base32(self._ulid_ms, 10) + _base32(self._ulid_high, 14)
+        return self._ulid_prefix + _PAIRS[self._ulid_low]
 
     def trace(self) -> str:
         """Return a trace id: time first, so that an index over traces only grows at its end."""

@@ -455,7 +455,8 @@ class DeliveryRoom:
         if counted and delivery.attempts >= delivery.max_attempts:
             self.end(delivery, Outcome.DEAD, reason)
             return
-        ended = self._leave_hand(delivery)
+        endpoint = delivery.endpoint
+        adapter = self._leave_hand(delivery)
         now_us = self.clock.now_us()
         box = self.boxes.get(delivery.mailbox)
         delivery.state = DeliveryState.PENDING
@@ -466,7 +467,7 @@ class DeliveryRoom:
         delivery.deadline_us = deadline_of(delivery, now_us=now_us)
         if box.requirement is not None:
             delivery.endpoint = None
-        self.metrics.delivery_retries[ended].inc()
+        self.metrics.delivery_retries[adapter].inc()
         trace_retry(self.tracer, delivery, reason)
         if delivery.durable:
             if delivery.task is not None:
@@ -484,7 +485,7 @@ class DeliveryRoom:
         box.line.back(delivery, now_us=now_us)
         if due_us > now_us:
             self._pump_at(due_us, box.name)
-        self.pump(box)
+        self._work_on(delivery, box, endpoint)
 
     def _pump_at(self, time_us: int, mailbox: str) -> None:
         def due() -> None:
@@ -587,7 +588,15 @@ class DeliveryRoom:
         box = self.boxes.get(delivery.mailbox)
         box.line.free(delivery)
         self._count(delivery)
-        self.pump(box)
+        self._work_on(delivery, box, delivery.endpoint)
+
+    def _work_on(self, delivery: Delivery, box: Mailbox, endpoint: str | None) -> None:
+        """A slot and perhaps a lane are free: hand over what may use them."""
+        link = self._links.get(endpoint or delivery.mailbox)
+        if link is not None:
+            self.pump_link(link)
+        if link is None or link.endpoint.pull or box.name != endpoint:
+            self.pump(box)
 
     def _leave_hand(self, delivery: Delivery) -> str:
         """Free the slot a delivery held; returns the adapter's name for metrics."""
@@ -597,7 +606,6 @@ class DeliveryRoom:
             link.in_flight.pop(delivery.id, None)
             link.overtime.pop(delivery.id, None) if delivery.state is DeliveryState.DONE else None
             link.idle_since_us = self.clock.now_us()
-            self._soon(link)
             drained = self._drained
             if drained is not None and not drained.done() and not self._under_way():
                 drained.set_result(None)
@@ -605,11 +613,6 @@ class DeliveryRoom:
 
     def _under_way(self) -> bool:
         return any(link.in_flight for link in self._links.values())
-
-    def _soon(self, link: EndpointLink) -> None:
-        """Look for more work for a link once the present change is complete."""
-        if link.free > 0:
-            asyncio.get_running_loop().call_soon(self.pump_link, link)
 
     def _count(self, delivery: Delivery) -> None:
         adapter = (delivery.endpoint or delivery.mailbox).split(".", 1)[0]

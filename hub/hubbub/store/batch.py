@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, Table, select, tuple_
 
 from hubbub.ports import Change, Claim, Kept, Record
 from hubbub.store.rows import (
@@ -17,6 +16,7 @@ from hubbub.store.rows import (
     envelope_values,
     task_values,
 )
+from hubbub.store.statements import insert_rows, update_rows
 from hubbub.store.tables import (
     ClaimRow,
     DeliveryRow,
@@ -36,6 +36,8 @@ _attempt = table_of(TaskAttemptRow)
 _claim = table_of(ClaimRow)
 
 _TASK_COLUMNS = tuple(column.name for column in _task.columns)
+_ATTEMPT_KEY = ("task_id", "run", "attempt")
+_ATTEMPT_END = ("ended_us", "outcome")
 _LOOK_UP = 500
 """Ids in one look-up: below every database's limit of bound values."""
 
@@ -51,7 +53,7 @@ class Batch:
         self._inserts: dict[Table, list[tuple[object, ...]]] = {}
         self._changed: dict[int, tuple[object, ...]] = {}
         self._tasks: dict[str, tuple[object, ...]] = {}
-        self._attempts_ended: list[tuple[object, ...]] = []
+        self._attempts: dict[tuple[str, int, int], tuple[object, str]] = {}
 
     def look_up(
         self, *, claims: Sequence[Claim], task_ids: Sequence[str], delivery_ids: Sequence[int]
@@ -119,9 +121,8 @@ class Batch:
         if change.task is not None:
             self._tasks[change.task.id] = task_values(change.task)
             if change.ended is not None:
-                self._attempts_ended.append(
-                    (snapshot[10], change.ended, change.task.id, change.task.run)
-                )
+                key = (change.task.id, change.task.run, int(str(snapshot[4])))
+                self._attempts[key] = (snapshot[10], change.ended)
         if change.attempt is not None:
             self._insert(_attempt, attempt_values(change.attempt))
         if change.follows is not None:
@@ -130,16 +131,18 @@ class Batch:
 
     def write(self) -> None:
         """Write all that held."""
-        dialect = self._connection.dialect
-        run = self._connection.exec_driver_sql
+        connection = self._connection
         if self._changed:
-            run(_change_sql(dialect), list(self._changed.values()))
+            changed = list(self._changed.values())
+            update_rows(connection, _delivery, ("id",), CHANGING, changed)
         for table, rows in self._inserts.items():
-            run(_insert_sql(dialect, table), rows)
+            insert_rows(connection, table, rows)
         if self._tasks:
-            run(_task_sql(dialect), [(*values[1:], values[0]) for values in self._tasks.values()])
-        if self._attempts_ended:
-            run(_ended_sql(dialect), self._attempts_ended)
+            tasks = [(*values[1:], values[0]) for values in self._tasks.values()]
+            update_rows(connection, _task, ("id",), _TASK_COLUMNS[1:], tasks)
+        if self._attempts:
+            attempts = [(*how, *key) for key, how in self._attempts.items()]
+            update_rows(connection, _attempt, _ATTEMPT_KEY, _ATTEMPT_END, attempts)
 
     def _insert(self, table: Table, values: tuple[object, ...]) -> None:
         rows = self._inserts.get(table)
@@ -154,46 +157,3 @@ class Batch:
 def _chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
     for start in range(0, len(items), _LOOK_UP):
         yield items[start : start + _LOOK_UP]
-
-
-@lru_cache
-def _insert_sql(dialect: Dialect, table: Table) -> str:
-    """Return the insert of all columns but an automatic key, with values by position."""
-    automatic = table.autoincrement_column
-    names = [column.name for column in table.columns if column is not automatic]
-    return str(insert(table).compile(dialect=dialect, column_keys=names))
-
-
-@lru_cache
-def _change_sql(dialect: Dialect) -> str:
-    statement = (
-        update(_delivery)
-        .where(_delivery.c.id == bindparam("id_"))
-        .values({name: bindparam(name) for name in CHANGING})
-    )
-    return str(statement.compile(dialect=dialect))
-
-
-@lru_cache
-def _task_sql(dialect: Dialect) -> str:
-    statement = (
-        update(_task)
-        .where(_task.c.id == bindparam("id_"))
-        .values({name: bindparam(name) for name in _TASK_COLUMNS[1:]})
-    )
-    return str(statement.compile(dialect=dialect))
-
-
-@lru_cache
-def _ended_sql(dialect: Dialect) -> str:
-    """Return the update that ends the attempts of a run that have not ended."""
-    statement = (
-        update(_attempt)
-        .where(
-            _attempt.c.task_id == bindparam("id_"),
-            _attempt.c.run == bindparam("run_"),
-            _attempt.c.ended_us.is_(None),
-        )
-        .values(ended_us=bindparam("ended"), outcome=bindparam("how"))
-    )
-    return str(statement.compile(dialect=dialect))
