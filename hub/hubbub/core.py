@@ -60,7 +60,7 @@ from hubbub.values import (
 __all__ = ["Core"]
 
 T = TypeVar("T")
-C = TypeVar("C", bound=Settings)
+S = TypeVar("S", bound=Settings)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -305,8 +305,7 @@ class Core:
             return
 
         def gone() -> None:
-            now = self.directory.get(endpoint.address)
-            if now is known and not now.present:
+            if self.directory.get(endpoint.address) is known and not known.present:
                 self.directory.forget(endpoint.address)
                 self.room.gone(endpoint.address)
 
@@ -359,7 +358,7 @@ class Core:
         """
         return self.tokens.authenticate(token)
 
-    def settings(self, name: str, model: type[C]) -> C:
+    def settings(self, name: str, model: type[S]) -> S:
         """Return the `[adapters.<name>]` table."""
         return self.config.section("adapters", name, model)
 

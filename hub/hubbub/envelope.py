@@ -7,7 +7,7 @@ a message that passes through is never encoded again.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -145,7 +145,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             decoded: object = _decode_json(self.data)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MalformedError(f"data of envelope {self.id!r} is not JSON: {error}") from error
-        self.__dict__["_decoded"] = decoded
+        cast("dict[str, object]", self.__dict__)["_decoded"] = decoded
         return decoded
 
     @property
@@ -161,7 +161,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         except KeyError:
             pass
         encoded = encode_json(self.cloud_event())
-        self.__dict__["_encoded"] = encoded
+        cast("dict[str, object]", self.__dict__)["_encoded"] = encoded
         return encoded
 
     def cloud_event(self) -> CloudEvent:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -49,7 +50,7 @@ def check_envelope(envelope: Envelope, limits: Limits) -> None:
             what="data", size_bytes=len(data), limit_bytes=limits.data_bytes, setting="hub.max_body"
         )
     check_depth(data, limits.data_depth)
-    if _NUL_ESCAPED in data and "\0" in repr_of(envelope.json()):
+    if _NUL_ESCAPED in data and any("\0" in text for text in texts_of(envelope.json())):
         raise InvalidError("data has a NUL character in a text; take it out")
     check_text("type", envelope.type)
     if not 0 <= envelope.priority <= MAX_PRIORITY:
@@ -91,6 +92,7 @@ def check_depth(data: bytes, limit: int) -> None:
     """
     if data.count(b"[") + data.count(b"{") <= limit:
         return
+    quote, backslash = b'"\\'
     depth = 0
     in_text = False
     skip = False
@@ -98,9 +100,9 @@ def check_depth(data: bytes, limit: int) -> None:
         if skip:
             skip = False
         elif in_text:
-            skip = byte == 0x5C
-            in_text = byte != 0x22
-        elif byte == 0x22:
+            skip = byte == backslash
+            in_text = byte != quote
+        elif byte == quote:
             in_text = True
         elif byte in b"[{":
             depth += 1
@@ -110,23 +112,19 @@ def check_depth(data: bytes, limit: int) -> None:
             depth -= 1
 
 
-def repr_of(decoded: object) -> str:
-    """Return all texts of decoded JSON in one, to search in."""
-    texts: list[str] = []
+def texts_of(decoded: object) -> Iterator[str]:
+    """Yield all texts in decoded JSON, names of members too."""
     rest = [decoded]
     while rest:
         value = rest.pop()
-        match value:
-            case str():
-                texts.append(value)
-            case dict():
-                rest += list(value.keys())
-                rest += list(value.values())
-            case list():
-                rest += value
-            case _:
-                pass
-    return "\n".join(texts)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            members = cast("dict[str, object]", value)
+            rest += members.keys()
+            rest += members.values()
+        elif isinstance(value, list):
+            rest += cast("list[object]", value)
 
 
 def body_hash(envelope: Envelope) -> bytes:

@@ -97,7 +97,7 @@ class HttpListener:
         )
         server = self._server = _Server(config)
         self._serving = asyncio.create_task(server.serve(sockets=[self._socket]))
-        while not server.started and not self._serving.done():
+        while not server.started and not self._serving.done():  # noqa: ASYNC110  # a flag
             await asyncio.sleep(0.001)
 
     async def stop(self) -> None:

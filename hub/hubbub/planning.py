@@ -1,4 +1,4 @@
-"""Steps 5 to 8 of the router: from a stamped envelope to deliveries. Touches no store, waits never."""
+"""Steps 5 to 8 of the router: a stamped envelope becomes deliveries. No store, no waiting."""
 
 from __future__ import annotations
 
@@ -139,15 +139,15 @@ class Planner:
             offer.envelope.to if route is _DIRECT else tuple(route.targets(offer.envelope))
         )  # fmt: skip
         one = len(targets) == 1 and not is_pattern(targets[0])
-        match route.route.deliver:
-            case "all":
-                found = self._to_all(offer, route, targets)
-            case "one" if one:
-                found = self._to_address(offer, route, targets[0])
-            case "one":
-                found = self._to_pool(offer, route, targets)
-            case "sticky":
-                found = self._to_sticky(offer, route, targets)
+        deliver = route.route.deliver
+        if deliver == "all":
+            found = self._to_all(offer, route, targets)
+        elif deliver == "sticky":
+            found = self._to_sticky(offer, route, targets)
+        elif one:
+            found = self._to_address(offer, route, targets[0])
+        else:
+            found = self._to_pool(offer, route, targets)
         if not found and route.route.hold_s and targets:
             self._hold(offer, route, targets)
 
@@ -197,12 +197,12 @@ class Planner:
 
     def _recorded(self, endpoint: Endpoint, envelope: Envelope) -> Sequence[Row] | None:
         """Return the rows that are an endpoint's taking of this envelope, converted for it."""
-        converted: Envelope | None = envelope
         for converter in self._conversions.chain(envelope.type, endpoint.accepts) or ():
-            converted = converter.function(converted)
+            converted = converter.function(envelope)
             if converted is None:
                 return None
-        return endpoint.record(converted)
+            envelope = converted
+        return endpoint.record(envelope)
 
     def _to_pool(self, offer: _Offer, route: CompiledRoute, targets: tuple[str, ...]) -> bool:
         requirement = Requirement(targets, route.labels, offer.envelope.type)
@@ -316,7 +316,7 @@ class Planner:
         route: CompiledRoute,
         endpoint: Endpoint | None,
     ) -> Delivery:
-        """Return a delivery for one mailbox: route, else adapter, else core decide how hard to try."""
+        """Return a delivery for one mailbox; how hard to try: route, else adapter, else core."""
         rule, envelope, durable = route.route, offer.envelope, offer.durable
         lane = route.key_of(envelope)
         now_us = self._clock.now_us()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from time import perf_counter
 from typing import Any, Final, Literal, TypeVar, cast
@@ -78,7 +79,7 @@ class Plugins:
         self._before_route = Prepared()
         self._after_delivery = Prepared()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Plugin]:
         return iter(list(self._plugins.values()))
 
     def get(self, name: str) -> Plugin | None:
@@ -214,7 +215,7 @@ class Plugins:
 
     def _run_before_route(self, envelope: Envelope) -> Envelope:
         for plugin, call in self._before_route.calls:
-            changed = self.fence(plugin, "before_route", lambda c=call, e=envelope: c(e))
+            changed = self.fence(plugin, "before_route", partial(call, envelope))
             if isinstance(changed, Envelope):
                 envelope = changed
             elif changed is not None:
@@ -223,7 +224,7 @@ class Plugins:
 
     def _run_after_delivery(self, delivery: Delivery) -> None:
         for plugin, call in self._after_delivery.calls:
-            self.fence(plugin, "after_delivery", lambda c=call: c(delivery))
+            self.fence(plugin, "after_delivery", partial(call, delivery))
 
 
 def _taking(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:

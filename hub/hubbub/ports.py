@@ -23,18 +23,20 @@ from hubbub.values import (
 )
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from sqlalchemy import Executable, Table
     from sqlmodel import Session
     from starlette.routing import BaseRoute
 
+    from hubbub.config import Settings
+
 T = TypeVar("T")
-S = TypeVar("S", bound="BaseModel")
+S = TypeVar("S", bound="Settings")
 
 __all__ = [
     "Adapter",
     "Change",
     "Claim",
+    "ClaimKind",
     "Clock",
     "Engine",
     "EngineLimits",
@@ -77,6 +79,9 @@ Row = tuple["Table", tuple[object, ...]]
 """A row of an adapter's own table: all columns in order, but without an automatic key."""
 
 
+ClaimKind = Literal["id", "key"]
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A caller's own id or idempotency key: the same one twice is the same act.
 
@@ -87,7 +92,7 @@ class Claim(msgspec.Struct, frozen=True):
     """
 
     principal: str
-    kind: Literal["id", "key"]
+    kind: ClaimKind
     name: str
     body_hash: bytes
     answer: bytes
@@ -441,7 +446,7 @@ class Adapter(Protocol):
     """
 
     name: str
-    Config: type[BaseModel]
+    Config: type[Settings]
 
     async def start(self, hub: HubApi) -> None:
         """Begin; raises when it cannot, and is tried again."""

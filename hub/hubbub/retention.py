@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, exists, func, select
-from sqlmodel import Session, col
+from sqlalchemy import ColumnElement, delete, exists, func
+from sqlmodel import Session, col, select
 
 from hubbub.clock import seq_of_time
 from hubbub.config import HubSettings, StoreSettings
@@ -70,8 +71,8 @@ class Retention:
         """Remove the oldest of a subject that are over its count or bytes."""
 
         def boundary(session: Session) -> int | None:
-            rows = session.execute(
-                select(EnvelopeRow.seq, EnvelopeRow.subject, func.length(EnvelopeRow.data))
+            rows = session.exec(
+                select(EnvelopeRow.seq, EnvelopeRow.subject, func.length(col(EnvelopeRow.data)))
                 .order_by(col(EnvelopeRow.seq).desc())
             )  # fmt: skip
             kept = kept_bytes = 0
@@ -94,9 +95,8 @@ class Retention:
         removed = 0
         after = -1
         while True:
-            seqs, after = await self._database.read(
-                lambda s, a=after: _finished(s, pattern, old, a)
-            )
+            step = partial(_finished, pattern=pattern, old=old, after=after)
+            seqs, after = await self._database.read(step)
             if seqs:
                 await self._delete(seqs)
                 removed += len(seqs)
@@ -116,14 +116,14 @@ class Retention:
 
 
 def _finished(
-    session: Session, pattern: str, old: ColumnElement[bool], after: int
+    session: Session, *, pattern: str, old: ColumnElement[bool], after: int
 ) -> tuple[list[int], int]:
     """Return a step's worth of old envelopes of which nothing waits, and where to go on."""
     waits = exists().where(
         col(DeliveryRow.envelope_seq) == col(EnvelopeRow.seq),
         col(DeliveryRow.state) != DeliveryState.DONE,
     )
-    rows = session.execute(
+    rows = session.exec(
         select(EnvelopeRow.seq, EnvelopeRow.subject, waits)
         .where(old, col(EnvelopeRow.seq) > after)
         .order_by(col(EnvelopeRow.seq))

@@ -39,7 +39,7 @@ from hubbub.intake import Limits, body_hash, check_envelope, may
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer, parse_traceparent
 from hubbub.planning import Plan, Planner
-from hubbub.ports import Claim, Clock, Engine, Planned, Record, Row, Stored
+from hubbub.ports import Claim, ClaimKind, Clock, Engine, Planned, Record, Row, Stored
 from hubbub.replies import Origin, Origins
 from hubbub.routing import RoutingTable
 from hubbub.store.database import Database
@@ -64,6 +64,7 @@ Tap = Callable[[Envelope], None]
 """Looks at every envelope that was accepted; it is no endpoint."""
 
 ClaimName = tuple[str, str, str]
+Claiming = dict[ClaimName, "asyncio.Future[Claim | None]"]
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ class Router:
         self._metrics = metrics
         self._tracer = tracer
         self._limits = limits
-        self._claiming: dict[ClaimName, asyncio.Future[Claim | None]] = {}
+        self._claiming: Claiming = {}
         self._taps: list[Tap] = []
         self.origins: Final = Origins()
         self.draining = False
@@ -199,8 +200,7 @@ class Router:
             claims.append(self._claim(who, "key", envelope.idempotency_key, body_hash(envelope)))
         return claims
 
-    def _claim(self, who: str, kind: str, name: str, said: bytes) -> Claim:
-        assert kind in ("id", "key")
+    def _claim(self, who: str, kind: ClaimKind, name: str, said: bytes) -> Claim:
         return Claim(
             who, kind, name, blake2b(said, digest_size=16).digest(), b"", self._clock.now_us()
         )
@@ -213,14 +213,14 @@ class Router:
         rows: RowsOf | None,
     ) -> list[Receipt]:
         """Publish under claims; a second arrival waits for the first one and gets its answer."""
-        names = [(claim.principal, claim.kind, claim.name) for claim in claims]
+        names: list[ClaimName] = [(claim.principal, claim.kind, claim.name) for claim in claims]
         for name, claim in zip(names, claims, strict=True):
             while (under_way := self._claiming.get(name)) is not None:
                 answered = await under_way
                 if answered is not None:
                     return _same_answer(answered, claim)
         loop = asyncio.get_running_loop()
-        futures = {name: loop.create_future() for name in names}
+        futures: Claiming = {name: loop.create_future() for name in names}
         self._claiming.update(futures)
         answers: list[Claim] = []
         try:
@@ -391,7 +391,7 @@ class Router:
         return reserved
 
     def _make_room(self, box: Mailbox, delivery: Delivery, *, alone: bool) -> bool:
-        """Do what a full mailbox's policy says; False when the new delivery is the one that goes."""
+        """Do what a full mailbox's policy says; False when it is the new delivery that goes."""
         if box.overflow == "drop_oldest":
             oldest = box.line.head(now_us=self._clock.now_us())
             if oldest is not None:

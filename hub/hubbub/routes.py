@@ -43,7 +43,7 @@ class Routes:
                     RouteSettings.from_json(row.name, json.loads(row.body)).route("api")
                 )
             except RouteError as error:
-                log.error("route.left_out", route=row.name, reason=str(error))
+                log.warning("route.left_out", route=row.name, reason=str(error))
 
     async def put(self, name: str, body: Mapping[str, object]) -> Route:
         """Add a route, or replace the one of this name that came over the API.

@@ -62,7 +62,10 @@ class Sweeper:
     def _again(self) -> None:
         if not self._stopped:
             due_us = self._clock.now_us() + STEP_US
-            self._timer = self._clock.call_at(due_us, lambda: self._spawn(self._step()) and None)
+            self._timer = self._clock.call_at(due_us, self._begin_step)
+
+    def _begin_step(self) -> None:
+        self._spawn(self._step())
 
     async def _step(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 from itertools import count
@@ -79,7 +79,7 @@ class RecordingEndpoint(Endpoint):
         answers: Exceptions to raise, or None to take it; used up from the front.
     """
 
-    def __init__(self, address: str, **how: Any) -> None:
+    def __init__(self, address: str, **how: Any) -> None:  # noqa: ANN401  # as Endpoint
         super().__init__(address=address, **how)
         self.taken: list[Envelope] = []
         self.answers: list[Exception | None] = []
@@ -105,6 +105,13 @@ class RecordingEndpoint(Endpoint):
         return self.taken
 
 
+def _written(data_dir: Path, toml: str) -> Path:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / "hub.toml"
+    path.write_text(toml, encoding="utf-8")
+    return path
+
+
 @asynccontextmanager
 async def running_hub(
     data_dir: Path,
@@ -113,15 +120,13 @@ async def running_hub(
     clock: Clock | None = None,
     environ: Mapping[str, str] | None = None,
     plugins: Mapping[str, object] | None = None,
-) -> AsyncIterator[Core]:
+) -> AsyncGenerator[Core]:
     """Run a hub without sockets on a SQLite file in `data_dir`; its hub.toml is `toml`.
 
     Args:
         plugins: Plugin objects to load beside those that are installed, by name.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    path = data_dir / "hub.toml"
-    path.write_text(toml, encoding="utf-8")
+    path = _written(data_dir, toml)
     config = load_config(path, overrides=[f'hub.data_dir="{data_dir}"'], environ=environ or {})
     core = Core(config, clock=clock, environ=environ or {})
     for name, plugin in (plugins or {}).items():

@@ -150,7 +150,7 @@ class Endpoint:
         self.linger_s = linger_s
         self.pull = pull
         self.mailbox_limit = mailbox_limit
-        self.overflow = overflow
+        self.overflow: Overflow | None = overflow
         self.attempts = attempts
         self.timeout_s = timeout_s
         self.queue_ttl_s = queue_ttl_s
@@ -166,6 +166,7 @@ class Endpoint:
             Retry: not now, again later.
             Reject: never.
         """
+        del envelope
         raise TypeError(f"endpoint {self.address!r} has no deliver(); write one in its class")
 
     def record(self, envelope: Envelope) -> Sequence[tuple[Table, tuple[object, ...]]] | None:

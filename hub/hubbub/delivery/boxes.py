@@ -52,10 +52,10 @@ class Boxes:
         if box is None:
             known = self._directory.get(name)
             endpoint = known.endpoint if known else None
+            limit = endpoint.mailbox_limit if endpoint is not None else None
+            overflow = endpoint.overflow if endpoint is not None else None
             box = self._boxes[name] = Mailbox(
-                name,
-                limit=(endpoint and endpoint.mailbox_limit) or self._limit,
-                overflow=(endpoint and endpoint.overflow) or self._overflow,
+                name, limit=limit or self._limit, overflow=overflow or self._overflow
             )
             self._made(box)
         return box

@@ -60,8 +60,8 @@ class Mailbox:
     """
 
     __slots__ = (
-        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "name", "overflow",
-        "refilling", "requirement",
+        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "name",
+        "overflow", "refilling", "requirement",
     )  # fmt: skip
 
     def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:

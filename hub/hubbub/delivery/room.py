@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -128,7 +129,7 @@ class DeliveryRoom:
             if delivery.due_us > self.clock.now_us():
                 self._pump_at(delivery.due_us, box.name)
             if not delivery.durable and delivery.deadline_us is not None:
-                self.timers.at(delivery.deadline_us, lambda d=delivery: self.expire(d))
+                self.timers.at(delivery.deadline_us, partial(self.expire, delivery))
             self.pump(box)
 
     # Links

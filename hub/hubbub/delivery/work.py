@@ -83,17 +83,18 @@ class WorkDesk:
             raise ConflictError(f"task {task_id!r} is not leased; take it first")
         if worker is not None and delivery.pulled_by != worker:
             raise ConflictError(
-                f"task {task_id!r} is leased to another worker; it can be taken when that lease ends"
+                f"task {task_id!r} is leased to another worker; "
+                "it can be taken when that lease ends"
             )
         before_us = delivery.lease_until_us
-        delivery.lease_until_us = self._room.clock.now_us() + lease_us
+        until_us = delivery.lease_until_us = self._room.clock.now_us() + lease_us
         try:
-            await self._room.engine.settle([Change(delivery, attempt_is=delivery.attempts)])
+            change = Change(delivery, attempt_is=delivery.attempts)
+            counted = (await self._room.engine.settle([change]))[0]
         except StoreUnavailableError:
             delivery.lease_until_us = before_us
             raise
-        until_us = delivery.lease_until_us
-        if until_us is None:
+        if not counted:
             raise ConflictError(f"task {task_id!r} ended meanwhile")
         self._room.watch_lease(delivery)
         return until_us

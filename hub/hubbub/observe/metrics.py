@@ -23,8 +23,6 @@ from prometheus_client import (
     generate_latest,
 )
 
-from hubbub.errors import ConflictError
-
 __all__ = [
     "MAX_ADAPTERS",
     "MAX_LABEL_VALUES",
@@ -218,7 +216,7 @@ class Metrics:
         """Return the counter `hubbub_<name>_total`; the same one for the same name.
 
         Raises:
-            ConflictError: there is such a metric, of another kind or with other labels.
+            ValueError: there is such a metric, of another kind or with other labels.
         """
 
         def make(full_name: str) -> Counter | Labelled[Counter]:
@@ -236,7 +234,7 @@ class Metrics:
         """Return the gauge `hubbub_<name>`; the same one for the same name.
 
         Raises:
-            ConflictError: there is such a metric, of another kind or with other labels.
+            ValueError: there is such a metric, of another kind or with other labels.
         """
 
         def make(full_name: str) -> Gauge | Gauges:
@@ -262,7 +260,7 @@ class Metrics:
         """Return the histogram `hubbub_<name>`; the same one for the same name.
 
         Raises:
-            ConflictError: there is such a metric, of another kind or with other labels.
+            ValueError: there is such a metric, of another kind or with other labels.
         """
 
         def make(full_name: str) -> Histogram | Labelled[Histogram]:
@@ -314,7 +312,7 @@ class Metrics:
         if full_name in self._made:
             described, made = self._made[full_name]
             if (described.kind, described.labels) != (kind, labels):
-                raise ConflictError(
+                raise ValueError(
                     f"metric {full_name!r} is a {described.kind} with labels {described.labels}, "
                     f"not a {kind} with labels {labels}; give the new one another name"
                 )

@@ -58,7 +58,7 @@ class Batch:
     def look_up(
         self, *, claims: Sequence[Claim], task_ids: Sequence[str], delivery_ids: Sequence[int]
     ) -> None:
-        """Read the rows that conditions of this batch are about, and lock them where that is known."""
+        """Read the rows that this batch's conditions are about, and lock them."""
         for some in _chunks(claims):
             keys = tuple_(_claim.c.principal, _claim.c.kind, _claim.c.name)
             wanted = select(_claim).where(keys.in_([(c.principal, c.kind, c.name) for c in some]))
@@ -79,16 +79,9 @@ class Batch:
 
     def keep(self, record: Record) -> Kept:
         """Keep a record, unless it was claimed before or one of its tasks exists."""
-        for claim in record.claims:
-            found = self._claims.get((claim.principal, claim.kind, claim.name))
-            if found is not None:
-                return Kept("known", found)
-        for task in record.tasks:
-            if task.id in self._runs:
-                return Kept("exists")
-        for task in record.reruns:
-            if self._runs.get(task.id) != task.run - 1:
-                return Kept("exists")
+        refused = self._refusal(record)
+        if refused is not None:
+            return refused
         for claim in record.claims:
             self._claims[claim.principal, claim.kind, claim.name] = claim
             self._insert(_claim, claim_values(claim))
@@ -105,6 +98,15 @@ class Batch:
         for table, values in record.rows:
             self._insert(table, values)
         return Kept("kept")
+
+    def _refusal(self, record: Record) -> Kept | None:
+        for claim in record.claims:
+            found = self._claims.get((claim.principal, claim.kind, claim.name))
+            if found is not None:
+                return Kept("known", found)
+        known = any(task.id in self._runs for task in record.tasks)
+        stale = any(self._runs.get(task.id) != task.run - 1 for task in record.reruns)
+        return Kept("exists") if known or stale else None
 
     def change(self, change: Change, snapshot: tuple[object, ...]) -> bool:
         """Apply a change, if its delivery is not done and the attempt is the one it speaks of."""

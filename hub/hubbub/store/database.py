@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, Table, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlmodel import Session, SQLModel
 
 from hubbub.errors import HubError
 from hubbub.store.migrate import upgrade
+from hubbub.store.tables import table_of
 
 __all__ = ["Database", "StoreOwnedError"]
 
@@ -70,8 +71,7 @@ class Database:
 
     def create(self, models: Sequence[type[SQLModel]]) -> None:
         """Create the tables a plugin brought, where they are missing."""
-        tables: list[Table] = [SQLModel.metadata.tables[str(m.__tablename__)] for m in models]
-        SQLModel.metadata.create_all(self.engine, tables=tables)
+        SQLModel.metadata.create_all(self.engine, tables=[table_of(model) for model in models])
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Run a query on a reading thread."""
@@ -131,5 +131,9 @@ def _create(url: URL, *, sync: str) -> Engine:
         cursor.close()
 
     event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    event.listen(engine, "begin", _begin)
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

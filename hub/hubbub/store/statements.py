@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Integer, LargeBinary, Table
+from sqlalchemy import Boolean, Column, Connection, Integer, LargeBinary, Table
 
 __all__ = ["insert_rows", "update_rows"]
 
@@ -32,7 +32,11 @@ def insert_rows(connection: Connection, table: Table, rows: Rows) -> None:
 
 
 def update_rows(
-    connection: Connection, table: Table, keys: tuple[str, ...], columns: tuple[str, ...], rows: Rows
+    connection: Connection,
+    table: Table,
+    keys: tuple[str, ...],
+    columns: tuple[str, ...],
+    rows: Rows,
 ) -> None:
     """Set columns of the rows with these keys; each row is the values, then the keys."""
     placeholder = _placeholder(connection)
@@ -77,14 +81,13 @@ def _update_text(
     )
 
 
-def _cast(column: Column[object]) -> str:
+def _cast(column: Column[Any]) -> str:
     name = f"given.{column.name}_"
-    match column.type:
-        case Boolean():
-            return f"CAST({name} AS BOOLEAN)"
-        case BigInteger() | Integer():
-            return f"CAST({name} AS BIGINT)"
-        case LargeBinary():
-            return name
-        case _:
-            return f"CAST({name} AS TEXT)"
+    kind: object = column.type
+    if isinstance(kind, Boolean):
+        return f"CAST({name} AS BOOLEAN)"
+    if isinstance(kind, Integer):
+        return f"CAST({name} AS BIGINT)"
+    if isinstance(kind, LargeBinary):
+        return name
+    return f"CAST({name} AS TEXT)"

@@ -1,4 +1,4 @@
-"""The tables, as SQLModel classes. The hot path writes them by `rows.py`, reads use them as they are.
+"""The tables, as SQLModel classes: the hot path writes them by `rows.py`, reads use them so.
 
 Times are microseconds since the epoch, sequence numbers are time-ordered 63-bit integers
 (`clock.Ids.seq`), so that a range of time is a range of the primary key. Every index here either
@@ -8,7 +8,7 @@ grow with what is stored.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Table, text
 from sqlmodel import Field, SQLModel
@@ -39,14 +39,13 @@ _NOT_AUTOMATIC: Final[dict[str, Any]] = {"autoincrement": False}
 
 def table_of(model: type[SQLModel]) -> Table:
     """Return the SQLAlchemy table of a model."""
-    table: Table = SQLModel.metadata.tables[str(model.__tablename__)]
-    return table
+    return cast("Table", vars(model)["__table__"])
 
 
 class EnvelopeRow(SQLModel, table=True):
     """An accepted durable envelope."""
 
-    __tablename__ = "envelope"
+    __tablename__ = "envelope"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("ix_envelope_id", "id"), Index("ix_envelope_trace", "trace_id"))
 
     seq: int = Field(primary_key=True, sa_type=ROW_NUMBER, sa_column_kwargs=_NOT_AUTOMATIC)
@@ -78,7 +77,7 @@ _DEAD = text("outcome = 'dead'")
 class DeliveryRow(SQLModel, table=True):
     """One envelope for one mailbox."""
 
-    __tablename__ = "delivery"
+    __tablename__ = "delivery"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
         Index("ix_delivery_envelope", "envelope_seq"),
         Index(
@@ -130,7 +129,7 @@ _UNFINISHED = text("finished_us IS NULL")
 class TaskRow(SQLModel, table=True):
     """Work with a result."""
 
-    __tablename__ = "task"
+    __tablename__ = "task"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
         Index("ix_task_seq", "seq"),
         Index(
@@ -164,7 +163,7 @@ class TaskRow(SQLModel, table=True):
 class TaskAttemptRow(SQLModel, table=True):
     """History: one hand-over of a task."""
 
-    __tablename__ = "task_attempt"
+    __tablename__ = "task_attempt"  # pyright: ignore[reportAssignmentType]
 
     task_id: str = Field(primary_key=True)
     run: int = Field(primary_key=True)
@@ -179,7 +178,7 @@ class TaskAttemptRow(SQLModel, table=True):
 class ClaimRow(SQLModel, table=True):
     """A caller's id or idempotency key, with the answer it got."""
 
-    __tablename__ = "claim"
+    __tablename__ = "claim"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("ix_claim_at", "at_us"),)
 
     principal: str = Field(primary_key=True)
@@ -193,7 +192,7 @@ class ClaimRow(SQLModel, table=True):
 class EndpointRow(SQLModel, table=True):
     """An endpoint that stays known while it is away."""
 
-    __tablename__ = "endpoint"
+    __tablename__ = "endpoint"  # pyright: ignore[reportAssignmentType]
 
     address: str = Field(primary_key=True)
     spec: bytes = Field(sa_type=LargeBinary)
@@ -203,7 +202,7 @@ class EndpointRow(SQLModel, table=True):
 class RouteRow(SQLModel, table=True):
     """A route given over the API."""
 
-    __tablename__ = "route"
+    __tablename__ = "route"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     body: str
@@ -213,7 +212,7 @@ class RouteRow(SQLModel, table=True):
 class SpanRow(SQLModel, table=True):
     """A step of a trace that no other row tells: a failed attempt, a refused or dead one."""
 
-    __tablename__ = "span"
+    __tablename__ = "span"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("ix_span_trace", "trace_id"),)
 
     seq: int | None = Field(default=None, primary_key=True, sa_type=ROW_NUMBER)
@@ -227,7 +226,7 @@ class SpanRow(SQLModel, table=True):
 class TokenRow(SQLModel, table=True):
     """An API token; only its hash is kept."""
 
-    __tablename__ = "token"
+    __tablename__ = "token"  # pyright: ignore[reportAssignmentType]
 
     id: str = Field(primary_key=True)
     name: str
@@ -241,7 +240,7 @@ class TokenRow(SQLModel, table=True):
 class AuditRow(SQLModel, table=True):
     """An administrative act."""
 
-    __tablename__ = "audit"
+    __tablename__ = "audit"  # pyright: ignore[reportAssignmentType]
 
     seq: int | None = Field(default=None, primary_key=True, sa_type=ROW_NUMBER)
     at_us: int = Field(sa_type=BigInteger)
@@ -254,7 +253,7 @@ class AuditRow(SQLModel, table=True):
 class PluginStateRow(SQLModel, table=True):
     """What is remembered of a plugin over a restart."""
 
-    __tablename__ = "plugin_state"
+    __tablename__ = "plugin_state"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     state: str
@@ -265,7 +264,7 @@ class PluginStateRow(SQLModel, table=True):
 class MetaRow(SQLModel, table=True):
     """Facts about the database itself."""
 
-    __tablename__ = "meta"
+    __tablename__ = "meta"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     value: str

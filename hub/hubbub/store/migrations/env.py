@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from alembic import context
-from sqlmodel import SQLModel
 
-from hubbub.store import tables as tables
+from hubbub.store.tables import MetaRow
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=SQLModel.metadata,
+    target_metadata=MetaRow.metadata,
     transactional_ddl=False,
 )
 context.run_migrations()
