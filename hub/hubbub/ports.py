@@ -221,6 +221,10 @@ class Engine(Protocol):
         """This hub has it in memory: `take` gives it to nobody until it is settled or let go."""
         ...
 
+    def holds(self, delivery_id: int) -> bool:
+        """Tell whether this hub has a delivery in memory, or its end on the way to the store."""
+        ...
+
     def let_go(self, delivery: Delivery) -> None:
         """This hub has it no longer in memory; it waits in the store."""
         ...

@@ -214,11 +214,10 @@ class Router:
     ) -> list[Receipt]:
         """Publish under claims; a second arrival waits for the first one and gets its answer."""
         names: list[ClaimName] = [(claim.principal, claim.kind, claim.name) for claim in claims]
-        for name, claim in zip(names, claims, strict=True):
-            while (under_way := self._claiming.get(name)) is not None:
-                answered = await under_way
-                if answered is not None:
-                    return _same_answer(answered, claim)
+        while (busy := next((name for name in names if name in self._claiming), None)) is not None:
+            answered = await self._claiming[busy]
+            if answered is not None:
+                return _same_answer(answered, claims[names.index(busy)])
         loop = asyncio.get_running_loop()
         futures: Claiming = {name: loop.create_future() for name in names}
         self._claiming.update(futures)

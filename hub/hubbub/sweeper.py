@@ -94,5 +94,7 @@ class Sweeper:
             box.dry = False
             self._room.pump(box)
         for delivery in overdue:
-            box = self._room.boxes.get(delivery.mailbox)
-            self._room.expire(box.line.get(delivery.id) or delivery)
+            # One that is held but does not wait is in somebody's hand: its deadline is past care.
+            waiting = self._room.boxes.get(delivery.mailbox).line.get(delivery.id)
+            if waiting is not None or not self._room.engine.holds(delivery.id):
+                self._room.expire(waiting or delivery)

@@ -76,6 +76,10 @@ class LocalEngine:
         self._held.setdefault(delivery.mailbox, set()).add(delivery.id)
         self._box_of[delivery.id] = delivery.mailbox
 
+    def holds(self, delivery_id: int) -> bool:
+        """Tell whether this hub has a delivery in memory, or its end on the way to the store."""
+        return delivery_id in self._box_of
+
     def let_go(self, delivery: Delivery) -> None:
         """This hub has it no longer in memory; it waits in the store."""
         self.settled((delivery.id,))
