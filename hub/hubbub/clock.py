@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Callable
@@ -76,8 +77,8 @@ class Ids:
         self._ulid_prefix = ""
         self._ulid_high = 0
         self._ulid_low = 0
-        self._span = secrets.randbits(63)
-        self._trace_tail = secrets.randbits(63)
+        # Ids are to be unique, not to be unguessable: one seed, no system call for each.
+        self._random = random.Random(secrets.randbits(128)).getrandbits  # noqa: S311
 
     def continue_after(self, seq: int) -> None:
         """Give numbers above one that was given before a restart, whatever the clock says."""
@@ -96,7 +97,7 @@ class Ids:
         if now_ms > self._ulid_ms or self._ulid_low == _PAIR:
             if now_ms > self._ulid_ms:
                 self._ulid_ms = now_ms
-                self._ulid_high = secrets.randbits(_RANDOM_BITS - 11)
+                self._ulid_high = self._random(_RANDOM_BITS - 11)
             else:
                 self._ulid_high += 1
             self._ulid_low = 0
@@ -105,10 +106,8 @@ class Ids:
 
     def trace(self) -> str:
         """Return a trace id: time first, so that an index over traces only grows at its end."""
-        self._trace_tail = (self._trace_tail * 6364136223846793005 + 1442695040888963407) % 2**64
-        return f"{self._clock.now_us():016x}{self._trace_tail:016x}"
+        return f"{self._clock.now_us():016x}{self._random(64):016x}"
 
     def span(self) -> str:
         """Return a span id: 16 hex digits, never all zero."""
-        self._span = (self._span * 6364136223846793005 + 1442695040888963407) % 2**64
-        return f"{self._span or 1:016x}"
+        return f"{self._random(64) or 1:016x}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -197,8 +197,14 @@ class Engine(Protocol):
 
     limits: EngineLimits
 
-    async def keep(self, record: Record) -> Kept:
+    def keep(
+        self, record: Record, then: Callable[[Kept | None], None] | None = None
+    ) -> Awaitable[Kept]:
         """Keep a record whole or not at all; safe on return.
+
+        Args:
+            then: Called after the commit, also when nobody waits any more; with None when
+                nothing was kept.
 
         Raises:
             StoreUnavailableError: its fate is unknown and may be asked again.

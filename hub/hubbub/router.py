@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 from typing import Final
 
@@ -39,12 +39,18 @@ from hubbub.intake import Limits, body_hash, check_envelope, may
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer, parse_traceparent
 from hubbub.planning import Plan, Planner
-from hubbub.ports import Claim, ClaimKind, Clock, Engine, Planned, Record, Row, Stored
+from hubbub.ports import Claim, ClaimKind, Clock, Engine, Kept, Planned, Record, Row, Stored
 from hubbub.replies import Origin, Origins
 from hubbub.routing import RoutingTable
 from hubbub.store.database import Database
 from hubbub.store.reads import envelopes as reads
-from hubbub.tasks import TaskRequest, read_request, result_envelope, update_envelope
+from hubbub.tasks import (
+    TaskRequest,
+    read_request,
+    result_envelope,
+    task_subject,
+    update_envelope,
+)
 from hubbub.values import (
     Delivery,
     DeliveryState,
@@ -73,7 +79,7 @@ class _Ready:
 
     envelope: Envelope
     planned: Planned
-    reserved: list[Mailbox]
+    reserved: list[Mailbox] = field(default_factory=list[Mailbox])
 
 
 class Router:
@@ -128,7 +134,7 @@ class Router:
         Raises:
             HubError: refused; nothing was stored that was not acknowledged before.
         """
-        return (await self.publish_all([envelope], principal=principal, rows=rows))[0]
+        return (await self.publish_all((envelope,), principal=principal, rows=rows))[0]
 
     async def publish_all(
         self,
@@ -147,63 +153,47 @@ class Router:
             HubError: the first reason to refuse; `index` says which member.
         """
         began = perf_counter()
-        who = principal.name if principal else "hub"
         try:
-            receipts = await self._publish(envelopes, principal, rows, key, who)
+            if self.draining:
+                raise DrainingError
+            claims = self._checked(envelopes, principal, key)
+            if claims:
+                receipts = await self._claimed(claims, envelopes, principal, rows)
+            else:
+                receipts = await self._admit(envelopes, principal, rows, ())
         except HubError as error:
             self._metrics.envelopes_refused[_adapter(envelopes, principal), error.code].inc()
             raise
         self._metrics.publish_seconds.observe(perf_counter() - began)
         return receipts
 
-    async def _publish(
-        self,
-        envelopes: Sequence[Envelope],
-        principal: Principal | None,
-        rows: RowsOf | None,
-        key: str | None,
-        who: str,
-    ) -> list[Receipt]:
-        if self.draining:
-            raise DrainingError
+    def _checked(
+        self, envelopes: Sequence[Envelope], principal: Principal | None, key: str | None
+    ) -> list[Claim]:
+        """Steps 1 and 2: limits and scope; the names under which this may have come before."""
         claims: list[Claim] = []
+        who = principal.name if principal else "hub"
         for index, envelope in enumerate(envelopes):
             try:
-                self._check(envelope, principal)
+                check_envelope(envelope, self._limits)
+                if principal is not None:
+                    _check_scope(envelope, principal)
+                if envelope.id:
+                    claims.append(self._claim(who, "id", envelope.id, envelope))
+                if envelope.idempotency_key:
+                    claims.append(self._claim(who, "key", envelope.idempotency_key, envelope))
+                _check_once(claims)
             except InvalidError as error:
                 error.index = index
                 raise
-            claims += self._claims(envelope, who)
         if key is not None:
-            claims.append(self._claim(who, "key", key, b"".join(map(body_hash, envelopes))))
-        if not claims:
-            return await self._admit(envelopes, principal, rows, [])
-        return await self._claimed(claims, envelopes, principal, rows)
-
-    def _check(self, envelope: Envelope, principal: Principal | None) -> None:
-        check_envelope(envelope, self._limits)
-        if principal is None:
-            return
-        if envelope.to:
-            for address in envelope.to:
-                may(principal, "direct", address)
-        else:
-            may(principal, "publish", envelope.subject)
+            claims.append(self._claim(who, "key", key, *envelopes))
+        return claims
 
     # Claims: the same id or key is the same act
 
-    def _claims(self, envelope: Envelope, who: str) -> list[Claim]:
-        claims: list[Claim] = []
-        if envelope.id:
-            claims.append(self._claim(who, "id", envelope.id, body_hash(envelope)))
-        if envelope.idempotency_key:
-            claims.append(self._claim(who, "key", envelope.idempotency_key, body_hash(envelope)))
-        return claims
-
-    def _claim(self, who: str, kind: ClaimKind, name: str, said: bytes) -> Claim:
-        return Claim(
-            who, kind, name, blake2b(said, digest_size=16).digest(), b"", self._clock.now_us()
-        )
+    def _claim(self, who: str, kind: ClaimKind, name: str, *said: Envelope) -> Claim:
+        return Claim(who, kind, name, b"".join(map(body_hash, said)), b"", self._clock.now_us())
 
     async def _claimed(
         self,
@@ -215,7 +205,7 @@ class Router:
         """Publish under claims; a second arrival waits for the first one and gets its answer."""
         names: list[ClaimName] = [(claim.principal, claim.kind, claim.name) for claim in claims]
         while (busy := next((name for name in names if name in self._claiming), None)) is not None:
-            answered = await self._claiming[busy]
+            answered = await asyncio.shield(self._claiming[busy])
             if answered is not None:
                 return _same_answer(answered, claims[names.index(busy)])
         loop = asyncio.get_running_loop()
@@ -242,44 +232,52 @@ class Router:
         claims: Sequence[Claim],
     ) -> list[Receipt]:
         ready: list[_Ready] = []
-        waits = len(envelopes) == 1
+        alone = len(envelopes) == 1
         try:
             for envelope in envelopes:
-                origin = await self._origin(envelope)
-                ready.append(await self._ready(envelope, principal, origin, rows, waits=waits))
-            record = ready[0].planned.record
-            for other in ready[1:]:
-                record.merge(other.planned.record)
-            receipts = [one.planned.receipt for one in ready]
-            if record.envelopes or claims:
-                if claims:
-                    answer = encode_json(receipts)
-                    record.claims = tuple(
-                        msgspec.structs.replace(claim, answer=answer) for claim in claims
-                    )
-                kept = await self._engine.keep(record)
-                if kept.verdict != "kept":
-                    self._release(ready)
-                    if kept.claim is not None:
-                        return _answer_of(kept.claim, claims)
-                    return [replace(r, duplicate=True) for r in receipts]
+                origin = None
+                if envelope.in_reply_to is not None:
+                    origin = await self._origin(envelope.in_reply_to)
+                one = self._ready(envelope, principal, origin, rows)
+                ready.append(one)
+                if not self._reserve(one, alone=alone):
+                    await self._wait_for_space(one)
         except BaseException:
             self._release(ready)
             raise
-        for one in ready:
-            self._accepted(one)
+        record = ready[0].planned.record
+        for other in ready[1:]:
+            record.merge(other.planned.record)
+        receipts = [one.planned.receipt for one in ready]
+        if not (record.envelopes or claims):
+            self._accepted(ready)
+            return receipts
+        if claims:
+            answer = encode_json(receipts)
+            record.claims = tuple(msgspec.structs.replace(c, answer=answer) for c in claims)
+        # Told by the journal, not by this coroutine: whoever waits here may be cancelled.
+        kept = await self._engine.keep(record, partial(self._kept, ready))
+        if kept.claim is not None:
+            return _answer_of(kept.claim, claims)
+        if kept.verdict == "exists":
+            return [replace(receipt, duplicate=True) for receipt in receipts]
         return receipts
 
-    async def _ready(
+    def _kept(self, ready: list[_Ready], kept: Kept | None) -> None:
+        """The commit is done, or was refused: hand over, or give the places back."""
+        if kept is not None and kept.verdict == "kept":
+            self._accepted(ready)
+        else:
+            self._release(ready)
+
+    def _ready(
         self,
         envelope: Envelope,
         principal: Principal | None,
         origin: Origin | None,
         rows: RowsOf | None,
-        *,
-        waits: bool,
     ) -> _Ready:
-        """Steps 3 to 8 for one envelope."""
+        """Steps 3 to 8 for one envelope; its places are not reserved yet."""
         stamped = self._stamp(envelope, principal, origin)
         if self.before_route is not None:
             stamped = self._hooked(stamped)
@@ -294,11 +292,10 @@ class Router:
             plan = self._reply(stamped, origin, seq, durable=durable)
         else:
             plan = self._planner.plan(stamped, seq=seq, durable=durable, request=request)
-        reserved = await self._reserve(plan, waits=waits)
         planned = self._planned(stamped, seq, plan, request, durable=durable)
         if rows is not None:
             planned.record.rows += rows(plan.deliveries)
-        return _Ready(stamped, planned, reserved)
+        return _Ready(stamped, planned)
 
     def _stamp(
         self, envelope: Envelope, principal: Principal | None, origin: Origin | None
@@ -350,14 +347,11 @@ class Router:
         envelope = envelope.replace(data=encode_json({"task_id": task_id, **data}))
         return envelope, msgspec.structs.replace(request, task_id=task_id)
 
-    async def _origin(self, envelope: Envelope) -> Origin | None:
+    async def _origin(self, envelope_id: str) -> Origin | None:
         """Step 5, first half: what an answer answers."""
-        if envelope.in_reply_to is None:
-            return None
-        found = self.origins.find(envelope.in_reply_to)
+        found = self.origins.find(envelope_id)
         if found is None:
-            name = envelope.in_reply_to
-            stored = await self._database.read(lambda session: reads.one(session, name))
+            stored = await self._database.read(lambda session: reads.one(session, envelope_id))
             found = None if stored is None else Origin.of(stored.envelope)
         return found
 
@@ -368,26 +362,33 @@ class Router:
         answer = envelope.replace(to=(origin.address,))
         return self._planner.plan(answer, seq=seq, durable=durable)
 
-    async def _reserve(self, plan: Plan, *, waits: bool) -> list[Mailbox]:
-        """Step 8, last part: a place in each mailbox, by its policy where it is full."""
-        reserved: list[Mailbox] = []
-        alone = waits and len(plan.deliveries) == 1
-        try:
-            for delivery in plan.deliveries:
-                if delivery.state is DeliveryState.DONE:
+    def _reserve(self, one: _Ready, *, alone: bool) -> bool:
+        """Step 8, last part: a place in each mailbox, by its policy where it is full.
+
+        Returns:
+            False when the publisher has to wait for a place (`wait`, and one delivery only).
+        """
+        deliveries = one.planned.deliveries
+        alone = alone and len(deliveries) == 1
+        for delivery in deliveries:
+            if delivery.state is DeliveryState.DONE:
+                continue
+            box = self._room.boxes.get(delivery.mailbox)
+            if box.full:
+                if alone and box.overflow == "wait":
+                    return False
+                if not self._make_room(box, delivery, alone=alone):
                     continue
-                box = self._room.boxes.get(delivery.mailbox)
-                while box.full and alone and box.overflow == "wait":
-                    await box.wait_for_space()
-                if box.full and not self._make_room(box, delivery, alone=alone):
-                    continue
-                box.depth += 1
-                reserved.append(box)
-        except BaseException:
-            for box in reserved:
-                box.left()
-            raise
-        return reserved
+            box.depth += 1
+            one.reserved.append(box)
+        return True
+
+    async def _wait_for_space(self, one: _Ready) -> None:
+        box = self._room.boxes.get(one.planned.deliveries[0].mailbox)
+        while box.full:
+            await box.wait_for_space()
+        box.depth += 1
+        one.reserved.append(box)
 
     def _make_room(self, box: Mailbox, delivery: Delivery, *, alone: bool) -> bool:
         """Do what a full mailbox's policy says; False when it is the new delivery that goes."""
@@ -461,20 +462,21 @@ class Router:
         delivery.task = task
         return task
 
-    def _accepted(self, one: _Ready) -> None:
+    def _accepted(self, ready: Sequence[_Ready]) -> None:
         """Step 10, after the commit."""
-        envelope, planned = one.envelope, one.planned
-        adapter = envelope.source.split(".", 1)[0]
-        self._metrics.envelopes_accepted[adapter].inc()
-        if planned.receipt.outcome == "unrouted":
-            self._metrics.envelopes_unrouted[adapter].inc()
-        else:
-            self.origins.remember(envelope)
-        for tap in self._taps:
-            tap(envelope)
-        self._room.accept(planned.deliveries)
-        for delivery in planned.deliveries:
-            self._room.tell(delivery)
+        for one in ready:
+            envelope, planned = one.envelope, one.planned
+            adapter = envelope.source.split(".", 1)[0]
+            self._metrics.envelopes_accepted[adapter].inc()
+            if planned.receipt.outcome == "unrouted":
+                self._metrics.envelopes_unrouted[adapter].inc()
+            else:
+                self.origins.remember(envelope)
+            for tap in self._taps:
+                tap(envelope)
+            self._room.accept(planned.deliveries)
+            if planned.record.tasks:
+                self._room.tell(planned.deliveries[0])
 
     def _release(self, ready: Iterable[_Ready]) -> None:
         """Nothing was kept: give the places back."""
@@ -511,12 +513,9 @@ class Router:
 
     def update(self, task: Task, delivery: Delivery) -> None:
         """Tell a change of state, if a route or somebody live wants to know."""
-        if task.state.final:
+        if task.state.final or not self.wanted(task_subject(task)):
             return
-        envelope = update_envelope(task, source="hub.tasks")
-        if not self.wanted(envelope.subject):
-            return
-        envelope = self._following(envelope, delivery)
+        envelope = self._following(update_envelope(task, source="hub.tasks"), delivery)
         plan = self._planner.plan(envelope, seq=self._ids.seq(), durable=False)
         self._reserve_now(plan)
         for tap in self._taps:
@@ -576,6 +575,19 @@ class Router:
                 box = self._room.boxes.get(delivery.mailbox)
                 if not box.full or self._make_room(box, delivery, alone=False):
                     box.depth += 1
+
+
+def _check_once(claims: Sequence[Claim]) -> None:
+    if len({(claim.kind, claim.name) for claim in claims}) < len(claims):
+        raise InvalidError("this id or idempotency key stands in the batch twice")
+
+
+def _check_scope(envelope: Envelope, principal: Principal) -> None:
+    if envelope.to:
+        for address in envelope.to:
+            may(principal, "direct", address)
+    else:
+        may(principal, "publish", envelope.subject)
 
 
 def _adapter(envelopes: Sequence[Envelope], principal: Principal | None) -> str:

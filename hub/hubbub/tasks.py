@@ -6,6 +6,7 @@ the delivery; this module counts and times nothing.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ __all__ = [
     "request_subject",
     "result_envelope",
     "state_of",
+    "task_subject",
     "update_envelope",
 ]
 
@@ -158,11 +160,21 @@ def request_subject(task_type: str) -> str:
     return f"tasks.{escape(task_type)}.request"
 
 
+@lru_cache(maxsize=4096)
+def _subject(task_type: str, state: str) -> str:
+    return f"tasks.{escape(task_type)}.{state}"
+
+
+def task_subject(task: Task) -> str:
+    """Return where a task's state is told."""
+    return _subject(task.task_type, task.state)
+
+
 def update_envelope(task: Task, *, source: str) -> Envelope:
     """Return the volatile `hubbub.task.update.v1` that tells a change of state."""
     return Envelope(
         source=source,
-        subject=f"tasks.{escape(task.task_type)}.{task.state}",
+        subject=task_subject(task),
         type=TASK_UPDATE,
         data=encode_json(
             {
@@ -180,7 +192,7 @@ def result_envelope(task: Task, *, source: str) -> Envelope:
     """Return the durable `hubbub.task.result.v1` of a task that is final."""
     return Envelope(
         source=source,
-        subject=f"tasks.{escape(task.task_type)}.{task.state}",
+        subject=task_subject(task),
         type=TASK_RESULT,
         data=encode_json(
             {

@@ -151,6 +151,22 @@ class DeliveryRoom:
         """Return the living link of an address."""
         return self._links.get(address)
 
+    def held(self, ids: Iterable[int] | None = None) -> dict[int, Delivery]:
+        """Return deliveries that are in flight in memory, by id: of plain ones no row says so.
+
+        Args:
+            ids: Only these; None for all.
+        """
+        wanted = None if ids is None else set(ids)
+        if wanted is not None and not wanted:
+            return {}
+        return {
+            number: delivery
+            for link in self._links.values()
+            for number, delivery in link.in_flight.items()
+            if wanted is None or number in wanted
+        }
+
     def _link_changed(self, link: EndpointLink, closed: bool) -> None:
         if not closed:
             self.pump_link(link)

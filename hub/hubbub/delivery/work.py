@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from sqlmodel import Session
 
@@ -21,6 +22,8 @@ from hubbub.values import Delivery, DeliveryState, Outcome, Requirement, Task, T
 
 __all__ = ["WorkDesk"]
 
+T = TypeVar("T")
+
 
 class WorkDesk:
     """The tasks of one hub, for those who do them and those who asked for them."""
@@ -28,7 +31,7 @@ class WorkDesk:
     def __init__(self, room: DeliveryRoom, database: Database) -> None:
         self._room = room
         self._database = database
-        self._ending: dict[str, asyncio.Future[None]] = {}
+        self._ending: dict[str, asyncio.Task[Any]] = {}
         self._polling: set[asyncio.Future[None]] = set()
         self._closed = False
 
@@ -226,14 +229,21 @@ class WorkDesk:
         Raises:
             StoreUnavailableError: nothing was taken.
         """
-        while (before := self._ending.get(result.task_id)) is not None:
-            await before
-        ending = self._ending[result.task_id] = asyncio.get_running_loop().create_future()
-        try:
-            return await self._finish(result, by, anyone, Record(rows=list(rows)), late_rows)
-        finally:
-            del self._ending[result.task_id]
-            ending.set_result(None)
+        kept = Record(rows=list(rows))
+        return await self._alone(result.task_id, self._finish(result, by, anyone, kept, late_rows))
+
+    async def _alone(self, task_id: str, work: Coroutine[Any, Any, T]) -> T:
+        """Run one change of a task at a time, each to its end.
+
+        Also when the caller is cancelled: a change written but not told would leave memory
+        behind the store.
+        """
+        while (before := self._ending.get(task_id)) is not None:
+            await asyncio.wait([before])
+        task = asyncio.get_running_loop().create_task(work)
+        self._ending[task_id] = task
+        task.add_done_callback(lambda _: self._ending.pop(task_id, None))
+        return await asyncio.shield(task)
 
     async def _finish(
         self,
@@ -297,6 +307,9 @@ class WorkDesk:
             ConflictError: it has ended already.
             StoreUnavailableError: nothing was changed.
         """
+        return await self._alone(task_id, self._cancel(task_id))
+
+    async def _cancel(self, task_id: str) -> Task:
         room = self._room
         task, delivery = await self._find(task_id)
         if task is None:
@@ -343,7 +356,9 @@ class WorkDesk:
             ConflictError: it has not ended, or is an orphan, or somebody else was quicker.
             StoreUnavailableError: nothing was changed.
         """
+        return await self._alone(task_id, self._rerun(task_id))
 
+    async def _rerun(self, task_id: str) -> Task:
         def find(session: Session) -> tuple[Task, Delivery] | None:
             task = task_reads.one(session, task_id)
             if task is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from hubbub.ports import Change, EngineLimits, Kept, Record
 from hubbub.store.database import Database
@@ -26,13 +26,15 @@ class LocalEngine:
         self._taking = 0
         self._released: list[int] = []
 
-    async def keep(self, record: Record) -> Kept:
+    def keep(
+        self, record: Record, then: Callable[[Kept | None], None] | None = None
+    ) -> Awaitable[Kept]:
         """Keep a record whole or not at all; safe on return.
 
         Raises:
             StoreUnavailableError: the database cannot be written.
         """
-        return await self._journal.keep(record)
+        return self._journal.keep(record, then)
 
     async def take(
         self,

@@ -49,6 +49,7 @@ class Entry:
     statements: Sequence[Statement] = ()
     future: asyncio.Future[Any] | None = None
     then: Callable[[bool], None] | None = None
+    kept: Callable[[Kept | None], None] | None = None
     size: int = 0
     answer: Kept | list[bool] | None = None
 
@@ -97,8 +98,14 @@ class Journal:
         if self._thread.is_alive():
             await self._stopped.wait()
 
-    async def keep(self, record: Record) -> Kept:
+    def keep(
+        self, record: Record, then: Callable[[Kept | None], None] | None = None
+    ) -> asyncio.Future[Kept]:
         """Keep a record whole or not at all; safe on return.
+
+        Args:
+            then: Called after the commit, also when nobody waits any more; with None when
+                nothing was kept.
 
         Raises:
             StoreUnavailableError: the database cannot be written.
@@ -106,8 +113,7 @@ class Journal:
         size = 0
         for stored in record.envelopes:
             size += len(stored.envelope.data)
-        kept: Kept = await self._submit(Entry(record=record, size=size))
-        return kept
+        return self._submit(Entry(record=record, size=size, kept=then))
 
     async def settle(self, changes: Sequence[Change]) -> Sequence[bool]:
         """Write changes in one commit; True for each one that counted.
@@ -264,8 +270,11 @@ class Journal:
         for entry in entries:
             if entry.future is not None and not entry.future.done():
                 entry.future.set_exception(error)
+            if entry.kept is not None:
+                entry.kept(None)
 
     def _resolve(self, entries: list[Entry]) -> None:
+        """Answer all who wait, in order of arrival; only then does anything move on."""
         done: list[int] = []
         for entry in entries:
             done += [change.delivery.id for change in entry.changes]
@@ -275,5 +284,7 @@ class Journal:
         if done:
             self._settled(done)
         for entry in entries:
-            if entry.then is not None and isinstance(entry.answer, list):
+            if entry.kept is not None and isinstance(entry.answer, Kept):
+                entry.kept(entry.answer)
+            elif entry.then is not None and isinstance(entry.answer, list):
                 entry.then(entry.answer[0])

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, exists, func, literal_column
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from hubbub.store.reads.envelopes import PIECE, SCAN, fixed_part
 from hubbub.store.rows import delivery_of, envelope_of, task_of
 from hubbub.store.tables import DeliveryRow, EnvelopeRow, TaskRow
-from hubbub.values import Delivery, DeliveryState
+from hubbub.subjects import is_pattern, matches
+from hubbub.values import Delivery, DeliveryState, Outcome
 
 __all__ = [
     "DeliveryFilter",
@@ -22,10 +25,13 @@ __all__ = [
     "of_task",
     "one",
     "overdue",
+    "subject_of",
     "waiting",
 ]
 
 OVERDUE_AT_ONCE = 500
+MOST_HELD = 10_000
+"""Ids of one query; what is in flight beyond that is shown as the store has it."""
 
 
 def waiting(
@@ -124,9 +130,22 @@ def of_envelope(session: Session, envelope_seq: int) -> list[DeliveryRow]:
     return list(session.exec(query.order_by(col(DeliveryRow.id))).all())
 
 
+def subject_of(session: Session, envelope_seq: int | None) -> str:
+    """Return the subject of an envelope; empty when it is not there."""
+    query = select(EnvelopeRow.subject).where(EnvelopeRow.seq == envelope_seq)
+    return session.exec(query).first() or ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries a list shows; None is any."""
+    """Which deliveries a list shows; None is any.
+
+    Attributes:
+        subject: Pattern.
+        held: Ids that are in flight in memory only; the state `in_flight` has them too, and
+            `pending` has them not.
+        unreplayed: Only those that were not replayed before.
+    """
 
     outcome: str | None = None
     state: str | None = None
@@ -136,39 +155,95 @@ class DeliveryFilter:
     subject: str | None = None
     since_seq: int | None = None
     until_seq: int | None = None
+    held: frozenset[int] = frozenset()
+    unreplayed: bool = False
 
 
 def listed(
     session: Session, wanted: DeliveryFilter, *, before: int | None, limit: int
-) -> list[tuple[DeliveryRow, str, str]]:
-    """Return `(delivery, envelope id, subject)`, newest first."""
+) -> tuple[list[tuple[DeliveryRow, str, str]], int | None]:
+    """Return `(delivery, envelope id, subject)`, newest first, and where to go on.
+
+    The second is None when that was all. A page of a rare subject may be short: it looks at no
+    more than `SCAN` rows.
+    """
+    pattern = wanted.subject
+    scans = pattern is not None and is_pattern(pattern)
     query = (
         select(DeliveryRow, EnvelopeRow.id, EnvelopeRow.subject)
         .join(EnvelopeRow, col(EnvelopeRow.seq) == col(DeliveryRow.envelope_seq))
         .order_by(col(DeliveryRow.id).desc())
-        .limit(limit)
+        .where(*_conditions(wanted, before, limit))
+        .limit(SCAN if scans else limit + 1)
+        .execution_options(yield_per=PIECE)
     )
-    equal = {
-        DeliveryRow.outcome: wanted.outcome,
-        DeliveryRow.state: wanted.state,
-        DeliveryRow.route: wanted.route,
-        DeliveryRow.reason: wanted.reason,
-    }
-    for column, value in equal.items():
-        if value is not None:
-            query = query.where(column == value)
+    found: list[tuple[DeliveryRow, str, str]] = []
+    last: int | None = None
+    looked_at = 0
+    for row, envelope_id, subject in session.exec(query):
+        looked_at += 1
+        if pattern is None or matches(pattern, subject):
+            if len(found) == limit:
+                return found, last
+            found.append((row, envelope_id, subject))
+        last = row.id
+    return found, last if scans and looked_at == SCAN else None
+
+
+def _conditions(
+    wanted: DeliveryFilter, before: int | None, limit: int
+) -> list[ColumnElement[bool]]:
+    number = col(DeliveryRow.id)
+    equal = (
+        (col(DeliveryRow.route), wanted.route),
+        (col(DeliveryRow.reason), wanted.reason),
+    )
+    conditions = [column == value for column, value in equal if value is not None]
+    if wanted.outcome == Outcome.DEAD:
+        conditions.append(col(DeliveryRow.outcome) == literal_column("'dead'"))  # has an index
+    elif wanted.outcome is not None:
+        conditions.append(col(DeliveryRow.outcome) == wanted.outcome)
+    if wanted.state is not None:
+        conditions.append(_in_state(wanted, before, limit))
+    if wanted.subject is not None:
+        conditions.append(_of_subject(wanted.subject))
     if wanted.endpoint is not None:
-        query = query.where(
-            (col(DeliveryRow.endpoint) == wanted.endpoint)
-            | (col(DeliveryRow.mailbox) == wanted.endpoint)
+        endpoint, mailbox = col(DeliveryRow.endpoint), col(DeliveryRow.mailbox)
+        conditions.append((endpoint == wanted.endpoint) | (mailbox == wanted.endpoint))
+    if wanted.unreplayed:
+        again = aliased(DeliveryRow)
+        conditions.append(
+            ~exists().where(
+                col(again.envelope_seq) == col(DeliveryRow.envelope_seq),
+                col(again.replay_of) == number,
+            )
         )
     if wanted.since_seq is not None:
-        query = query.where(DeliveryRow.id >= wanted.since_seq)
+        conditions.append(number >= wanted.since_seq)
     if wanted.until_seq is not None:
-        query = query.where(DeliveryRow.id <= wanted.until_seq)
+        conditions.append(number < wanted.until_seq)
     if before is not None:
-        query = query.where(DeliveryRow.id < before)
-    return [(row[0], row[1], row[2]) for row in session.exec(query).all()]
+        conditions.append(number < before)
+    return conditions
+
+
+def _in_state(wanted: DeliveryFilter, before: int | None, limit: int) -> ColumnElement[bool]:
+    """Return the condition of a state, with what only memory knows."""
+    state, number = col(DeliveryRow.state), col(DeliveryRow.id)
+    here = state == wanted.state
+    newest = sorted((held for held in wanted.held if before is None or held < before), reverse=True)
+    if wanted.state == DeliveryState.IN_FLIGHT:
+        return here | number.in_(newest[: limit + 1])
+    if wanted.state == DeliveryState.PENDING and newest:
+        return here & number.not_in(newest[:MOST_HELD])
+    return here
+
+
+def _of_subject(pattern: str) -> ColumnElement[bool]:
+    subject = col(EnvelopeRow.subject)
+    if not is_pattern(pattern):
+        return subject == pattern
+    return subject.startswith(fixed_part(pattern), autoescape=True)
 
 
 def _whole(session: Session, rows: Sequence[DeliveryRow]) -> list[Delivery]:

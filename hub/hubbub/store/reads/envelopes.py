@@ -12,10 +12,23 @@ from hubbub.store.rows import envelope_of
 from hubbub.store.tables import DeliveryRow, EnvelopeRow, SpanRow
 from hubbub.subjects import is_pattern, matches
 
-__all__ = ["SCAN", "EnvelopeFilter", "history", "newest_seq", "of_trace", "one", "spans_of"]
+__all__ = [
+    "PIECE",
+    "SCAN",
+    "EnvelopeFilter",
+    "fixed_part",
+    "history",
+    "newest_seq",
+    "of_trace",
+    "one",
+    "spans_of",
+]
 
 SCAN: Final = 10_000
 """Rows one page of history looks at: a rare subject takes more pages, never a long read."""
+
+PIECE: Final = 200
+"""Rows of a scan in memory at once."""
 
 
 def one(session: Session, envelope_id: str) -> Stored | None:
@@ -54,7 +67,9 @@ def history(
     if pattern is not None and not is_pattern(pattern):
         query = query.where(EnvelopeRow.subject == pattern)
     elif pattern is not None:
-        query = query.where(col(EnvelopeRow.subject).startswith(_fixed(pattern), autoescape=True))
+        query = query.where(
+            col(EnvelopeRow.subject).startswith(fixed_part(pattern), autoescape=True)
+        )
     if wanted.type is not None:
         query = query.where(EnvelopeRow.type == wanted.type)
     if wanted.outcome is not None:
@@ -71,14 +86,16 @@ def history(
     found: list[Stored] = []
     last: int | None = None
     looked_at = 0
-    for row in session.exec(query.limit(SCAN)):
+    scans = pattern is not None and is_pattern(pattern)
+    query = query.limit(SCAN if scans else limit + 1).execution_options(yield_per=PIECE)
+    for row in session.exec(query):
         looked_at += 1
         if pattern is None or matches(pattern, row.subject):
             if len(found) == limit:
                 return found, last
             found.append(_stored(row))
         last = row.seq
-    return found, last if looked_at == SCAN else None
+    return found, last if scans and looked_at == SCAN else None
 
 
 def of_trace(session: Session, trace_id: str) -> list[Stored]:
@@ -93,7 +110,7 @@ def spans_of(session: Session, trace_id: str) -> list[SpanRow]:
     return list(session.exec(query.order_by(col(SpanRow.seq))).all())
 
 
-def _fixed(pattern: str) -> str:
+def fixed_part(pattern: str) -> str:
     """Return what every subject of a pattern begins with."""
     fixed: list[str] = []
     for token in pattern.split("."):
