@@ -178,7 +178,6 @@ class Core:
             planner=self.planner,
             room=self.room,
             metrics=self.metrics,
-            tracer=self.tracer,
             limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
         )
         self.work: Final = WorkDesk(self.room, self.database)

@@ -1,20 +1,19 @@
 """The router: `publish` is the only way in. Ten steps, numbered where they stand.
 
  1 limits and scope      intake
- 2 claim                 only if the caller gave an id or a key
+ 2 claim                 claims, only if the caller gave an id or a key
  3 before_route          nothing when no plugin has it
  4 stamp                 id, source, time, trace, hops
  5 direct, or a reply    `to`, or where the answered envelope came from
  6 match                 routing
  7 targets               planning
- 8 plan                  planning, and space reserved here
+ 8 plan                  planning; places reserved in spaces
  9 keep                  engine, when something of it is durable
 10 hand over             delivery
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,59 +22,35 @@ from typing import Final
 
 import msgspec
 
+from hubbub.claims import Claims, answer_of, check_once, claim, claims_of, with_answer
 from hubbub.clock import Ids
 from hubbub.delivery import DeliveryRoom
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
-from hubbub.errors import (
-    DrainingError,
-    HubError,
-    IdReusedError,
-    InvalidError,
-    KeyReusedError,
-    MailboxFullError,
-)
-from hubbub.intake import Limits, body_hash, check_envelope, may
+from hubbub.errors import DrainingError, HubError, InvalidError
+from hubbub.following import Following, Tap, Taps
+from hubbub.intake import Limits, check_envelope, may
 from hubbub.observe.metrics import Metrics
-from hubbub.observe.tracing import Tracer, parse_traceparent
+from hubbub.observe.tracing import parse_traceparent
 from hubbub.planning import Plan, Planner
-from hubbub.ports import Claim, ClaimKind, Clock, Engine, Kept, Planned, Record, Row, Stored
+from hubbub.ports import Claim, Clock, Engine, Kept, Planned, Row
 from hubbub.replies import Origin, Origins
 from hubbub.routing import RoutingTable
+from hubbub.spaces import Spaces
 from hubbub.store.database import Database
 from hubbub.store.reads import envelopes as reads
-from hubbub.tasks import (
-    TaskRequest,
-    read_request,
-    result_envelope,
-    task_subject,
-    update_envelope,
-)
-from hubbub.values import (
-    Delivery,
-    DeliveryState,
-    Outcome,
-    Principal,
-    Receipt,
-    Task,
-    TaskState,
-)
+from hubbub.tasks import TaskRequest, read_request
+from hubbub.values import Delivery, Principal, Receipt
 
-__all__ = ["Router", "RowsOf", "Tap"]
+__all__ = ["Router", "RowsOf"]
 
 RowsOf = Callable[[Sequence[Delivery]], Iterable[Row]]
 """Rows of an adapter's own for what was planned."""
 
-Tap = Callable[[Envelope], None]
-"""Looks at every envelope that was accepted; it is no endpoint."""
-
-ClaimName = tuple[str, str, str]
-Claiming = dict[ClaimName, "asyncio.Future[Claim | None]"]
-
 
 @dataclass(slots=True)
 class _Ready:
-    """One envelope after step 8."""
+    """One envelope after step 8, its places reserved."""
 
     envelope: Envelope
     planned: Planned
@@ -96,27 +71,40 @@ class Router:
         planner: Planner,
         room: DeliveryRoom,
         metrics: Metrics,
-        tracer: Tracer,
         limits: Limits,
     ) -> None:
         self._engine = engine
         self._database = database
         self._clock = clock
         self._ids = ids
-        self._table = table
         self._planner = planner
         self._room = room
         self._metrics = metrics
-        self._tracer = tracer
         self._limits = limits
-        self._claiming: Claiming = {}
-        self._taps: list[Tap] = []
+        self._claims = Claims()
+        self._taps = Taps()
+        self._spaces = Spaces(room)
+        self._following = Following(
+            clock=clock,
+            ids=ids,
+            table=table,
+            planner=planner,
+            room=room,
+            spaces=self._spaces,
+            taps=self._taps,
+        )
         self.origins: Final = Origins()
         self.draining = False
         self.before_route: Callable[[Envelope], Envelope] | None = None
-        room.follow = self
+        room.follow = self._following
 
-    # Coming in
+    def wanted(self, subject: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject."""
+        return self._following.wanted(subject)
+
+    def tap(self, tap: Tap) -> Callable[[], None]:
+        """Look at every accepted envelope; returns what ends that."""
+        return self._taps.add(tap)
 
     async def publish(
         self,
@@ -157,10 +145,8 @@ class Router:
             if self.draining:
                 raise DrainingError
             claims = self._checked(envelopes, principal, key)
-            if claims:
-                receipts = await self._claimed(claims, envelopes, principal, rows)
-            else:
-                receipts = await self._admit(envelopes, principal, rows, ())
+            admit = partial(self._admit, envelopes, principal, rows, claims)
+            receipts = await (self._claims.publish(claims, admit) if claims else admit())
         except HubError as error:
             self._metrics.envelopes_refused[_adapter(envelopes, principal), error.code].inc()
             raise
@@ -178,51 +164,16 @@ class Router:
                 check_envelope(envelope, self._limits)
                 if principal is not None:
                     _check_scope(envelope, principal)
-                if envelope.id:
-                    claims.append(self._claim(who, "id", envelope.id, envelope))
-                if envelope.idempotency_key:
-                    claims.append(self._claim(who, "key", envelope.idempotency_key, envelope))
-                _check_once(claims)
+                if envelope.id or envelope.idempotency_key:
+                    claims += claims_of(envelope, principal=who, at_us=self._clock.now_us())
+                    check_once(claims)
             except InvalidError as error:
                 error.index = index
                 raise
         if key is not None:
-            claims.append(self._claim(who, "key", key, *envelopes))
+            now_us = self._clock.now_us()
+            claims.append(claim("key", key, *envelopes, principal=who, at_us=now_us))
         return claims
-
-    # Claims: the same id or key is the same act
-
-    def _claim(self, who: str, kind: ClaimKind, name: str, *said: Envelope) -> Claim:
-        return Claim(who, kind, name, b"".join(map(body_hash, said)), b"", self._clock.now_us())
-
-    async def _claimed(
-        self,
-        claims: list[Claim],
-        envelopes: Sequence[Envelope],
-        principal: Principal | None,
-        rows: RowsOf | None,
-    ) -> list[Receipt]:
-        """Publish under claims; a second arrival waits for the first one and gets its answer."""
-        names: list[ClaimName] = [(claim.principal, claim.kind, claim.name) for claim in claims]
-        while (busy := next((name for name in names if name in self._claiming), None)) is not None:
-            answered = await asyncio.shield(self._claiming[busy])
-            if answered is not None:
-                return _same_answer(answered, claims[names.index(busy)])
-        loop = asyncio.get_running_loop()
-        futures: Claiming = {name: loop.create_future() for name in names}
-        self._claiming.update(futures)
-        answers: list[Claim] = []
-        try:
-            receipts = await self._admit(envelopes, principal, rows, claims)
-            encoded = encode_json(receipts)
-            answers = [msgspec.structs.replace(claim, answer=encoded) for claim in claims]
-            return receipts
-        finally:
-            for index, (name, future) in enumerate(futures.items()):
-                del self._claiming[name]
-                future.set_result(answers[index] if answers else None)
-
-    # Steps 3 to 10
 
     async def _admit(
         self,
@@ -231,19 +182,15 @@ class Router:
         rows: RowsOf | None,
         claims: Sequence[Claim],
     ) -> list[Receipt]:
+        """Steps 3 to 10."""
         ready: list[_Ready] = []
-        alone = len(envelopes) == 1
         try:
             for envelope in envelopes:
-                origin = None
-                if envelope.in_reply_to is not None:
-                    origin = await self._origin(envelope.in_reply_to)
-                one = self._ready(envelope, principal, origin, rows)
-                ready.append(one)
-                if not self._reserve(one, alone=alone):
-                    await self._wait_for_space(one)
+                ready.append(  # noqa: PERF401  # what is reserved so far is given back on failure
+                    await self._ready(envelope, principal, rows, alone=len(envelopes) == 1)
+                )
         except BaseException:
-            self._release(ready)
+            self._kept(ready, None)
             raise
         record = ready[0].planned.record
         for other in ready[1:]:
@@ -253,31 +200,27 @@ class Router:
             self._accepted(ready)
             return receipts
         if claims:
-            answer = encode_json(receipts)
-            record.claims = tuple(msgspec.structs.replace(c, answer=answer) for c in claims)
+            record.claims = with_answer(claims, receipts)
         # Told by the journal, not by this coroutine: whoever waits here may be cancelled.
         kept = await self._engine.keep(record, partial(self._kept, ready))
         if kept.claim is not None:
-            return _answer_of(kept.claim, claims)
+            return answer_of(kept.claim, claims)
         if kept.verdict == "exists":
             return [replace(receipt, duplicate=True) for receipt in receipts]
         return receipts
 
-    def _kept(self, ready: list[_Ready], kept: Kept | None) -> None:
-        """The commit is done, or was refused: hand over, or give the places back."""
-        if kept is not None and kept.verdict == "kept":
-            self._accepted(ready)
-        else:
-            self._release(ready)
-
-    def _ready(
+    async def _ready(
         self,
         envelope: Envelope,
         principal: Principal | None,
-        origin: Origin | None,
         rows: RowsOf | None,
+        *,
+        alone: bool,
     ) -> _Ready:
-        """Steps 3 to 8 for one envelope; its places are not reserved yet."""
+        """Steps 3 to 8 for one envelope."""
+        origin = None
+        if envelope.in_reply_to is not None:
+            origin = await self._origin(envelope.in_reply_to)
         stamped = self._stamp(envelope, principal, origin)
         if self.before_route is not None:
             stamped = self._hooked(stamped)
@@ -292,10 +235,35 @@ class Router:
             plan = self._reply(stamped, origin, seq, durable=durable)
         else:
             plan = self._planner.plan(stamped, seq=seq, durable=durable, request=request)
-        planned = self._planned(stamped, seq, plan, request, durable=durable)
+        reserved = await self._spaces.reserve(plan.deliveries, alone=alone)
+        planned = self._following.planned(stamped, seq, plan, request, durable=durable)
         if rows is not None:
             planned.record.rows += rows(plan.deliveries)
-        return _Ready(stamped, planned)
+        return _Ready(stamped, planned, reserved)
+
+    def _kept(self, ready: list[_Ready], kept: Kept | None) -> None:
+        """The commit is done, or was refused: hand over, or give the places back."""
+        if kept is not None and kept.verdict == "kept":
+            self._accepted(ready)
+            return
+        for one in ready:
+            self._spaces.give_back(one.reserved)
+
+    def _accepted(self, ready: Sequence[_Ready]) -> None:
+        """Step 10, after the commit."""
+        for one in ready:
+            envelope, planned = one.envelope, one.planned
+            adapter = envelope.source.split(".", 1)[0]
+            self._metrics.envelopes_accepted[adapter].inc()
+            if planned.receipt.outcome == "unrouted":
+                self._metrics.envelopes_unrouted[adapter].inc()
+            else:
+                self.origins.remember(envelope)
+            if self._taps:
+                self._taps.show(envelope)
+            self._room.accept(planned.deliveries)
+            if planned.record.tasks:
+                self._room.tell(planned.deliveries[0])
 
     def _stamp(
         self, envelope: Envelope, principal: Principal | None, origin: Origin | None
@@ -362,225 +330,6 @@ class Router:
         answer = envelope.replace(to=(origin.address,))
         return self._planner.plan(answer, seq=seq, durable=durable)
 
-    def _reserve(self, one: _Ready, *, alone: bool) -> bool:
-        """Step 8, last part: a place in each mailbox, by its policy where it is full.
-
-        Returns:
-            False when the publisher has to wait for a place (`wait`, and one delivery only).
-        """
-        deliveries = one.planned.deliveries
-        alone = alone and len(deliveries) == 1
-        for delivery in deliveries:
-            if delivery.state is DeliveryState.DONE:
-                continue
-            box = self._room.boxes.get(delivery.mailbox)
-            if box.full:
-                if alone and box.overflow == "wait":
-                    return False
-                if not self._make_room(box, delivery, alone=alone):
-                    continue
-            box.depth += 1
-            one.reserved.append(box)
-        return True
-
-    async def _wait_for_space(self, one: _Ready) -> None:
-        box = self._room.boxes.get(one.planned.deliveries[0].mailbox)
-        while box.full:
-            await box.wait_for_space()
-        box.depth += 1
-        one.reserved.append(box)
-
-    def _make_room(self, box: Mailbox, delivery: Delivery, *, alone: bool) -> bool:
-        """Do what a full mailbox's policy says; False when it is the new delivery that goes."""
-        if box.overflow == "drop_oldest":
-            oldest = box.line.head(now_us=self._clock.now_us())
-            if oldest is not None:
-                self._room.end(oldest, Outcome.DROPPED, "mailbox_full")
-                return True
-        elif box.overflow != "drop_newest" and alone:
-            raise MailboxFullError(mailbox=box.name, limit=box.limit)
-        lost = delivery.durable and box.overflow in ("refuse", "wait")
-        delivery.state = DeliveryState.DONE
-        delivery.outcome = Outcome.DEAD if lost else Outcome.DROPPED
-        delivery.reason = "mailbox_full"
-        return False
-
-    def _planned(
-        self,
-        envelope: Envelope,
-        seq: int,
-        plan: Plan,
-        request: TaskRequest | None,
-        *,
-        durable: bool,
-    ) -> Planned:
-        """Return what step 9 keeps and step 10 hands over."""
-        kept = [delivery for delivery in plan.deliveries if delivery.durable]
-        record = Record(rows=plan.rows)
-        if kept or (durable and not plan.deliveries):
-            record.envelopes.append(Stored(envelope, seq, plan.reason))
-            record.deliveries = kept
-        deliveries = plan.deliveries
-        if request is not None:
-            first = deliveries[0]
-            task = self._task(envelope, seq, request, first)
-            record.tasks.append(task)
-            if first.state is DeliveryState.DONE:
-                failed = self.result(task, first)
-                record.merge(failed.record)
-                deliveries = [*deliveries, *failed.deliveries]
-        receipt = Receipt(
-            id=envelope.id,
-            trace_id=envelope.trace_id,
-            outcome="accepted" if plan.deliveries else "unrouted",
-            deliveries=len(plan.deliveries),
-            reason=plan.reason,
-            task_id=request.task_id if request else None,
-        )
-        return Planned(record, deliveries, receipt)
-
-    def _task(self, envelope: Envelope, seq: int, request: TaskRequest, delivery: Delivery) -> Task:
-        now_us = envelope.time_us
-        dead = delivery.state is DeliveryState.DONE
-        task = Task(
-            id=request.task_id or envelope.id,
-            seq=seq,
-            envelope_seq=seq,
-            envelope_id=envelope.id,
-            task_type=request.task_type,
-            asker=envelope.source,
-            reply_to=envelope.reply_to,
-            state=TaskState.FAILED if dead else TaskState.QUEUED,
-            error=delivery.reason if dead else None,
-            delivery_id=delivery.id,
-            retry_on_failure=request.retry_on_failure,
-            trace_id=envelope.trace_id,
-            created_us=now_us,
-            updated_us=now_us,
-            finished_us=now_us if dead else None,
-        )
-        delivery.task = task
-        return task
-
-    def _accepted(self, ready: Sequence[_Ready]) -> None:
-        """Step 10, after the commit."""
-        for one in ready:
-            envelope, planned = one.envelope, one.planned
-            adapter = envelope.source.split(".", 1)[0]
-            self._metrics.envelopes_accepted[adapter].inc()
-            if planned.receipt.outcome == "unrouted":
-                self._metrics.envelopes_unrouted[adapter].inc()
-            else:
-                self.origins.remember(envelope)
-            for tap in self._taps:
-                tap(envelope)
-            self._room.accept(planned.deliveries)
-            if planned.record.tasks:
-                self._room.tell(planned.deliveries[0])
-
-    def _release(self, ready: Iterable[_Ready]) -> None:
-        """Nothing was kept: give the places back."""
-        for one in ready:
-            for box in one.reserved:
-                box.left()
-            one.reserved = []
-
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
-        return bool(self._taps) or self._table.any_match(subject)
-
-    def tap(self, tap: Tap) -> Callable[[], None]:
-        """Look at every accepted envelope; returns what ends that."""
-        self._taps.append(tap)
-        return lambda: self._taps.remove(tap)
-
-    # What follows from deliveries (delivery.room.Follow)
-
-    def result(self, task: Task, delivery: Delivery) -> Planned:
-        """Return the result's envelope, already routed: to the asker, and by the table."""
-        envelope = self._following(
-            result_envelope(task, source=delivery.endpoint or "hub.tasks"), delivery
-        )
-        seq = self._ids.seq()
-        plan = self._planner.plan(envelope, seq=seq, durable=True, reply_to=task.reply_to)
-        self._reserve_now(plan)
-        planned = self._planned(envelope, seq, plan, None, durable=True)
-        if not planned.record.envelopes:
-            planned.record.envelopes.append(Stored(envelope, seq, plan.reason))
-        for tap in self._taps:
-            tap(envelope)
-        return planned
-
-    def update(self, task: Task, delivery: Delivery) -> None:
-        """Tell a change of state, if a route or somebody live wants to know."""
-        if task.state.final or not self.wanted(task_subject(task)):
-            return
-        envelope = self._following(update_envelope(task, source="hub.tasks"), delivery)
-        plan = self._planner.plan(envelope, seq=self._ids.seq(), durable=False)
-        self._reserve_now(plan)
-        for tap in self._taps:
-            tap(envelope)
-        self._room.accept(plan.deliveries)
-
-    def rerun(self, task: Task, delivery: Delivery) -> tuple[Planned, Task]:
-        """Return a new run of a task that ended, already routed by the table as it is now."""
-        envelope = delivery.envelope
-        request = msgspec.structs.replace(read_request(envelope), task_id=task.id)
-        plan = self._planner.plan(envelope, seq=delivery.seq, durable=True, request=request)
-        again = plan.deliveries[0]
-        again.replay_of = delivery.id
-        now_us = self._clock.now_us()
-        queued = msgspec.structs.replace(
-            task,
-            state=TaskState.QUEUED,
-            run=task.run + 1,
-            delivery_id=again.id,
-            endpoint=None,
-            attempt=0,
-            result=None,
-            error=None,
-            updated_us=now_us,
-            finished_us=None,
-        )
-        if again.state is DeliveryState.DONE:
-            queued = msgspec.structs.replace(
-                queued, state=TaskState.FAILED, error=again.reason, finished_us=now_us
-            )
-        again.task = queued
-        self._reserve_now(plan)
-        record = Record(deliveries=[again], reruns=[queued], rows=plan.rows)
-        receipt = Receipt(
-            id=envelope.id,
-            trace_id=envelope.trace_id,
-            outcome="accepted",
-            deliveries=1,
-            task_id=task.id,
-        )
-        return Planned(record, [again], receipt), queued
-
-    def _following(self, envelope: Envelope, delivery: Delivery) -> Envelope:
-        """Stamp an envelope that the hub itself sends because of a delivery, on its trace."""
-        return msgspec.structs.replace(
-            envelope,
-            id=self._ids.ulid(),
-            time_us=self._clock.now_us(),
-            traceparent=f"00-{delivery.envelope.trace_id}-{self._ids.span()}-01",
-            hops=delivery.envelope.hops + 1,
-        )
-
-    def _reserve_now(self, plan: Plan) -> None:
-        """Reserve places for what the hub itself sends; it never waits and is never refused."""
-        for delivery in plan.deliveries:
-            if delivery.state is not DeliveryState.DONE:
-                box = self._room.boxes.get(delivery.mailbox)
-                if not box.full or self._make_room(box, delivery, alone=False):
-                    box.depth += 1
-
-
-def _check_once(claims: Sequence[Claim]) -> None:
-    if len({(claim.kind, claim.name) for claim in claims}) < len(claims):
-        raise InvalidError("this id or idempotency key stands in the batch twice")
-
 
 def _check_scope(envelope: Envelope, principal: Principal) -> None:
     if envelope.to:
@@ -593,22 +342,3 @@ def _check_scope(envelope: Envelope, principal: Principal) -> None:
 def _adapter(envelopes: Sequence[Envelope], principal: Principal | None) -> str:
     source = principal.source if principal else envelopes[0].source if envelopes else "hub"
     return source.split(".", 1)[0]
-
-
-_read_receipts = msgspec.json.Decoder(list[Receipt]).decode
-
-
-def _same_answer(first: Claim, again: Claim) -> list[Receipt]:
-    """Return the first one's receipts, if the same was said.
-
-    Raises:
-        IdReusedError, KeyReusedError: another body.
-    """
-    if first.body_hash != again.body_hash:
-        raise IdReusedError(envelope_id=first.name) if first.kind == "id" else KeyReusedError()
-    return [replace(receipt, duplicate=True) for receipt in _read_receipts(first.answer)]
-
-
-def _answer_of(found: Claim, claims: Sequence[Claim]) -> list[Receipt]:
-    mine = next(c for c in claims if (c.kind, c.name) == (found.kind, found.name))
-    return _same_answer(found, mine)

@@ -19,6 +19,8 @@ from hubbub.values import Delivery, DeliveryState, Outcome, Task, TaskResult, Ta
 __all__ = [
     "TaskRequest",
     "after",
+    "new_run",
+    "new_task",
     "read_request",
     "read_result",
     "request_subject",
@@ -129,6 +131,46 @@ def state_of(delivery: Delivery, *, said: str | None = None) -> TaskState:
             return TaskState.CANCELLED
         case _:
             return TaskState.FAILED
+
+
+def new_task(envelope: Envelope, request: TaskRequest, delivery: Delivery, *, seq: int) -> Task:
+    """Return the task of a request whose delivery was planned; failed already if that is done."""
+    now_us = envelope.time_us
+    dead = delivery.state is DeliveryState.DONE
+    return Task(
+        id=request.task_id or envelope.id,
+        seq=seq,
+        envelope_seq=seq,
+        envelope_id=envelope.id,
+        task_type=request.task_type,
+        asker=envelope.source,
+        reply_to=envelope.reply_to,
+        state=state_of(delivery),
+        error=delivery.reason if dead else None,
+        delivery_id=delivery.id,
+        retry_on_failure=request.retry_on_failure,
+        trace_id=envelope.trace_id,
+        created_us=now_us,
+        updated_us=now_us,
+        finished_us=now_us if dead else None,
+    )
+
+
+def new_run(task: Task, delivery: Delivery, *, now_us: int) -> Task:
+    """Return a finished task on its next run, whose delivery was planned."""
+    dead = delivery.state is DeliveryState.DONE
+    return msgspec.structs.replace(
+        task,
+        state=state_of(delivery),
+        run=task.run + 1,
+        delivery_id=delivery.id,
+        endpoint=None,
+        attempt=0,
+        result=None,
+        error=delivery.reason if dead else None,
+        updated_us=now_us,
+        finished_us=now_us if dead else None,
+    )
 
 
 def after(task: Task, delivery: Delivery, *, now_us: int, result: TaskResult | None = None) -> Task:

@@ -1,0 +1,168 @@
+"""What the hub itself publishes because of a delivery: results, changes of state, new runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from hubbub.clock import Ids
+from hubbub.delivery import DeliveryRoom
+from hubbub.envelope import Envelope
+from hubbub.planning import Plan, Planner
+from hubbub.ports import Clock, Planned, Record, Stored
+from hubbub.routing import RoutingTable
+from hubbub.spaces import Spaces
+from hubbub.tasks import (
+    TaskRequest,
+    new_run,
+    new_task,
+    read_request,
+    result_envelope,
+    task_subject,
+    update_envelope,
+)
+from hubbub.values import Delivery, DeliveryState, Receipt, Task
+
+__all__ = ["Following", "Tap", "Taps"]
+
+Tap = Callable[[Envelope], None]
+"""Looks at every envelope that was accepted; it is no endpoint."""
+
+SOURCE: Final = "hub.tasks"
+
+
+class Taps:
+    """Everybody who watches live."""
+
+    def __init__(self) -> None:
+        self._taps: list[Tap] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._taps)
+
+    def add(self, tap: Tap) -> Callable[[], None]:
+        """Look at every accepted envelope; returns what ends that."""
+        self._taps.append(tap)
+        return lambda: self._taps.remove(tap)
+
+    def show(self, envelope: Envelope) -> None:
+        """Show an envelope to all who watch."""
+        for tap in self._taps:
+            tap(envelope)
+
+
+class Following:
+    """Plans what follows from deliveries (`delivery.room.Follow`)."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        ids: Ids,
+        table: RoutingTable,
+        planner: Planner,
+        room: DeliveryRoom,
+        spaces: Spaces,
+        taps: Taps,
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._table = table
+        self._planner = planner
+        self._room = room
+        self._spaces = spaces
+        self._taps = taps
+
+    def wanted(self, subject: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject."""
+        return bool(self._taps) or self._table.any_match(subject)
+
+    def planned(
+        self,
+        envelope: Envelope,
+        seq: int,
+        plan: Plan,
+        request: TaskRequest | None,
+        *,
+        durable: bool,
+    ) -> Planned:
+        """Return what step 9 keeps and step 10 hands over, places being reserved."""
+        kept = [delivery for delivery in plan.deliveries if delivery.durable]
+        record = Record(rows=plan.rows)
+        if kept or (durable and not plan.deliveries):
+            record.envelopes.append(Stored(envelope, seq, plan.reason))
+            record.deliveries = kept
+        receipt = Receipt(
+            id=envelope.id,
+            trace_id=envelope.trace_id,
+            outcome="accepted" if plan.deliveries else "unrouted",
+            deliveries=len(plan.deliveries),
+            reason=plan.reason,
+            task_id=request.task_id if request else None,
+        )
+        deliveries = plan.deliveries
+        if request is not None:
+            first = deliveries[0]
+            task = new_task(envelope, request, first, seq=seq)
+            first.task = task
+            record.tasks.append(task)
+            if first.state is DeliveryState.DONE:
+                failed = self.result(task, first)
+                record.merge(failed.record)
+                deliveries = [*deliveries, *failed.deliveries]
+        return Planned(record, deliveries, receipt)
+
+    def result(self, task: Task, delivery: Delivery) -> Planned:
+        """Return the result's envelope, already routed: to the asker, and by the table."""
+        said = result_envelope(task, source=delivery.endpoint or SOURCE)
+        envelope = self._stamped(said, delivery)
+        seq = self._ids.seq()
+        plan = self._planner.plan(envelope, seq=seq, durable=True, reply_to=task.reply_to)
+        self._spaces.reserve_now(plan.deliveries)
+        planned = self.planned(envelope, seq, plan, None, durable=True)
+        if not planned.record.envelopes:
+            planned.record.envelopes.append(Stored(envelope, seq, plan.reason))
+        self._taps.show(envelope)
+        return planned
+
+    def update(self, task: Task, delivery: Delivery) -> None:
+        """Tell a change of state, if a route or somebody live wants to know."""
+        if task.state.final or not self.wanted(task_subject(task)):
+            return
+        envelope = self._stamped(update_envelope(task, source=SOURCE), delivery)
+        plan = self._planner.plan(envelope, seq=self._ids.seq(), durable=False)
+        self._spaces.reserve_now(plan.deliveries)
+        self._taps.show(envelope)
+        self._room.accept([one for one in plan.deliveries if not one.durable])
+
+    def rerun(self, task: Task, delivery: Delivery) -> tuple[Planned, Task]:
+        """Return a new run of a task that ended, already routed by the table as it is now."""
+        envelope = delivery.envelope
+        request = msgspec.structs.replace(read_request(envelope), task_id=task.id)
+        plan = self._planner.plan(envelope, seq=delivery.seq, durable=True, request=request)
+        again = plan.deliveries[0]
+        again.replay_of = delivery.id
+        self._spaces.reserve_now([again])
+        queued = new_run(task, again, now_us=self._clock.now_us())
+        again.task = queued
+        record = Record(deliveries=[again], reruns=[queued], rows=plan.rows)
+        receipt = Receipt(
+            id=envelope.id,
+            trace_id=envelope.trace_id,
+            outcome="accepted",
+            deliveries=1,
+            task_id=task.id,
+        )
+        return Planned(record, [again], receipt), queued
+
+    def _stamped(self, envelope: Envelope, delivery: Delivery) -> Envelope:
+        """Stamp an envelope that the hub itself sends, on the trace of its cause."""
+        return msgspec.structs.replace(
+            envelope,
+            id=self._ids.ulid(),
+            time_us=self._clock.now_us(),
+            traceparent=f"00-{delivery.envelope.trace_id}-{self._ids.span()}-01",
+            hops=delivery.envelope.hops + 1,
+        )

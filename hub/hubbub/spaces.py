@@ -1,0 +1,70 @@
+"""Places in mailboxes: reserved when an envelope is planned, by the policy of one that is full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hubbub.delivery import DeliveryRoom
+from hubbub.delivery.mailbox import Mailbox
+from hubbub.errors import MailboxFullError
+from hubbub.values import Delivery, DeliveryState, Outcome
+
+__all__ = ["Spaces"]
+
+
+class Spaces:
+    """Reserves places, and gives them back."""
+
+    def __init__(self, room: DeliveryRoom) -> None:
+        self._room = room
+
+    async def reserve(self, deliveries: Sequence[Delivery], *, alone: bool) -> list[Mailbox]:
+        """Reserve a place for each delivery that is not done.
+
+        Args:
+            alone: The publisher waits for this envelope only, so that it can be told to wait, or
+                be refused; where it has several deliveries each mailbox decides for its own.
+
+        Raises:
+            MailboxFullError: it is refused.
+        """
+        alone = alone and len(deliveries) == 1
+        if alone and deliveries[0].state is not DeliveryState.DONE:
+            box = self._room.boxes.get(deliveries[0].mailbox)
+            while box.full and box.overflow == "wait":
+                await box.wait_for_space()
+        return self.reserve_now(deliveries, alone=alone)
+
+    def reserve_now(self, deliveries: Iterable[Delivery], *, alone: bool = False) -> list[Mailbox]:
+        """Reserve a place for each delivery that is not done, without waiting."""
+        reserved: list[Mailbox] = []
+        for delivery in deliveries:
+            if delivery.state is DeliveryState.DONE:
+                continue
+            box = self._room.boxes.get(delivery.mailbox)
+            if not box.full or self._make_room(box, delivery, alone=alone):
+                box.depth += 1
+                reserved.append(box)
+        return reserved
+
+    @staticmethod
+    def give_back(reserved: list[Mailbox]) -> None:
+        """Nothing was kept: the places are free again."""
+        for box in reserved:
+            box.left()
+        reserved.clear()
+
+    def _make_room(self, box: Mailbox, delivery: Delivery, *, alone: bool) -> bool:
+        """Do what a full mailbox's policy says; False when it is the new delivery that goes."""
+        if box.overflow == "drop_oldest":
+            oldest = box.line.head(now_us=self._room.clock.now_us())
+            if oldest is not None:
+                self._room.end(oldest, Outcome.DROPPED, "mailbox_full")
+                return True
+        elif box.overflow != "drop_newest" and alone:
+            raise MailboxFullError(mailbox=box.name, limit=box.limit)
+        lost = delivery.durable and box.overflow in ("refuse", "wait")
+        delivery.state = DeliveryState.DONE
+        delivery.outcome = Outcome.DEAD if lost else Outcome.DROPPED
+        delivery.reason = "mailbox_full"
+        return False
