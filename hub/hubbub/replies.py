@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 from hubbub.envelope import Envelope
 
-__all__ = ["ORIGINS", "Origin", "Origins"]
+__all__ = ["ORIGINS", "Origin", "Origins", "Waiters"]
 
 ORIGINS: Final = 16_384
 """Envelopes whose origin is kept in memory; older durable ones are found in the store."""
@@ -49,3 +50,37 @@ class Origins:
         """Return the origin of a recent envelope."""
         envelope = self._ring.get(envelope_id)
         return None if envelope is None else Origin.of(envelope)
+
+
+class Waiters:
+    """Requests whose answer somebody waits for, by the id of the request."""
+
+    def __init__(self, remembered: int = ORIGINS) -> None:
+        self._remembered = remembered
+        self._waiting: dict[str, asyncio.Future[Envelope]] = {}
+        self._over: OrderedDict[str, None] = OrderedDict()
+
+    def open(self, envelope_id: str) -> asyncio.Future[Envelope]:
+        """Begin to wait; returns the future of the answer."""
+        future: asyncio.Future[Envelope] = asyncio.get_running_loop().create_future()
+        self._waiting[envelope_id] = future
+        return future
+
+    def close(self, envelope_id: str) -> None:
+        """Wait no longer; an answer that comes now is late."""
+        del self._waiting[envelope_id]
+        self._over[envelope_id] = None
+        if len(self._over) > self._remembered:
+            self._over.popitem(last=False)
+
+    def is_over(self, envelope_id: str) -> bool:
+        """Tell whether an answer to this request is late."""
+        return envelope_id in self._over
+
+    def answer(self, envelope: Envelope) -> bool:
+        """Give an answer to whoever waits; False when it is not the first one."""
+        future = self._waiting.get(envelope.in_reply_to or "")
+        if future is None or future.done():
+            return False
+        future.set_result(envelope)
+        return True

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,14 +28,14 @@ from hubbub.clock import Ids
 from hubbub.delivery import DeliveryRoom
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
-from hubbub.errors import DrainingError, HubError, InvalidError
+from hubbub.errors import DeadlineError, DrainingError, HubError, InvalidError, NoEndpointError
 from hubbub.following import Following, Tap, Taps
 from hubbub.intake import Limits, check_envelope, may
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import parse_traceparent
 from hubbub.planning import Plan, Planner
-from hubbub.ports import Claim, Clock, Engine, Kept, Planned, Row
-from hubbub.replies import Origin, Origins
+from hubbub.ports import Claim, Clock, Engine, Kept, Planned, Record, Row
+from hubbub.replies import Origin, Origins, Waiters
 from hubbub.routing import RoutingTable
 from hubbub.spaces import Spaces
 from hubbub.store.database import Database
@@ -94,6 +95,7 @@ class Router:
             taps=self._taps,
         )
         self.origins: Final = Origins()
+        self.waiters: Final = Waiters()
         self.draining = False
         self.before_route: Callable[[Envelope], Envelope] | None = None
         room.follow = self._following
@@ -153,6 +155,48 @@ class Router:
         self._metrics.publish_seconds.observe(perf_counter() - began)
         return receipts
 
+    async def request(
+        self,
+        envelope: Envelope,
+        *,
+        timeout_s: float,
+        principal: Principal | None = None,
+    ) -> Envelope:
+        """Publish and wait for one answer: no store, one hop.
+
+        The answer is an envelope whose `in_reply_to` is the request's id, or what the first
+        endpoint's `deliver` returned.
+
+        Raises:
+            NoEndpointError: nobody is there to be asked.
+            DeadlineError: no answer in time.
+            HubError: refused.
+        """
+        asked = envelope.replace(
+            id=envelope.id or self._ids.ulid(),
+            durable=False,
+            expires_us=self._clock.now_us() + int(timeout_s * 1e6),
+        )
+        if self.draining:
+            raise DrainingError
+        check_envelope(asked, self._limits)
+        if principal is not None:
+            _check_scope(asked, principal)
+        answer = self.waiters.open(asked.id)
+        timer = self._clock.call_at(asked.expires_us or 0, partial(_give_up, answer, timeout_s))
+        try:
+            one = await self._ready(asked, principal, None, alone=False)
+            if not one.reserved:
+                raise NoEndpointError(
+                    f"nobody is there who takes {asked.subject!r}; `hubbub routes test` shows "
+                    "where it would go"
+                )
+            self._accepted([one])
+            return await answer
+        finally:
+            timer.cancel()
+            self.waiters.close(asked.id)
+
     def _checked(
         self, envelopes: Sequence[Envelope], principal: Principal | None, key: str | None
     ) -> list[Claim]:
@@ -189,7 +233,9 @@ class Router:
                 ready.append(  # noqa: PERF401  # what is reserved so far is given back on failure
                     await self._ready(envelope, principal, rows, alone=len(envelopes) == 1)
                 )
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, InvalidError):
+                error.index = len(ready)
             self._kept(ready, None)
             raise
         record = ready[0].planned.record
@@ -220,6 +266,8 @@ class Router:
         """Steps 3 to 8 for one envelope."""
         origin = None
         if envelope.in_reply_to is not None:
+            if self.waiters.is_over(envelope.in_reply_to):
+                self._metrics.replies_late.inc()
             origin = await self._origin(envelope.in_reply_to)
         stamped = self._stamp(envelope, principal, origin)
         if self.before_route is not None:
@@ -231,6 +279,8 @@ class Router:
         durable = stamped.durable
         if durable is None:
             durable = principal.durable if principal else True
+        if stamped.in_reply_to and self.waiters.answer(stamped):
+            return _Ready(stamped, _answered(stamped))
         if stamped.in_reply_to and not stamped.to and request is None:
             plan = self._reply(stamped, origin, seq, durable=durable)
         else:
@@ -329,6 +379,17 @@ class Router:
             return Plan([], [], "no_origin")
         answer = envelope.replace(to=(origin.address,))
         return self._planner.plan(answer, seq=seq, durable=durable)
+
+
+def _answered(envelope: Envelope) -> Planned:
+    """Return the plan of an answer that somebody waited for: it is there already."""
+    receipt = Receipt(envelope.id, envelope.trace_id, "accepted", 1)
+    return Planned(Record(), [], receipt)
+
+
+def _give_up(answer: asyncio.Future[Envelope], timeout_s: float) -> None:
+    if not answer.done():
+        answer.set_exception(DeadlineError(f"no answer came within {timeout_s:g} s"))
 
 
 def _check_scope(envelope: Envelope, principal: Principal) -> None:

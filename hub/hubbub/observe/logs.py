@@ -50,5 +50,5 @@ def configure_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("uvicorn.access", "httpx", "httpx2", "alembic"):
+    for noisy in ("uvicorn.access", "uvicorn.error", "httpx2", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

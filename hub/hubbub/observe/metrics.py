@@ -173,6 +173,9 @@ class Metrics:
         self.delivery_retries = self.counter(
             "delivery_retries", "Attempts after the first one", ("adapter",)
         )
+        self.replies_late = self.counter(
+            "replies_late", "Answers that came after the request's deadline"
+        )
         self.publish_seconds = self.histogram(
             "publish_seconds",
             "From taking an envelope to having it safe",

@@ -1,0 +1,50 @@
+"""Request and reply over HTTP: one envelope in, one answer out, nothing stored."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from hubbub.errors import InvalidError
+from hubbub.times import parse_duration
+from hubbub.web.calls import ANYONE, Call, Operation, Reply
+from hubbub.web.forms import Given, read_forms
+
+__all__ = ["OPERATIONS"]
+
+DEFAULT_TIMEOUT: Final = "30s"
+LONGEST_S: Final = 3600.0
+
+
+
+async def request(call: Call) -> Reply:
+    """Publish an envelope and answer with the reply."""
+    body = await call.body()
+    given = Given(call.principal, call.core.clock.now_us(), call.header(b"traceparent") or "")
+    timeout_s, body = _without_timeout(body)
+    envelopes, batch = read_forms(body, call.scope["headers"], given, batch_limit=1)
+    if batch:
+        raise InvalidError("a request is one envelope, not a batch; send them one by one")
+    answer = await call.core.router.request(
+        envelopes[0], timeout_s=timeout_s, principal=call.principal
+    )
+    return Reply(200, answer.encode())
+
+
+def _without_timeout(body: bytes) -> tuple[float, bytes]:
+    """Return the timeout, and the envelope without it: it is no attribute of that."""
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        given = msgspec.json.decode(members.pop("timeout", b'"30s"'), type=str | float)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return parse_duration(DEFAULT_TIMEOUT, what="timeout"), body  # the form says what is wrong
+    timeout_s = parse_duration(given, what="timeout")
+    if not 0 < timeout_s <= LONGEST_S:
+        raise InvalidError(f"timeout is {timeout_s:g} s, it must be over 0 and up to an hour")
+    return timeout_s, msgspec.json.encode(members)
+
+
+OPERATIONS: Final = (
+    Operation("POST", "/api/v1/requests", request, "Publish and wait for one reply", ANYONE),
+)
