@@ -28,7 +28,14 @@ from hubbub.delivery.work import WorkDesk
 from hubbub.directory import Directory, Known
 from hubbub.engines.local import LocalEngine
 from hubbub.envelope import PRESENCE, Envelope
-from hubbub.errors import ConfigError, DrainingError, HubError, RouteError
+from hubbub.errors import (
+    ConfigError,
+    ConflictError,
+    DrainingError,
+    HubError,
+    NotFoundError,
+    RouteError,
+)
 from hubbub.intake import Limits
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
@@ -45,7 +52,9 @@ from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
 from hubbub.store.reads import envelopes as envelope_reads
 from hubbub.store.tables import AuditRow
+from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
+from hubbub.tasks import read_result
 from hubbub.tokens import Tokens
 from hubbub.values import (
     Delivery,
@@ -140,6 +149,7 @@ class Core:
             spawn=self.spawn,
             stop_timeout_s=hub.drain_timeout,
         )
+        self.subscriptions: Final = Subscriptions(self.table)
         self.tokens: Final = Tokens(self.database, self.journal, self.clock, self.ids)
         self.routes: Final = Routes(self.table, self.database, self.journal, self.clock)
         self.room: Final = DeliveryRoom(
@@ -213,8 +223,10 @@ class Core:
         self.new_admin_token = self.tokens.admin(self.config.hub.data_dir, self._environ)
         await self.engine.start()
         self.routes.load()
-        for spec in self.database.read_now(endpoint_reads.retained):
-            self.directory.put(spec, PresenceState.OFFLINE)
+        for endpoint, patterns in self.database.read_now(endpoint_reads.retained):
+            self._away(self.directory.put(endpoint, PresenceState.OFFLINE))
+            for pattern in patterns:
+                self.subscriptions.add(endpoint.address, pattern, limit=len(patterns))
         await recover(self.room, self.database, self.engine, self.journal)
         self.router.before_route = self.plugins.before_route
         self.sweeper.start()
@@ -285,8 +297,56 @@ class Core:
 
     async def attach_for_good(self, endpoint: Endpoint) -> _Away:
         """Attach an endpoint that is remembered over a restart, away until it is attached again."""
-        await self.journal.execute(*endpoint_reads.remembering(endpoint, self.clock.now_us()))
+        await self._remember(endpoint)
         return self.attach(endpoint)
+
+    async def _remember(self, endpoint: Endpoint) -> None:
+        subscriptions = self.subscriptions.of(endpoint.address)
+        now_us = self.clock.now_us()
+        await self.journal.execute(*endpoint_reads.remembering(endpoint, subscriptions, now_us))
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+        """Give an endpoint a private route; kept over a restart if the endpoint is.
+
+        Raises:
+            SubjectError: no pattern.
+            ConflictError: it has too many already.
+        """
+        self.subscriptions.add(endpoint.address, pattern, limit=limit)
+        if endpoint.linger_s != 0:
+            await self._remember(endpoint)
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        self.subscriptions.remove(endpoint.address, pattern)
+        if endpoint.linger_s != 0:
+            await self._remember(endpoint)
+
+    async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
+        """Take the result of a task from the endpoint that was given it.
+
+        Raises:
+            NotFoundError: no such task.
+            ConflictError: it was never given to this endpoint.
+        """
+        result = read_result(envelope)
+        finished = await self.work.finish(result, by=by)
+        if finished.task is None:
+            raise NotFoundError(f"no task {result.task_id!r}")
+        if finished.verdict == "stranger":
+            raise ConflictError(f"task {result.task_id!r} was not given to {by!r}")
+        return Receipt(
+            id=envelope.id or self.ids.ulid(),
+            trace_id=finished.task.trace_id,
+            outcome="accepted",
+            deliveries=1,
+            duplicate=finished.verdict == "late",
+            task_id=result.task_id,
+        )
 
     def detach(self, link: EndpointLink) -> None:
         """End one attachment; the endpoint is away, and gone when its `linger` is over."""
@@ -305,10 +365,19 @@ class Core:
 
         def gone() -> None:
             if self.directory.get(endpoint.address) is known and not known.present:
-                self.directory.forget(endpoint.address)
-                self.room.gone(endpoint.address)
+                self._gone(endpoint)
 
         self.room.timers.at(self.clock.now_us() + int(endpoint.linger_s * 1e6), gone)
+
+    def _gone(self, endpoint: Endpoint) -> None:
+        self.directory.forget(endpoint.address)
+        self.subscriptions.forget(endpoint.address)
+        self.room.gone(endpoint.address)
+        if endpoint.linger_s:
+            self.spawn(self._unremember(endpoint.address))
+
+    async def _unremember(self, address: str) -> None:
+        await self.journal.execute(*endpoint_reads.forgetting(address))
 
     async def publish(
         self,

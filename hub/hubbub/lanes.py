@@ -21,6 +21,14 @@ KEYED_PRIORITY: Final = 5
 """Priority gives way to order where there is a key."""
 
 
+_Entry = tuple[int, int, int, Delivery]
+
+
+def _at(time_us: int, delivery: Delivery) -> _Entry:
+    """Return an entry of a heap; one read again from the store is another, and never compared."""
+    return (time_us, delivery.id, id(delivery), delivery)
+
+
 def rank_of(*, created_us: int, not_before_us: int, priority: int, keyed: bool) -> int:
     """Return the place in the mailbox, lower first; never changes."""
     step = KEYED_PRIORITY if keyed else priority
@@ -34,7 +42,7 @@ class _Lane:
 
     def __init__(self) -> None:
         self.busy: Delivery | None = None
-        self.queue: list[tuple[int, int, Delivery]] = []
+        self.queue: list[_Entry] = []
 
 
 class Line:
@@ -44,8 +52,8 @@ class Line:
 
     def __init__(self) -> None:
         # Heaps with lazy removal: an entry counts only while `_here` holds its delivery.
-        self._ready: list[tuple[int, int, Delivery]] = []
-        self._later: list[tuple[int, int, Delivery]] = []
+        self._ready: list[_Entry] = []
+        self._later: list[_Entry] = []
         self._lanes: dict[str, _Lane] = {}
         self._here: dict[int, Delivery] = {}
 
@@ -66,7 +74,7 @@ class Line:
     def next_due_us(self) -> int | None:
         """When the first of those that are not yet due will be; None when there is none."""
         later = self._later
-        while later and later[0][1] not in self._here:
+        while later and not self._holds(later[0][3]):
             heappop(later)
         return later[0][0] if later else None
 
@@ -78,7 +86,7 @@ class Line:
         """Put a delivery into the line."""
         self._here[delivery.id] = delivery
         if delivery.due_us > now_us:
-            heappush(self._later, (delivery.due_us, delivery.id, delivery))
+            heappush(self._later, _at(delivery.due_us, delivery))
         else:
             self._line_up(delivery)
 
@@ -88,8 +96,8 @@ class Line:
             self._wake(now_us)
         ready = self._ready
         while ready:
-            delivery = ready[0][2]
-            if delivery.id in self._here and self._leads(delivery):
+            delivery = ready[0][3]
+            if self._holds(delivery) and self._leads(delivery):
                 return delivery
             heappop(ready)
         return None
@@ -99,20 +107,20 @@ class Line:
         first = self.head(now_us=now_us)
         if first is None or wanted(first):
             return first
-        for _, _, delivery in sorted(self._ready):
-            if delivery.id in self._here and self._leads(delivery) and wanted(delivery):
+        for _, _, _, delivery in sorted(self._ready):
+            if self._holds(delivery) and self._leads(delivery) and wanted(delivery):
                 return delivery
         return None
 
     def take(self, delivery: Delivery) -> None:
         """Take a delivery out to be handed over; its lane is busy until `free`."""
         del self._here[delivery.id]
-        if self._ready and self._ready[0][2] is delivery:
+        if self._ready and self._ready[0][3] is delivery:
             heappop(self._ready)
         if delivery.lane is not None:
             lane = self._lanes.setdefault(delivery.lane, _Lane())
             lane.busy = delivery
-            if lane.queue and lane.queue[0][2] is delivery:
+            if lane.queue and lane.queue[0][3] is delivery:
                 heappop(lane.queue)
 
     def occupy(self, delivery: Delivery) -> None:
@@ -124,9 +132,9 @@ class Line:
         """Put a delivery back that was taken; its lane stays its own until it is done."""
         self._here[delivery.id] = delivery
         if delivery.due_us > now_us:
-            heappush(self._later, (delivery.due_us, delivery.id, delivery))
+            heappush(self._later, _at(delivery.due_us, delivery))
         else:
-            heappush(self._ready, (delivery.rank, delivery.id, delivery))
+            heappush(self._ready, _at(delivery.rank, delivery))
 
     def free(self, delivery: Delivery) -> None:
         """The delivery is done: the next of its lane may go."""
@@ -144,28 +152,31 @@ class Line:
         self.free(delivery)
         lane = self._lanes.get(delivery.lane) if delivery.lane is not None else None
         if lane is not None and delivery.lane is not None:
-            lane.queue = [entry for entry in lane.queue if entry[2] is not delivery]
+            lane.queue = [entry for entry in lane.queue if entry[3] is not delivery]
             heapify(lane.queue)
             if lane.busy is None:
                 self._promote(delivery.lane, lane)
 
     def _line_up(self, delivery: Delivery) -> None:
         if delivery.lane is None:
-            heappush(self._ready, (delivery.rank, delivery.id, delivery))
+            heappush(self._ready, _at(delivery.rank, delivery))
             return
         lane = self._lanes.setdefault(delivery.lane, _Lane())
         if lane.busy is delivery:
-            heappush(self._ready, (delivery.rank, delivery.id, delivery))
+            heappush(self._ready, _at(delivery.rank, delivery))
             return
-        heappush(lane.queue, (delivery.rank, delivery.id, delivery))
-        if lane.busy is None and lane.queue[0][2] is delivery:
-            heappush(self._ready, (delivery.rank, delivery.id, delivery))
+        heappush(lane.queue, _at(delivery.rank, delivery))
+        if lane.busy is None and lane.queue[0][3] is delivery:
+            heappush(self._ready, _at(delivery.rank, delivery))
+
+    def _holds(self, delivery: Delivery) -> bool:
+        return self._here.get(delivery.id) is delivery
 
     def _wake(self, now_us: int) -> None:
         later = self._later
         while later and later[0][0] <= now_us:
-            delivery = heappop(later)[2]
-            if delivery.id in self._here:
+            delivery = heappop(later)[3]
+            if self._holds(delivery):
                 self._line_up(delivery)
 
     def _leads(self, delivery: Delivery) -> bool:
@@ -177,11 +188,11 @@ class Line:
             return True
         if lane.busy is not None:
             return lane.busy is delivery
-        return bool(lane.queue) and lane.queue[0][2] is delivery
+        return bool(lane.queue) and lane.queue[0][3] is delivery
 
     def _promote(self, key: str, lane: _Lane) -> None:
         """Let the first of a free lane stand in the line for all of it."""
-        while lane.queue and lane.queue[0][2].id not in self._here:
+        while lane.queue and not self._holds(lane.queue[0][3]):
             heappop(lane.queue)
         if lane.queue:
             heappush(self._ready, lane.queue[0])

@@ -204,10 +204,14 @@ class Plugins:
         self._after_delivery = Prepared(self._implementations("after_delivery"))
 
     def _implementations(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
-        """Return implementations in our order: pluggy calls the last registered first."""
+        """Return implementations in the order of loading; pluggy's own is the other way round."""
         caller = cast("pluggy.HookCaller", getattr(self._manager.hook, hook))
+        places = {name: place for place, name in enumerate(self._plugins)}
         found: list[tuple[Plugin, Callable[..., Any]]] = []
-        for one in reversed(caller.get_hookimpls()):
+        for one in sorted(
+            caller.get_hookimpls(),
+            key=lambda one: (one.trylast - one.tryfirst, places.get(one.plugin_name, 0)),
+        ):
             plugin = self._plugins.get(one.plugin_name)
             if plugin is not None:
                 found.append((plugin, _taking(one.function, one.argnames)))

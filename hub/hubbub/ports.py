@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import msgspec
 
 from hubbub.envelope import Envelope
-from hubbub.observe.metrics import Metrics
 from hubbub.values import (
     Attempt,
     Delivery,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from hubbub.config import Settings
+    from hubbub.observe.metrics import Metrics
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Settings")

@@ -88,13 +88,13 @@ class Sweeper:
             due = reads.due_mailboxes(session, after_us=after_us, now_us=now_us)
             return due, reads.overdue(session, now_us=now_us)
 
-        due, overdue = await self._database.read(find)
+        with self._room.boxes.reading() as here:
+            due, overdue = await self._database.read(find)
+            overdue = [here.get(one.id, one) for one in overdue]
         for name in due:
             box = self._room.boxes.get(name)
-            box.dry = False
+            box.stir()
             self._room.pump(box)
         for delivery in overdue:
-            # One that is held but does not wait is in somebody's hand: its deadline is past care.
-            waiting = self._room.boxes.get(delivery.mailbox).line.get(delivery.id)
-            if waiting is not None or not self._room.engine.holds(delivery.id):
-                self._room.expire(waiting or delivery)
+            # One that does not wait in memory is in somebody's hand, or its end is not written yet.
+            self._room.expire(delivery)

@@ -33,7 +33,10 @@ def parse_time(text: str | float, *, what: str) -> int:
         raise InvalidError(f"{what} is {text!r}; write a time as 2026-01-02T03:04:05Z") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1_000_000)
+    seconds = moment.timestamp()
+    if not 0 <= seconds < LATEST_S:
+        raise InvalidError(f"{what} is {text!r}, which is not between 1970 and the year 9999")
+    return int(seconds * 1_000_000)
 
 
 def parse_duration(text: str | float, *, what: str) -> float:
