@@ -40,7 +40,12 @@ def configure_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     )
     rendering: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if as_text:
-        rendering.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        # Without the values of local variables: they may be secrets.
+        rendering.append(
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        )
     else:
         rendering += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)

@@ -54,6 +54,7 @@ class Batch:
         self._changed: dict[int, tuple[object, ...]] = {}
         self._tasks: dict[str, tuple[object, ...]] = {}
         self._attempts: dict[tuple[str, int, int], tuple[object, str]] = {}
+        self._uncounted: list[tuple[str, int, int]] = []
 
     def look_up(
         self, *, claims: Sequence[Claim], task_ids: Sequence[str], delivery_ids: Sequence[int]
@@ -119,12 +120,16 @@ class Batch:
                 self.keep(change.otherwise)
             return False
         self._changed[delivery.id] = snapshot
-        self._deliveries[delivery.id] = (str(snapshot[1]), delivery.attempts)
+        attempts_now = int(str(snapshot[4]))
+        self._deliveries[delivery.id] = (str(snapshot[1]), attempts_now)
         if change.task is not None:
             self._tasks[change.task.id] = task_values(change.task)
-            if change.ended is not None:
-                key = (change.task.id, change.task.run, int(str(snapshot[4])))
-                self._attempts[key] = (snapshot[10], change.ended)
+            if change.ended is not None and state == DeliveryState.IN_FLIGHT:
+                key = (change.task.id, change.task.run, attempts)
+                if attempts_now < attempts:
+                    self._uncounted.append(key)
+                else:
+                    self._attempts[key] = (snapshot[10], change.ended)
         if change.attempt is not None:
             self._insert(_attempt, attempt_values(change.attempt))
         if change.follows is not None:
@@ -142,6 +147,11 @@ class Batch:
         if self._tasks:
             tasks = [(*values[1:], values[0]) for values in self._tasks.values()]
             update_rows(connection, _task, ("id",), _TASK_COLUMNS[1:], tasks)
+        for key in self._uncounted:  # given back: its number is used again
+            of_attempt = [
+                _attempt.c[name] == part for name, part in zip(_ATTEMPT_KEY, key, strict=True)
+            ]
+            connection.execute(_attempt.delete().where(*of_attempt))
         if self._attempts:
             attempts = [(*how, *key) for key, how in self._attempts.items()]
             update_rows(connection, _attempt, _ATTEMPT_KEY, _ATTEMPT_END, attempts)

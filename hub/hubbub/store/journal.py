@@ -24,16 +24,25 @@ from hubbub.observe.metrics import Metrics
 from hubbub.ports import Change, Kept, Record
 from hubbub.store.batch import Batch
 from hubbub.store.rows import changed_values
+from hubbub.values import DeliveryState
 
 __all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_ENTRIES", "Journal", "Statement"]
 
 MAX_BATCH_ENTRIES: Final = 512
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 
+_DONE: Final = DeliveryState.DONE
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+def _ended(snapshot: tuple[object, ...]) -> tuple[int, object]:
+    """Return the id and the state of `changed_values`."""
+    delivery_id = snapshot[-1]
+    assert isinstance(delivery_id, int)
+    return delivery_id, snapshot[1]
 
 
 Statement = tuple[Executable, list[dict[str, Any]]]
@@ -277,7 +286,8 @@ class Journal:
         """Answer all who wait, in order of arrival; only then does anything move on."""
         done: list[int] = []
         for entry in entries:
-            done += [change.delivery.id for change in entry.changes]
+            # Only what ended: a retry is still in memory, and must not be read from the store.
+            done += [id_ for id_, state in map(_ended, entry.snapshots) if state == _DONE]
             future = entry.future
             if future is not None and not future.done():
                 future.set_result(entry.answer)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import Boolean, Column, Connection, Integer, LargeBinary, Table
+from sqlalchemy import Column, Connection, Dialect, Table
 
 __all__ = ["insert_rows", "update_rows"]
 
@@ -25,9 +25,8 @@ Rows = Sequence[tuple[object, ...]]
 
 def insert_rows(connection: Connection, table: Table, rows: Rows) -> None:
     """Insert rows of all columns, in order, but without an automatic key."""
-    placeholder = _placeholder(connection)
     for chunk in _chunked(rows):
-        text = _insert_text(table, len(chunk), placeholder)
+        text = _insert_text(table, len(chunk), connection.dialect)
         connection.exec_driver_sql(text, tuple(chain.from_iterable(chunk)))
 
 
@@ -39,9 +38,8 @@ def update_rows(
     rows: Rows,
 ) -> None:
     """Set columns of the rows with these keys; each row is the values, then the keys."""
-    placeholder = _placeholder(connection)
     for chunk in _chunked(rows):
-        text = _update_text(table, keys, columns, len(chunk), placeholder)
+        text = _update_text(table, keys, columns, len(chunk), connection.dialect)
         connection.exec_driver_sql(text, tuple(chain.from_iterable(chunk)))
 
 
@@ -53,41 +51,36 @@ def _chunked(rows: Rows) -> Iterator[Rows]:
             start += size
 
 
-def _placeholder(connection: Connection) -> str:
-    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
+def _row(values: int, dialect: Dialect) -> str:
+    placeholder = "?" if dialect.paramstyle == "qmark" else "%s"
+    return f"({', '.join([placeholder] * values)})"
 
 
 @lru_cache(maxsize=256)
-def _insert_text(table: Table, rows: int, placeholder: str) -> str:
+def _insert_text(table: Table, rows: int, dialect: Dialect) -> str:
     automatic = table.autoincrement_column
     names = [column.name for column in table.columns if column is not automatic]
-    row = f"({', '.join([placeholder] * len(names))})"
+    row = _row(len(names), dialect)
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608  # names of our own tables
 
 
 @lru_cache(maxsize=256)
 def _update_text(
-    table: Table, keys: tuple[str, ...], columns: tuple[str, ...], rows: int, placeholder: str
+    table: Table, keys: tuple[str, ...], columns: tuple[str, ...], rows: int, dialect: Dialect
 ) -> str:
     names = (*columns, *keys)
-    row = f"({', '.join([placeholder] * len(names))})"
+    row = _row(len(names), dialect)
     given = ", ".join(f"{name}_" for name in names)
     # PostgreSQL takes a bare NULL for text: every value is cast to its column's type.
-    sets = ", ".join(f"{name} = {_cast(table.columns[name])}" for name in columns)
-    same = " AND ".join(f"{table.name}.{key} = {_cast(table.columns[key])}" for key in keys)
+    sets = ", ".join(f"{name} = {_cast(table.columns[name], dialect)}" for name in columns)
+    same = " AND ".join(
+        f"{table.name}.{key} = {_cast(table.columns[key], dialect)}" for key in keys
+    )
     return (
         f"WITH given({given}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608
         f"UPDATE {table.name} SET {sets} FROM given WHERE {same}"
     )
 
 
-def _cast(column: Column[Any]) -> str:
-    name = f"given.{column.name}_"
-    kind: object = column.type
-    if isinstance(kind, Boolean):
-        return f"CAST({name} AS BOOLEAN)"
-    if isinstance(kind, Integer):
-        return f"CAST({name} AS BIGINT)"
-    if isinstance(kind, LargeBinary):
-        return name
-    return f"CAST({name} AS TEXT)"
+def _cast(column: Column[Any], dialect: Dialect) -> str:
+    return f"CAST(given.{column.name}_ AS {column.type.compile(dialect=dialect)})"

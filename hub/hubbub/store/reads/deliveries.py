@@ -22,6 +22,7 @@ __all__ = [
     "in_flight",
     "listed",
     "of_envelope",
+    "of_envelopes",
     "of_task",
     "one",
     "overdue",
@@ -127,6 +128,12 @@ def of_task(session: Session, task_id: str) -> Delivery | None:
 def of_envelope(session: Session, envelope_seq: int) -> list[DeliveryRow]:
     """Return all deliveries of one envelope, in order."""
     query = select(DeliveryRow).where(DeliveryRow.envelope_seq == envelope_seq)
+    return list(session.exec(query.order_by(col(DeliveryRow.id))).all())
+
+
+def of_envelopes(session: Session, seqs: Sequence[int]) -> list[DeliveryRow]:
+    """Return all deliveries of some envelopes, in order."""
+    query = select(DeliveryRow).where(col(DeliveryRow.envelope_seq).in_(seqs))
     return list(session.exec(query.order_by(col(DeliveryRow.id))).all())
 
 
@@ -260,9 +267,18 @@ def _whole(session: Session, rows: Sequence[DeliveryRow]) -> list[Delivery]:
         row.id: task_of(row)
         for row in session.exec(select(TaskRow).where(col(TaskRow.id).in_(task_ids)))
     }
+    siblings: dict[int, list[Delivery]] = {}
+    among = col(DeliveryRow.envelope_seq).in_({row.envelope_seq for row in rows if not row.leased})
+    first_given = among, col(DeliveryRow.leased).is_(False), col(DeliveryRow.replay_of).is_(None)
+    for row in session.exec(select(DeliveryRow).where(*first_given)):
+        one = delivery_of(row, envelopes[row.envelope_seq])
+        siblings.setdefault(row.envelope_seq, []).append(one)
     whole: list[Delivery] = []
     for row in rows:
         delivery = delivery_of(row, envelopes[row.envelope_seq])
         delivery.task = tasks.get(row.task_id) if row.task_id is not None else None
+        others = siblings.get(row.envelope_seq, ())
+        if len(others) > 1 and not row.leased and row.replay_of is None:
+            delivery.siblings = tuple(others)
         whole.append(delivery)
     return whole

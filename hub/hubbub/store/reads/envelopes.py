@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ __all__ = [
     "EnvelopeFilter",
     "fixed_part",
     "history",
+    "later",
     "newest_seq",
     "of_trace",
     "one",
@@ -98,9 +100,27 @@ def history(
     return found, last if scans and looked_at == SCAN else None
 
 
-def of_trace(session: Session, trace_id: str) -> list[Stored]:
+def later(session: Session, seq: int, patterns: Sequence[str], *, limit: int) -> list[Stored]:
+    """Return what came after an envelope under some subject patterns, oldest first."""
+    query = (
+        select(EnvelopeRow)
+        .where(EnvelopeRow.seq > seq)
+        .order_by(col(EnvelopeRow.seq))
+        .limit(SCAN)
+        .execution_options(yield_per=PIECE)
+    )
+    found: list[Stored] = []
+    for row in session.exec(query):
+        if any(matches(pattern, row.subject) for pattern in patterns):
+            found.append(_stored(row))
+            if len(found) == limit:
+                break
+    return found
+
+
+def of_trace(session: Session, trace_id: str, *, limit: int = 1000) -> list[Stored]:
     """Return the envelopes of a trace, in order."""
-    query = select(EnvelopeRow).where(EnvelopeRow.trace_id == trace_id)
+    query = select(EnvelopeRow).where(EnvelopeRow.trace_id == trace_id).limit(limit)
     return [_stored(row) for row in session.exec(query.order_by(col(EnvelopeRow.seq))).all()]
 
 

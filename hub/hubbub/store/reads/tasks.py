@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
@@ -9,7 +11,7 @@ from hubbub.store.rows import task_of
 from hubbub.store.tables import TaskAttemptRow, TaskRow
 from hubbub.values import Task
 
-__all__ = ["attempts", "counts", "listed", "one"]
+__all__ = ["attempts", "attempts_of", "counts", "listed", "one", "some"]
 
 
 def one(session: Session, task_id: str) -> Task | None:
@@ -32,6 +34,18 @@ def counts(session: Session) -> dict[str, int]:
         .group_by(TaskRow.state)
     )
     return dict(session.exec(query).all())
+
+
+def some(session: Session, task_ids: Sequence[str]) -> list[Task]:
+    """Return the tasks of these ids that are there."""
+    query = select(TaskRow).where(col(TaskRow.id).in_(task_ids))
+    return [task_of(row) for row in session.exec(query.order_by(col(TaskRow.seq))).all()]
+
+
+def attempts_of(session: Session, task_ids: Sequence[str]) -> list[TaskAttemptRow]:
+    """Return the hand-overs of these tasks, in order."""
+    query = select(TaskAttemptRow).where(col(TaskAttemptRow.task_id).in_(task_ids))
+    return list(session.exec(query.order_by(col(TaskAttemptRow.started_us))).all())
 
 
 def listed(

@@ -17,7 +17,6 @@ DEFAULT_TIMEOUT: Final = "30s"
 LONGEST_S: Final = 3600.0
 
 
-
 async def request(call: Call) -> Reply:
     """Publish an envelope and answer with the reply."""
     body = await call.body()

@@ -1,0 +1,36 @@
+"""The paths below `/api/v1`, one module a noun."""
+
+from __future__ import annotations
+
+from hubbub.core import Core
+from hubbub.web.api import (
+    admin,
+    deliveries,
+    endpoints,
+    envelopes,
+    requests,
+    routes,
+    stream,
+    tasks,
+    tokens,
+    traces,
+)
+from hubbub.web.calls import Operation
+
+__all__ = ["all_operations"]
+
+
+def all_operations(core: Core) -> tuple[Operation, ...]:
+    """Return every operation of the hub's own API."""
+    return (
+        *envelopes.operations(core),
+        *requests.OPERATIONS,
+        *tasks.OPERATIONS,
+        *deliveries.operations(core),
+        *endpoints.OPERATIONS,
+        *routes.OPERATIONS,
+        *tokens.OPERATIONS,
+        *traces.OPERATIONS,
+        *admin.OPERATIONS,
+        *stream.OPERATIONS,
+    )

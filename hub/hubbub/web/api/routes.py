@@ -1,0 +1,126 @@
+"""The routing table: shown, changed, and tried out."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from hubbub.core import Core
+from hubbub.delivery.mailbox import requirement_of
+from hubbub.envelope import TASK_REQUEST, Envelope
+from hubbub.errors import NotFoundError
+from hubbub.intake import Limits, check_envelope
+from hubbub.tasks import read_request
+from hubbub.values import Delivery
+from hubbub.web import pages
+from hubbub.web.calls import Call, Operation, Reply
+from hubbub.web.forms import Given, read_forms
+from hubbub.web.views import route_view
+
+__all__ = ["OPERATIONS"]
+
+PATH: Final = "/api/v1/routes"
+
+
+async def listed(call: Call) -> Reply:
+    """List the table, in the order in which it is read."""
+    limit, start = pages.limit_of(call), pages.number_after(call) or 0
+    routes = list(call.core.table)
+    shown = [route_view(route) for route in routes[start : start + limit]]
+    return pages.page(shown, start + limit if start + limit < len(routes) else None)
+
+
+async def show(call: Call) -> Reply:
+    """Show one route."""
+    return Reply(200, route_view(call.core.table.get(call.params["name"])))
+
+
+async def put(call: Call) -> Reply:
+    """Add a route, or replace the one of this name that came over the API."""
+    core, name = call.core, call.params["name"]
+    body = await call.json(dict[str, Any])
+    try:
+        core.table.get(name)
+    except NotFoundError:
+        status = 201
+    else:
+        status = 200
+    route = await core.routes.put(name, body)
+    await core.audit(call.principal.name, "route.put", name, f"{route.match} to {list(route.to)}")
+    return Reply(status, route_view(route))
+
+
+async def remove(call: Call) -> Reply:
+    """Take a route out that came over the API."""
+    name = call.params["name"]
+    await call.core.routes.remove(name)
+    await call.core.audit(call.principal.name, "route.delete", name)
+    return Reply(204)
+
+
+async def try_out(call: Call) -> Reply:
+    """Say which routes an envelope would match and where it would go; nothing is kept."""
+    core = call.core
+    body = await call.body()
+    now_us = core.clock.now_us()
+    given = Given(call.principal, now_us)
+    (envelope, *_), _ = read_forms(body, call.scope["headers"], given, batch_limit=1)
+    hub = core.config.hub
+    check_envelope(envelope, Limits(data_bytes=hub.max_body, data_depth=hub.data_depth))
+    return Reply(200, dry_run(core, envelope.replace(id="dry-run", time_us=now_us, hops=1)))
+
+
+def dry_run(core: Core, envelope: Envelope) -> dict[str, object]:
+    """Return what publishing an envelope would do.
+
+    Raises:
+        InvalidError: a task request that is not valid.
+    """
+    request = None
+    if envelope.type == TASK_REQUEST:
+        request = read_request(envelope)
+        if request.task_id is None:
+            request = msgspec.structs.replace(request, task_id="dry-run")
+    plan = core.planner.plan(
+        envelope,
+        seq=core.ids.seq(),
+        durable=True if envelope.durable is None else envelope.durable,
+        request=request,
+    )
+    targets = [_target(delivery) for delivery in plan.deliveries]
+    matched = [] if envelope.to else core.table.match(envelope)
+    return {
+        "routes": [route_view(compiled.route) for compiled in matched],
+        "deliveries": targets,
+        "outcome": "accepted" if plan.deliveries else "unrouted",
+        "reason": plan.reason,
+        "to": sorted({address for target in targets for address in target["to"]}),
+    }
+
+
+def _target(delivery: Delivery) -> dict[str, Any]:
+    requirement = requirement_of(delivery.mailbox)
+    to = [delivery.mailbox] if requirement is None else list(requirement.patterns)
+    return {
+        "endpoint": delivery.mailbox if requirement is None else None,
+        "pool": None if requirement is None else to,
+        "to": to,
+        "route": delivery.route,
+        "durable": delivery.durable,
+        "attempts": delivery.max_attempts,
+        "timeout": delivery.timeout_us / 1e6,
+        "key": delivery.lane,
+        "hold": delivery.hold,
+        "outcome": delivery.outcome,
+        "reason": delivery.reason,
+    }
+
+
+OPERATIONS: Final = (
+    Operation("GET", PATH, listed, "The routing table, in order", ("read",)),
+    Operation("POST", PATH + "/test", try_out, "Where an envelope would go", ("read",)),
+    Operation("GET", PATH + "/{name:any}", show, "One route", ("read",)),
+    Operation("PUT", PATH + "/{name:any}", put, "Add or replace a route"),
+    Operation("DELETE", PATH + "/{name:any}", remove, "Take a route out"),
+)

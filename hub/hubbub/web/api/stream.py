@@ -1,0 +1,186 @@
+"""Server-sent events: what is accepted, live. Streams observe; they are no endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from sqlmodel import Session
+from starlette.types import Receive
+
+from hubbub.core import Core
+from hubbub.envelope import Envelope
+from hubbub.errors import ForbiddenError
+from hubbub.intake import scoped
+from hubbub.ports import Stored
+from hubbub.store.reads import envelopes as reads
+from hubbub.subjects import check_pattern, matches
+from hubbub.values import Principal
+from hubbub.web.auth import has_scope
+from hubbub.web.calls import ANYONE, Call, Operation
+
+__all__ = ["OPERATIONS", "covers", "patterns_for"]
+
+QUEUE: Final = 1000
+"""Envelopes that wait for a slow reader; what comes beyond that is a gap."""
+
+KEEP_ALIVE_S: Final = 15.0
+LOOK_S: Final = 1.0
+"""How soon a stream notices that the hub is stopping."""
+
+HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Tell whether one pattern covers all that another one covers."""
+    wanted, tokens = wide.split("."), narrow.split(".")
+    for place, token in enumerate(wanted):
+        if token == ">":
+            return len(tokens) > place
+        if place >= len(tokens) or tokens[place] == ">":
+            return False
+        if token not in ("*", tokens[place]):
+            return False
+    return len(wanted) == len(tokens)
+
+
+def patterns_for(principal: Principal, asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the patterns a caller sees: those it asked for, else all it may.
+
+    Raises:
+        SubjectError: no pattern.
+        ForbiddenError: it may not see all of one.
+    """
+    for pattern in asked:
+        check_pattern(pattern)
+    if has_scope(principal, ("read",)):
+        return tuple(asked) or (">",)
+    allowed = scoped(principal.scopes, "subscribe")
+    if not allowed:
+        raise ForbiddenError(
+            f"{principal.name!r} may not watch; it needs the scope 'read' or 'subscribe:PATTERN'"
+        )
+    for pattern in asked:
+        if not any(covers(wide, pattern) for wide in allowed):
+            raise ForbiddenError(
+                f"{principal.name!r} may not watch {pattern!r}; "
+                f"it needs the scope 'read' or 'subscribe:{pattern}'"
+            )
+    return tuple(asked) or allowed
+
+
+class Reader:
+    """What waits for one reader; bounded, with a mark where something is missing."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = patterns
+        self._waiting: deque[Envelope | None] = deque()
+        self.woken: Final = asyncio.Event()
+
+    def tap(self, envelope: Envelope) -> None:
+        """Take an accepted envelope, if it is for this reader."""
+        if not any(matches(pattern, envelope.subject) for pattern in self._patterns):
+            return
+        waiting = self._waiting
+        if len(waiting) < QUEUE:
+            waiting.append(envelope)
+        elif waiting[-1] is not None:
+            waiting.append(None)
+        self.woken.set()
+
+    def take(self) -> list[Envelope | None]:
+        """Return what waits; None stands for a gap."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        self.woken.clear()
+        return taken
+
+
+async def stream(call: Call) -> None:
+    """Send envelopes as they are accepted, until the caller leaves or the hub stops."""
+    core = call.core
+    patterns = patterns_for(
+        call.principal, [value for name, value in call.query if name == "subject" and value]
+    )
+    reader = Reader(patterns)
+    last = call.header(b"last-event-id")
+    forget = core.router.tap(reader.tap)
+    gone = asyncio.ensure_future(_left(call.receive))
+    try:
+        missed = b"" if last is None else await _since(core, last, patterns, reader)
+        await call.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        if call.scope["method"] != "HEAD":
+            await _send(call, b": welcome\n\n" + missed)
+            await _follow(call, reader, gone)
+        await call.send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+        forget()
+
+
+async def _follow(call: Call, reader: Reader, gone: asyncio.Future[None]) -> None:
+    loop = asyncio.get_running_loop()
+    silent_since = loop.time()
+    while call.core.state == "ready":
+        taken = reader.take()
+        if taken:
+            await _send(call, b"".join(map(_event, taken)))
+            silent_since = loop.time()
+        elif loop.time() - silent_since >= KEEP_ALIVE_S:
+            await _send(call, b": alive\n\n")
+            silent_since = loop.time()
+        woken = asyncio.ensure_future(reader.woken.wait())
+        try:
+            await asyncio.wait((woken, gone), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+        if gone.done():
+            return
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the caller has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(call: Call, body: bytes) -> None:
+    await call.send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _event(envelope: Envelope | None) -> bytes:
+    if envelope is None:
+        return b"event: gap\ndata: {}\n\n"
+    return b"id: %s\nevent: envelope\ndata: %s\n\n" % (
+        envelope.id.encode(),
+        envelope.encode().replace(b"\r", b" ").replace(b"\n", b" "),
+    )
+
+
+async def _since(core: Core, last: str, patterns: Sequence[str], reader: Reader) -> bytes:
+    """Return what a reader missed since the last event it had; a gap when that is not known."""
+
+    def find(session: Session) -> list[Stored] | None:
+        known = reads.one(session, last)
+        if known is None:
+            return None
+        return reads.later(session, known.seq, patterns, limit=QUEUE)
+
+    found = await core.read(find)
+    if found is None:
+        return _event(None)
+    sent = {stored.envelope.id for stored in found}
+    live = [one for one in reader.take() if one is None or one.id not in sent]
+    between = [None] if len(found) == QUEUE else []
+    return b"".join(map(_event, (*(stored.envelope for stored in found), *between, *live)))
+
+
+OPERATIONS: Final = (
+    Operation("GET", "/api/v1/stream", stream, "Server-sent events, live", ANYONE),
+)

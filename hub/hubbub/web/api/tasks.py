@@ -1,0 +1,191 @@
+"""Tasks: submitted, listed, cancelled, run again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlmodel import Session
+
+from hubbub.envelope import TASK_REQUEST, Envelope, encode_json, rfc3339
+from hubbub.errors import InvalidError, NotFoundError
+from hubbub.intake import check_text
+from hubbub.store.reads import deliveries as delivery_reads
+from hubbub.store.reads import tasks as reads
+from hubbub.store.tables import DeliveryRow, TaskAttemptRow
+from hubbub.tasks import request_subject
+from hubbub.times import parse_deadline, parse_duration
+from hubbub.values import Principal, Task, TaskState
+from hubbub.web import pages
+from hubbub.web.calls import Call, Operation, Reply
+from hubbub.web.views import delivery_view, moment, task_view
+
+__all__ = ["OPERATIONS"]
+
+PATH: Final = "/api/v1/tasks"
+SCOPES: Final = ("tasks",)
+MAY_SUBMIT: Final = frozenset({"publish:tasks.*.request", "direct:>"})
+"""What the scope `tasks` allows: any task request, to anybody."""
+
+
+class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A task that somebody wants done."""
+
+    task_type: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+    text: str | None = None
+    labels: dict[str, str] = {}
+    to: str | None = None
+    priority: int = 5
+    timeout: str | float | None = None
+    max_attempts: int | None = None
+    not_before: str | float | None = None
+    retry_on_failure: bool = False
+    task_id: str | None = None
+    key: str | None = None
+    reply_to: str | None = None
+    expires: str | float | None = None
+
+
+async def submit(call: Call) -> Reply:
+    """Submit a task."""
+    core, who = call.core, call.principal
+    given = await call.json(Submission)
+    envelope = _request(given, who, now_us=core.clock.now_us()).replace(
+        idempotency_key=call.header(b"idempotency-key"),
+        traceparent=call.header(b"traceparent") or "",
+    )
+    principal = Principal(who.name, who.source, who.scopes | MAY_SUBMIT)
+    try:
+        receipt = await core.router.publish(envelope, principal=principal)
+    except InvalidError as error:
+        error.index = None
+        raise
+    task_id = receipt.task_id or given.task_id or receipt.id
+    task = await core.work.find(task_id)
+    state = TaskState.QUEUED if task is None else task.state
+    trace_id = receipt.trace_id if task is None else task.trace_id
+    return Reply(202, {"task_id": task_id, "state": state, "trace_id": trace_id})
+
+
+def _request(given: Submission, who: Principal, *, now_us: int) -> Envelope:
+    """Return the canonical request of a submission.
+
+    Raises:
+        InvalidError: a member is not valid.
+    """
+    check_text("task_type", given.task_type)
+    data: dict[str, Any] = {"task_type": given.task_type, "params": given.params}
+    if given.task_id is not None:
+        data = {"task_id": given.task_id, **data}
+    if given.text is not None:
+        data["text"] = given.text
+    if given.labels:
+        data["labels"] = given.labels
+    if given.timeout is not None:
+        data["timeout_s"] = parse_duration(given.timeout, what="timeout")
+    if given.max_attempts is not None:
+        data["max_attempts"] = given.max_attempts
+    if given.not_before is not None:
+        due_us = parse_deadline(given.not_before, what="not_before", now_us=now_us)
+        data["not_before"] = rfc3339(due_us)
+    if given.retry_on_failure:
+        data["retry_on_failure"] = True
+    return Envelope(
+        source=who.source,
+        subject=request_subject(given.task_type),
+        type=TASK_REQUEST,
+        data=encode_json(data),
+        key=given.key,
+        priority=given.priority,
+        reply_to=given.reply_to,
+        to=() if given.to is None else (given.to,),
+        expires_us=(
+            None
+            if given.expires is None
+            else parse_deadline(given.expires, what="expires", now_us=now_us)
+        ),
+        durable=True,
+    )
+
+
+async def listed(call: Call) -> Reply:
+    """List tasks, newest first."""
+    state = pages.choice(call, "state", [state.value for state in TaskState])
+    task_type = call.argument("task_type")
+    limit, before = pages.limit_of(call), pages.number_after(call)
+    found = await call.core.read(
+        lambda session: reads.listed(
+            session, state=state, task_type=task_type, before=before, limit=limit + 1
+        )
+    )
+    after = found[limit - 1].seq if len(found) > limit else None
+    return pages.page([task_view(task) for task in found[:limit]], after)
+
+
+async def show(call: Call) -> Reply:
+    """Show one task, its hand-overs and its deliveries."""
+    task_id = call.params["id"]
+
+    def find(
+        session: Session,
+    ) -> tuple[Task, Sequence[TaskAttemptRow], Sequence[DeliveryRow], str] | None:
+        task = reads.one(session, task_id)
+        if task is None:
+            return None
+        rows = (
+            []
+            if task.envelope_seq is None
+            else delivery_reads.of_envelope(session, task.envelope_seq)
+        )
+        subject = delivery_reads.subject_of(session, task.envelope_seq)
+        return task, reads.attempts(session, task_id), rows, subject
+
+    await call.settled()
+    found = await call.core.read(find)
+    if found is None:
+        raise NotFoundError(f"no task {task_id[:100]!r}; `hubbub tasks ls` shows the latest")
+    task, attempts, rows, subject = found
+    held = call.core.room.held(row.id for row in rows if row.state == "pending")
+    shown = msgspec.to_builtins(task_view(task), builtin_types=(msgspec.Raw,))
+    shown["attempts"] = [_attempt(row) for row in attempts]
+    shown["deliveries"] = [
+        delivery_view(row, task.envelope_id or "", subject, held) for row in rows
+    ]
+    return Reply(200, shown)
+
+
+def _attempt(row: TaskAttemptRow) -> dict[str, object]:
+    return {
+        "run": row.run,
+        "attempt": row.attempt,
+        "endpoint": row.endpoint,
+        "worker": row.worker,
+        "started_at": rfc3339(row.started_us),
+        "ended_at": moment(row.ended_us),
+        "outcome": row.outcome,
+    }
+
+
+async def cancel(call: Call) -> Reply:
+    """Take a task back."""
+    task = await call.core.work.cancel(call.params["id"])
+    await call.core.audit(call.principal.name, "task.cancel", task.id)
+    return Reply(200, task_view(task))
+
+
+async def retry(call: Call) -> Reply:
+    """Let a task that has ended run once more."""
+    task = await call.core.work.rerun(call.params["id"])
+    await call.core.audit(call.principal.name, "task.retry", task.id, f"run {task.run}")
+    return Reply(202, task_view(task))
+
+
+OPERATIONS: Final = (
+    Operation("POST", PATH, submit, "Submit a task", SCOPES),
+    Operation("GET", PATH, listed, "Tasks, newest first", ("tasks", "read")),
+    Operation("POST", PATH + "/{id}/cancel", cancel, "Take a task back", SCOPES),
+    Operation("POST", PATH + "/{id}/retry", retry, "Run a finished task again", SCOPES),
+    Operation("GET", PATH + "/{id}", show, "One task and its history", ("tasks", "read")),
+)

@@ -1,0 +1,45 @@
+"""Who calls: `Authorization: Bearer <token>`, and what that caller may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hubbub.core import Core
+from hubbub.errors import ForbiddenError, UnauthorizedError
+from hubbub.values import Principal
+
+__all__ = ["authenticated", "has_scope", "need"]
+
+
+def authenticated(core: Core, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
+    """Return the caller of a request.
+
+    Raises:
+        UnauthorizedError: no token, or one that is unknown, expired or revoked.
+    """
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() != b"bearer" or not token.strip():
+                break
+            return core.tokens.authenticate(token.strip().decode("latin-1"))
+    raise UnauthorizedError(
+        "this path needs a token: send the header `Authorization: Bearer <token>`; "
+        "`hubbub token create` makes one"
+    )
+
+
+def has_scope(principal: Principal, scopes: Iterable[str]) -> bool:
+    """Tell whether a caller has one of these scopes; `admin` is all of them."""
+    return "admin" in principal.scopes or any(scope in principal.scopes for scope in scopes)
+
+
+def need(principal: Principal, scopes: Iterable[str]) -> None:
+    """Check that a caller has one of these scopes, or `admin`.
+
+    Raises:
+        ForbiddenError: it has not.
+    """
+    if not has_scope(principal, scopes):
+        wanted = " or ".join(f"{scope!r}" for scope in dict.fromkeys((*scopes, "admin")))
+        raise ForbiddenError(f"{principal.name!r} may not do this; it needs the scope {wanted}")

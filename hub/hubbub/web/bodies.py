@@ -1,0 +1,160 @@
+"""Bodies of requests: read up to a limit, parsed into what a handler expects."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Final, TypeVar
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from hubbub.errors import InvalidError, MalformedError, TooLargeError
+from hubbub.intake import check_depth
+
+__all__ = [
+    "ClientGoneError",
+    "UnreadBodyError",
+    "check_utf8",
+    "decode",
+    "members_of",
+    "near",
+    "read_body",
+]
+
+T = TypeVar("T")
+
+DEPTH: Final = 64
+"""How deeply a body that is no envelope may be nested."""
+
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class ClientGoneError(Exception):
+    """The caller hung up while it was still sending; nobody is left to answer."""
+
+
+class UnreadBodyError(TooLargeError):
+    """A body over the limit that was not read to its end; nothing can follow on its connection."""
+
+
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """Read a whole body, and no more of it than the limit.
+
+    Raises:
+        TooLargeError: over the limit, by what Content-Length says.
+        UnreadBodyError: over the limit, whatever Content-Length said.
+        ClientGoneError: the caller hung up.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
+            raise TooLargeError(
+                what="the body",
+                size_bytes=int(value),
+                limit_bytes=limit_bytes,
+                setting="hub.max_body",
+            )
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit_bytes:
+            raise UnreadBodyError(
+                what="the body", size_bytes=None, limit_bytes=limit_bytes, setting="hub.max_body"
+            )
+        if not message.get("more_body", False):
+            return b"".join(chunks) + chunk if chunks else chunk
+        chunks.append(chunk)
+
+
+def check_utf8(body: bytes) -> None:
+    """Refuse what is not UTF-8; a parser that passes values through does not look.
+
+    Raises:
+        MalformedError: it is not.
+    """
+    if body.isascii():
+        return
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"the body is not UTF-8 at byte {error.start}") from None
+
+
+def decode(body: bytes, model: type[T]) -> T:
+    """Parse a small body into a model; an empty one is `{}`.
+
+    Raises:
+        MalformedError: not JSON, or nested too deep.
+        InvalidError: JSON of another shape, with what to change.
+    """
+    body = body.strip() or b"{}"
+    check_utf8(body)
+    check_depth(body, DEPTH)
+    try:
+        return msgspec.json.decode(body, type=model)
+    except msgspec.ValidationError as error:
+        raise invalid(error, body, _names_of(model)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+
+
+def members_of(body: bytes) -> dict[str, msgspec.Raw] | None:
+    """Return the members of an object unread; None when the body is JSON, but no object.
+
+    Raises:
+        MalformedError: not JSON.
+    """
+    check_json(body)
+    try:
+        return _members(body)
+    except msgspec.ValidationError:
+        return None
+
+
+def check_json(body: bytes) -> None:
+    """Refuse what is not JSON from end to end; a decoder may complain of something else first.
+
+    Raises:
+        MalformedError: it is not.
+    """
+    try:
+        _skip(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+
+
+def malformed(error: Exception) -> MalformedError:
+    """Say that a body is no JSON."""
+    return MalformedError(f"the body is not JSON: {error}")
+
+
+def invalid(error: msgspec.ValidationError, body: bytes, known: tuple[str, ...]) -> InvalidError:
+    """Say which member does not fit, and which one was meant.
+
+    Raises:
+        MalformedError: not JSON at all.
+    """
+    members = members_of(body)
+    for name in members or ():
+        if known and name not in known:
+            return InvalidError(f"{name!r} is no member of this body{near(name, known)}")
+    return InvalidError(f"the body does not fit: {error}")
+
+
+def near(name: str, known: tuple[str, ...]) -> str:
+    """Return a hint at the known name that is most like a wrong one."""
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; it may have {', '.join(known)}"
+
+
+def _names_of(model: object) -> tuple[str, ...]:
+    if isinstance(model, type) and issubclass(model, msgspec.Struct):
+        return tuple(model.__struct_encode_fields__)
+    return ()

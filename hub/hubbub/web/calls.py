@@ -1,0 +1,289 @@
+"""One call of the API: what a handler is given, what it gives back, and how it is found.
+
+Plain ASGI without middleware: the path of a message is look up, authenticate, read, publish,
+answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeVar
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hubbub.core import Core
+from hubbub.envelope import encode_json
+from hubbub.errors import HubError, InvalidError, NotFoundError, StoreUnavailableError
+from hubbub.values import Principal
+from hubbub.web.auth import authenticated, need
+from hubbub.web.bodies import ClientGoneError, UnreadBodyError, decode, read_body
+from hubbub.web.problems import InternalError, MethodError, header, problem_of
+
+__all__ = ["ANYONE", "OPEN", "Call", "Handler", "Operation", "Paths", "Reply", "send_problem"]
+
+T = TypeVar("T")
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+JSON: Final = b"application/json"
+PROBLEM: Final = b"application/problem+json"
+MAX_QUERY: Final = 100
+"""Parameters in one query."""
+
+OPEN: Final = None
+"""For everybody, without a token."""
+
+ANYONE: Final[tuple[str, ...]] = ()
+"""For every known token; what it may do is looked at later."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """What goes back: a value that is sent as JSON, or bytes as they are."""
+
+    status: int
+    value: object = None
+    content_type: bytes = JSON
+    headers: Iterable[tuple[bytes, bytes]] = ()
+
+
+class Call:
+    """One request under way.
+
+    Attributes:
+        params: Parts of the path that its template names.
+        principal: Who calls; only for operations that are not open.
+    """
+
+    __slots__ = ("_principal", "_query", "core", "params", "receive", "scope", "send")
+
+    def __init__(
+        self, core: Core, scope: Scope, receive: Receive, send: Send, params: Mapping[str, str]
+    ) -> None:
+        self.core = core
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.params = params
+        self._principal: Principal | None = None
+        self._query: list[tuple[str, str]] | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls."""
+        assert self._principal is not None
+        return self._principal
+
+    def authenticate(self, scopes: tuple[str, ...]) -> None:
+        """Find out who calls, and whether it has one of these scopes.
+
+        Raises:
+            UnauthorizedError: no known token.
+            ForbiddenError: none of the scopes.
+        """
+        self._principal = authenticated(self.core, self.scope["headers"])
+        if scopes:
+            need(self._principal, scopes)
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header by its lower-case name."""
+        return header(self.scope["headers"], name)
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """The parameters of the query, in order.
+
+        Raises:
+            InvalidError: too many, or one with a NUL character.
+        """
+        if self._query is None:
+            text = self.scope["query_string"].decode("latin-1")
+            try:
+                self._query = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_QUERY)
+            except ValueError:
+                raise InvalidError(f"the query has over {MAX_QUERY} parameters") from None
+            for name, value in self._query:
+                if "\0" in value:
+                    raise InvalidError(f"?{name}= has a NUL character; take it out")
+        return self._query
+
+    def argument(self, name: str) -> str | None:
+        """Return a parameter of the query; None when it is not there or empty."""
+        return next((value for key, value in self.query if key == name and value), None)
+
+    async def body(self) -> bytes:
+        """Return the body.
+
+        Raises:
+            TooLargeError: over `hub.max_body`.
+        """
+        return await read_body(self.scope, self.receive, self.core.config.hub.max_body)
+
+    async def json(self, model: type[T]) -> T:
+        """Return the body as a model.
+
+        Raises:
+            MalformedError: not JSON.
+            InvalidError: JSON of another shape.
+        """
+        return decode(await self.body(), model)
+
+    async def settled(self) -> None:
+        """Wait until outcomes that are known are written, so that a reader sees them."""
+        journal = self.core.journal
+        if journal.problem is None:
+            with suppress(StoreUnavailableError):
+                await journal.flush()
+
+
+Handler = Callable[[Call], Awaitable[Reply | None]]
+"""Answers a call; None when it has sent the answer itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path.
+
+    Attributes:
+        path: `{name}` is one part of the path, `{name:any}` all of the rest.
+        scopes: One of them is needed; `ANYONE` for every token, `OPEN` for no token.
+        says: What it does, in a line.
+    """
+
+    method: str
+    path: str
+    handle: Handler
+    says: str
+    scopes: tuple[str, ...] | None = ("admin",)
+
+
+class _Path:
+    """The methods of one path."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Operation] = {}
+
+
+class Paths:
+    """All operations of the hub, as one ASGI application."""
+
+    def __init__(self, core: Core, operations: Iterable[Operation]) -> None:
+        self.operations: Final = tuple(operations)
+        self.sockets: Final[dict[str, ASGIApp]] = {}
+        self._core = core
+        self._exact: dict[str, _Path] = {}
+        self._templates: list[tuple[re.Pattern[str], _Path]] = []
+        by_path: dict[str, _Path] = {}
+        for operation in self.operations:
+            path = by_path.get(operation.path)
+            if path is None:
+                path = by_path[operation.path] = _Path()
+                if "{" in operation.path:
+                    self._templates.append((_compiled(operation.path), path))
+                else:
+                    self._exact[operation.path] = path
+            path.methods[operation.method] = operation
+
+    def knows(self, path: str) -> bool:
+        """Tell whether a path without parts to fill in is one of these."""
+        return path in self._exact
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
+        try:
+            operation, params = self._find(scope["method"], scope["path"])
+            call = Call(self._core, scope, receive, send, params)
+            if operation.scopes is not None:
+                call.authenticate(operation.scopes)
+            reply = await operation.handle(call)
+            if reply is not None:
+                await _send(scope, send, reply)
+        except HubError as error:
+            await send_problem(self._core, scope, send, error)
+        except ClientGoneError:
+            return
+        except Exception as error:
+            log.exception("web.failed", method=scope["method"], path=scope["path"][:200])
+            await send_problem(self._core, scope, send, _internal(error))
+
+    def _find(self, method: str, path: str) -> tuple[Operation, Mapping[str, str]]:
+        """Return what answers a request.
+
+        Raises:
+            NotFoundError: no such path.
+            MethodError: not this method.
+        """
+        allowed: set[str] = set()
+        exact = self._exact.get(path)
+        if exact is not None:
+            operation = _of(exact, method)
+            if operation is not None:
+                return operation, {}
+            allowed |= exact.methods.keys()
+        for pattern, found in self._templates:
+            filled = pattern.fullmatch(path)
+            if filled is not None:
+                operation = _of(found, method)
+                if operation is not None:
+                    return operation, filled.groupdict()
+                allowed |= found.methods.keys()
+        if allowed:
+            raise MethodError(method=method, allowed=allowed)
+        raise NotFoundError(
+            f"there is no path {path[:200]!r} here; docs/http-api.md has all of them"
+        )
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.sockets.get(scope["path"])
+        if app is not None:
+            await app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 4404, "reason": "no such path"})
+
+
+async def send_problem(core: Core, scope: Scope, send: Send, error: HubError) -> None:
+    """Answer with a problem."""
+    problem, headers = problem_of(error, scope["headers"], core.ids.trace())
+    if isinstance(error, UnreadBodyError):
+        headers.append((b"connection", b"close"))
+    await _send(scope, send, Reply(problem.status, problem, PROBLEM, headers))
+
+
+async def _send(scope: Scope, send: Send, reply: Reply) -> None:
+    value = reply.value
+    body = b"" if reply.status == 204 else value if isinstance(value, bytes) else encode_json(value)  # noqa: PLR2004
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(body)),
+        *reply.headers,
+    ]
+    if reply.status == 204:  # noqa: PLR2004
+        del headers[:2]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _internal(error: Exception) -> InternalError:
+    """Say that something went wrong, and nothing of what."""
+    del error
+    return InternalError("the hub made a mistake; its log says more under this trace_id")
+
+
+def _of(path: _Path, method: str) -> Operation | None:
+    return path.methods.get("GET" if method == "HEAD" else method)
+
+
+def _compiled(template: str) -> re.Pattern[str]:
+    """Return the pattern of a path: `{name}` is one part, `{name:any}` all of the rest."""
+    pattern = re.escape(template)
+    pattern = re.sub(r"\\{(\w+):any\\}", r"(?P<\1>[\\s\\S]+)", pattern)
+    pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern)
+    return re.compile(pattern)

@@ -1,0 +1,111 @@
+"""Alive, ready, and measured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from hubbub.config import AdapterSettings
+from hubbub.core import Core
+from hubbub.delivery.mailbox import requirement_of
+from hubbub.observe.metrics import Key
+from hubbub.store.reads import tasks as task_reads
+from hubbub.web.auth import authenticated, need
+from hubbub.web.calls import OPEN, Call, Operation, Reply
+
+__all__ = ["OPERATIONS", "fill_gauges", "hub_version"]
+
+TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+def hub_version() -> str:
+    """Return the version of this package."""
+    try:
+        return version("hubbub")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+async def alive(call: Call) -> Reply:
+    """Tell that the process answers."""
+    del call
+    return Reply(200, {"status": "alive", "version": hub_version()})
+
+
+async def ready(call: Call) -> Reply:
+    """Tell whether the hub takes messages, with the culprit named."""
+    core = call.core
+    problem = core.journal.problem
+    adapters: dict[str, object] = {}
+    culprits: list[str] = []
+    if core.state != "ready":
+        culprits.append(f"hub: {core.state}")
+    if problem is not None:
+        culprits.append(f"store: {problem}")
+    for one in core.adapters:
+        adapters[one.name] = {
+            "state": one.state,
+            "reason": one.reason or None,
+            "required": one.settings.required,
+        }
+        if _is_missing(one.settings, one.state):
+            culprits.append(f"adapter {one.name}: {one.reason or one.state}")
+    parts = {
+        "hub": {"state": core.state},
+        "store": {"state": "up" if problem is None else "failed", "reason": problem},
+        "adapters": adapters,
+        "plugins": {
+            plugin.name: {"state": plugin.state, "reason": plugin.reason or None}
+            for plugin in core.plugins
+        },
+    }
+    if culprits:
+        return Reply(503, {"status": "not ready", "culprits": culprits, "parts": parts})
+    return Reply(200, {"status": "ready", "parts": parts})
+
+
+def _is_missing(settings: AdapterSettings, state: str) -> bool:
+    return settings.required and state != "up"
+
+
+async def metrics(call: Call) -> Reply:
+    """Render all metrics, in a thread; open on loopback only."""
+    core = call.core
+    if not core.loopback:
+        need(authenticated(core, call.scope["headers"]), ("read",))
+    await fill_gauges(core)
+    text = await asyncio.to_thread(core.metrics.render)
+    return Reply(200, text, TEXT)
+
+
+async def fill_gauges(core: Core) -> None:
+    """Set the gauges that are counted when somebody looks."""
+    metrics = core.metrics
+    metrics.build_info[hub_version()].set(1)
+    metrics.routes.set(len(core.table))
+    waiting: Counter[Key] = Counter()
+    for box in core.room.boxes:
+        pool = requirement_of(box.name) is not None
+        waiting["pool" if pool else box.name.split(".", 1)[0]] += box.depth
+    metrics.mailbox_depth.fill(waiting)
+    metrics.endpoints.fill(
+        Counter((known.endpoint.adapter, known.state.value) for known in core.directory)
+    )
+    tasks: Counter[Key] = Counter()
+    tasks.update(core.finished)
+    with suppress(SQLAlchemyError):  # a broken store must not hide the other metrics
+        tasks.update(await core.read(task_reads.counts))
+    metrics.tasks.fill(tasks)
+    metrics.refresh()
+
+
+OPERATIONS: Final = (
+    Operation("GET", "/healthz", alive, "Whether the process answers", OPEN),
+    Operation("GET", "/readyz", ready, "Whether the hub takes messages", OPEN),
+    Operation("GET", "/metrics", metrics, "Metrics for Prometheus", OPEN),
+)

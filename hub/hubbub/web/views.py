@@ -1,0 +1,196 @@
+"""Values as the API shows them. Ids of deliveries are numbers inside and texts outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from hubbub.core import Core
+from hubbub.delivery.mailbox import requirement_of
+from hubbub.directory import Known
+from hubbub.envelope import rfc3339
+from hubbub.store.tables import DeliveryRow
+from hubbub.tokens import Token
+from hubbub.values import Delivery, Route, Task, TaskState
+
+__all__ = [
+    "DeliveryView",
+    "TaskView",
+    "delivery_view",
+    "endpoint_view",
+    "moment",
+    "route_view",
+    "target_of",
+    "task_view",
+    "token_view",
+]
+
+
+def moment(time_us: int | None) -> str | None:
+    """Write a time, if there is one."""
+    return None if time_us is None else rfc3339(time_us)
+
+
+class DeliveryView(msgspec.Struct, kw_only=True):
+    """A delivery."""
+
+    id: str
+    envelope_id: str
+    subject: str
+    endpoint: str | None
+    pool: list[str] | None
+    route: str
+    state: str
+    outcome: str | None
+    reason: str | None
+    attempts: int
+    last_error: str | None
+    task_id: str | None
+    replay_of: str | None
+    due_at: str | None
+    deadline: str | None
+    created_at: str
+    updated_at: str
+
+
+def delivery_view(
+    row: DeliveryRow | Delivery,
+    envelope_id: str,
+    subject: str,
+    held: Mapping[int, Delivery] | None = None,
+) -> DeliveryView:
+    """Return a delivery as it is now.
+
+    Args:
+        held: Deliveries that are in flight in memory; of a plain one the store does not know.
+    """
+    now = (held or {}).get(row.id) or row
+    endpoint, pool = target_of(now)
+    return DeliveryView(
+        id=str(now.id),
+        envelope_id=envelope_id,
+        subject=subject,
+        endpoint=endpoint,
+        pool=pool,
+        route=now.route,
+        state=now.state,
+        outcome=now.outcome,
+        reason=now.reason,
+        attempts=now.attempts,
+        last_error=now.last_error,
+        task_id=now.task_id,
+        replay_of=None if now.replay_of is None else str(now.replay_of),
+        due_at=moment(now.due_us or None),
+        deadline=moment(now.deadline_us),
+        created_at=rfc3339(now.created_us),
+        updated_at=rfc3339(now.updated_us),
+    )
+
+
+def target_of(delivery: DeliveryRow | Delivery) -> tuple[str | None, list[str] | None]:
+    """Return the endpoint of a delivery, or the patterns of the pool it waits in."""
+    requirement = requirement_of(delivery.mailbox)
+    if requirement is None:
+        return delivery.endpoint or delivery.mailbox, None
+    return delivery.endpoint, list(requirement.patterns)
+
+
+class TaskView(msgspec.Struct, kw_only=True):
+    """A task."""
+
+    task_id: str
+    task_type: str
+    state: TaskState
+    asker: str
+    reply_to: str | None
+    endpoint: str | None
+    run: int
+    attempt: int
+    result: msgspec.Raw | None
+    error: str | None
+    orphan: bool
+    envelope_id: str | None
+    delivery_id: str | None
+    trace_id: str
+    created_at: str
+    updated_at: str
+    finished_at: str | None
+
+
+def task_view(task: Task) -> TaskView:
+    """Return a task."""
+    return TaskView(
+        task_id=task.id,
+        task_type=task.task_type,
+        state=task.state,
+        asker=task.asker,
+        reply_to=task.reply_to,
+        endpoint=task.endpoint,
+        run=task.run,
+        attempt=task.attempt,
+        result=None if task.result is None else msgspec.Raw(task.result),
+        error=task.error,
+        orphan=task.orphan,
+        envelope_id=task.envelope_id,
+        delivery_id=None if task.delivery_id is None else str(task.delivery_id),
+        trace_id=task.trace_id,
+        created_at=rfc3339(task.created_us),
+        updated_at=rfc3339(task.updated_us),
+        finished_at=moment(task.finished_us),
+    )
+
+
+def endpoint_view(core: Core, known: Known) -> dict[str, object]:
+    """Return an endpoint, with what waits for it and what it has in hand."""
+    endpoint = known.endpoint
+    link = core.room.link_of(known.address)
+    box = core.room.boxes.find(known.address)
+    return {
+        "address": known.address,
+        "adapter": endpoint.adapter,
+        "state": known.state,
+        "labels": dict(endpoint.labels),
+        "accepts": list(endpoint.accepts),
+        "task_types": None if endpoint.task_types is None else sorted(endpoint.task_types),
+        "concurrency": endpoint.concurrency if link is None else link.slots,
+        "pull": endpoint.pull,
+        "linger_s": endpoint.linger_s,
+        "in_flight": 0 if link is None else len(link.in_flight),
+        "waiting": 0 if box is None else box.depth,
+    }
+
+
+def route_view(route: Route) -> dict[str, object]:
+    """Return a route by the names of its TOML entry."""
+    return {
+        "name": route.name,
+        "match": route.match,
+        "to": list(route.to),
+        "where": dict(route.where),
+        "where_cel": route.where_cel,
+        "types": list(route.types),
+        "labels": dict(route.labels),
+        "deliver": route.deliver,
+        "fallback": route.fallback,
+        "hold": route.hold_s,
+        "key": route.key,
+        "durable": route.durable,
+        "attempts": route.attempts,
+        "timeout": route.timeout_s,
+        "transform": route.transform,
+        "test": [{"given": dict(case.given), "to": list(case.to)} for case in route.cases],
+        "origin": route.origin,
+    }
+
+
+def token_view(token: Token) -> dict[str, object]:
+    """Return what is known of a token; never the token itself."""
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scopes": list(token.scopes),
+        "created_at": rfc3339(token.created_us),
+        "expires": moment(token.expires_us),
+        "revoked_at": moment(token.revoked_us),
+    }

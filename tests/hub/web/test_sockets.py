@@ -1,0 +1,235 @@
+"""The hub's own endpoint protocol, spoken by the `websockets` library."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.hub.web.conftest import ADMIN, Served
+
+
+@asynccontextmanager
+async def stream(
+    served: Served, query: str = "", token: str = ADMIN
+) -> AsyncGenerator[ClientConnection]:
+    """Connect, and read the hello."""
+    url = served.url.replace("http", "ws") + "/api/v1/stream?" + query
+    headers = {"Authorization": f"Bearer {token}"}
+    async with connect(url, additional_headers=headers, proxy=None) as socket:
+        yield socket
+
+
+async def heard(socket: ClientConnection, kind: str) -> Any:
+    """Return the next frame, which is of that type."""
+    async with asyncio.timeout(10):
+        frame = json.loads(await socket.recv())
+    assert frame["type"] == kind, frame
+    return frame
+
+
+async def say(socket: ClientConnection, **frame: Any) -> None:
+    """Send a frame."""
+    await socket.send(json.dumps(frame))
+
+
+async def test_hello_names_the_endpoint(served: Served) -> None:
+    """The first frame says which endpoint this connection is."""
+    async with stream(served, "name=worker-1") as socket:
+        hello = await heard(socket, "hello")
+        assert hello == {"type": "hello", "endpoint": "stream.worker-1", "resumed": False}
+    async with stream(served) as socket:
+        assert (await heard(socket, "hello"))["endpoint"].startswith("stream.")
+
+
+async def test_a_subscriber_gets_what_is_published(served: Served) -> None:
+    """At connect or by frame: a private route to this endpoint."""
+    async with stream(served, "subject=orders.>") as socket:
+        await heard(socket, "hello")
+        await say(socket, type="subscribe", subject="alarms.*")
+        await say(socket, type="publish", ref=1, envelope={"subject": "x.y", "data": 0})
+        await heard(socket, "accepted")  # frames are read in order: the subscription stands
+        published = await served.publish("orders.eu", {"n": 1})
+        assert published["deliveries"] == 1
+        first = await heard(socket, "envelope")
+        assert (first["delivery"], first["envelope"]["data"]) == (1, {"n": 1})
+        await served.publish("alarms.fire", 2)
+        assert (await heard(socket, "envelope"))["envelope"]["data"] == 2
+        await say(socket, type="unsubscribe", subject="alarms.*")
+        await say(socket, type="publish", ref=2, envelope={"subject": "x.y", "data": 0})
+        await heard(socket, "accepted")
+        assert (await served.publish("alarms.fire", 3))["outcome"] == "unrouted"
+
+
+async def test_publish_is_answered_after_the_commit_and_bears_the_streams_address(
+    served: Served,
+) -> None:
+    """`accepted` has the id that history shows, with the stream as its source."""
+    async with stream(served, "name=sensor") as socket:
+        await heard(socket, "hello")
+        await say(socket, type="publish", ref="r1", envelope={"subject": "a.b", "data": [1]})
+        accepted = await heard(socket, "accepted")
+        assert (accepted["ref"], accepted["deliveries"]) == ("r1", 0)
+        stored = await served.get(f"/api/v1/envelopes/{accepted['id']}")
+        assert stored["envelope"]["source"] == "stream.sensor"
+
+
+async def test_request_and_reply_between_two_streams(served: Served) -> None:
+    """One asks, the other answers with `inreplyto`."""
+    async with stream(served, "subject=sum.*&name=adder") as adder, stream(served) as asker:
+        await heard(adder, "hello")
+        await heard(asker, "hello")
+        await say(
+            asker, type="request", ref="q", envelope={"subject": "sum.now", "data": [2, 3]},
+            timeout="5s",
+        )  # fmt: skip
+        question = (await heard(adder, "envelope"))["envelope"]
+        answer = {"subject": "sum.done", "data": 5, "in_reply_to": question["id"]}
+        await say(adder, type="publish", envelope=answer)
+        reply = await heard(asker, "reply")
+        assert (reply["ref"], reply["envelope"]["data"]) == ("q", 5)
+        asked = await served.client.post(
+            "/api/v1/requests", json={"subject": "nobody.there", "data": 1, "timeout": "5s"}
+        )
+        assert (asked.status_code, asked.json()["code"]) == (503, "no_endpoint")
+
+
+async def test_manual_acknowledgement(served: Served) -> None:
+    """Taken, tried again, or dead: as the client says."""
+    async with stream(served, "subject=jobs.*&ack=manual&name=careful") as socket:
+        await heard(socket, "hello")
+        published = await served.publish("jobs.a", 1)
+        frame = await heard(socket, "envelope")
+        await say(socket, type="nack", delivery=frame["delivery"], reason="busy", retry=True)
+        again = await heard(socket, "envelope")
+        assert again["envelope"]["id"] == published["id"]
+        assert again["delivery"] > frame["delivery"]
+        await say(socket, type="ack", delivery=again["delivery"])
+        await say(socket, type="ack", delivery=again["delivery"])
+        problem = (await heard(socket, "error"))["problem"]
+        assert problem["code"] == "conflict"
+        refused = await served.publish("jobs.b", 2)
+        frame = await heard(socket, "envelope")
+        await say(socket, type="nack", delivery=frame["delivery"], reason="no", retry=False)
+        await say(socket, type="publish", ref=1, envelope={"subject": "sync.x", "data": 0})
+        await heard(socket, "accepted")
+        shown = await served.get(f"/api/v1/envelopes/{refused['id']}")
+        (delivery,) = shown["deliveries"]
+        assert (delivery["outcome"], delivery["reason"]) == ("dead", "rejected")
+
+
+async def test_a_durable_stream_gets_what_it_missed_in_order(served: Served) -> None:
+    """Its mailbox and its subscriptions stay while it is away."""
+    query = "name=keeper&durable=1"
+    async with stream(served, query + "&subject=news.>") as socket:
+        await heard(socket, "hello")
+    for number in range(5):
+        assert (await served.publish("news.today", number))["deliveries"] == 1
+    async with stream(served, query) as socket:
+        assert (await heard(socket, "hello"))["resumed"] is True
+        got = [(await heard(socket, "envelope"))["envelope"]["data"] for _ in range(5)]
+    assert got == [0, 1, 2, 3, 4]
+
+
+async def test_the_newest_connection_of_a_name_wins(served: Served) -> None:
+    """The older one is closed with 4009; another token may not take the name."""
+    async with stream(served, "name=only") as older:
+        await heard(older, "hello")
+        async with stream(served, "name=only&subject=a.b") as newer:
+            await heard(newer, "hello")
+            with pytest.raises(ConnectionClosed):
+                await heard(older, "envelope")
+            assert older.close_code == 4009
+            await say(newer, type="publish", ref=0, envelope={"subject": "a.b", "data": 7})
+            kinds = {json.loads(await newer.recv())["type"] for _ in range(2)}
+            assert kinds == {"accepted", "envelope"}
+            other = await served.token("read")
+            with pytest.raises(InvalidStatus) as refusal:
+                async with stream(served, "name=only", other["authorization"].split()[1]):
+                    pass
+            assert refusal.value.response.status_code == 409
+
+
+async def test_a_stream_is_a_worker(served: Served) -> None:
+    """It is given a task, and its published result ends it."""
+    query = "name=solver&ack=manual&accepts=hubbub.task.request.v1&task_types=solve&label=gpu:yes"
+    async with stream(served, query) as socket:
+        await heard(socket, "hello")
+        body = {"task_type": "solve", "params": {"x": 2}, "labels": {"gpu": "yes"}}
+        task_id = (await served.client.post("/api/v1/tasks", json=body)).json()["task_id"]
+        given = (await heard(socket, "envelope"))["envelope"]
+        assert given["data"]["task_id"] == task_id
+        result = {"task_id": task_id, "state": "completed", "result": {"y": 4}}
+        envelope = {"subject": "solver.done", "type": "hubbub.task.result.v1", "data": result}
+        await say(socket, type="publish", ref="done", envelope=envelope)
+        await heard(socket, "accepted")
+        task = await served.get(f"/api/v1/tasks/{task_id}")
+        assert (task["state"], task["result"]) == ("completed", {"y": 4})
+        await say(
+            socket, type="publish", ref="odd",
+            envelope={**envelope, "data": {**result, "task_id": "unknown"}},
+        )  # fmt: skip
+        assert (await heard(socket, "refused"))["problem"]["code"] == "not_found"
+
+
+BAD_FRAMES = {
+    "not json": "{",
+    "no type": "{}",
+    "unknown type": '{"type":"dance"}',
+    "a number": "17",
+    "bad subject": '{"type":"subscribe","subject":"a..b"}',
+    "ack of nothing": '{"type":"ack","delivery":99}',
+    "wrong kind": '{"type":"ack","delivery":"x"}',
+    "deep": "[" * 5000,
+}
+
+
+@pytest.mark.parametrize("text", BAD_FRAMES.values(), ids=BAD_FRAMES)
+async def test_a_bad_frame_is_answered_and_the_connection_stays(served: Served, text: str) -> None:
+    """After garbage, a proper publish still succeeds on the same socket."""
+    async with stream(served) as socket:
+        await heard(socket, "hello")
+        await socket.send(text)
+        assert (await heard(socket, "error"))["problem"]["status"] in (400, 409, 422)
+        await socket.send(b"\x00")
+        await heard(socket, "error")
+        await say(socket, type="publish", ref=1, envelope={"subject": "a.b", "data": 1})
+        assert (await heard(socket, "accepted"))["ref"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("ack=maybe", 422), ("concurrency=0", 422), ("colour=red", 422), ("durable=1", 422),
+     ("subject=a..b", 422), ("label=nocolon", 422)],
+)  # fmt: skip
+async def test_a_bad_query_is_refused_at_the_handshake(
+    served: Served, query: str, status: int
+) -> None:
+    """With a problem, before anything is accepted."""
+    with pytest.raises(InvalidStatus) as refusal:
+        async with stream(served, query):
+            pass
+    assert refusal.value.response.status_code == status
+
+
+async def test_scopes_hold_on_streams_too(served: Served) -> None:
+    """No token, a subscription that is not covered, a publish that is not."""
+    with pytest.raises(InvalidStatus) as refusal:
+        async with stream(served, "", "wrong"):
+            pass
+    assert refusal.value.response.status_code == 401
+    narrow = (await served.token("subscribe:orders.>"))["authorization"].split()[1]
+    with pytest.raises(InvalidStatus) as refusal:
+        async with stream(served, "subject=>", narrow):
+            pass
+    assert refusal.value.response.status_code == 403
+    async with stream(served, "subject=orders.eu", narrow) as socket:
+        await heard(socket, "hello")
+        await say(socket, type="publish", ref=1, envelope={"subject": "orders.eu", "data": 1})
+        assert (await heard(socket, "refused"))["problem"]["code"] == "forbidden"
