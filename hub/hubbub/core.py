@@ -188,7 +188,9 @@ class Core:
             planner=self.planner,
             room=self.room,
             metrics=self.metrics,
+            tracer=self.tracer,
             limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
+            rate_per_s=hub.publish_rate,
         )
         self.work: Final = WorkDesk(self.room, self.database)
         self.retention: Final = Retention(

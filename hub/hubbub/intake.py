@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,9 @@ MAX_TEXT: Final = 256
 MAX_PRIORITY: Final = 9
 MAX_TARGETS: Final = 1000
 
+_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_PAIR: Final = re.compile(rb"\[\]|\{\}")
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _NUL_ESCAPED: Final = b"\\u0000"
 
 
@@ -92,24 +96,13 @@ def check_depth(data: bytes, limit: int) -> None:
     """
     if data.count(b"[") + data.count(b"{") <= limit:
         return
-    quote, backslash = b'"\\'
-    depth = 0
-    in_text = False
-    skip = False
-    for byte in data:
-        if skip:
-            skip = False
-        elif in_text:
-            skip = byte == backslash
-            in_text = byte != quote
-        elif byte == quote:
-            in_text = True
-        elif byte in b"[{":
-            depth += 1
-            if depth > limit:
-                raise MalformedError(f"data is nested deeper than {limit}; flatten it")
-        elif byte in b"]}":
-            depth -= 1
+    # Only the brackets are left; each pass takes the innermost pairs away.
+    rest = _TEXT.sub(b"", data).translate(None, delete=_NOT_BRACKETS)
+    for _ in range(limit):
+        rest = _PAIR.sub(b"", rest)
+        if not rest:
+            return
+    raise MalformedError(f"data is nested deeper than {limit}, or its brackets do not match")
 
 
 def texts_of(decoded: object) -> Iterator[str]:

@@ -146,16 +146,19 @@ class Line:
         self._promote(key, lane)
 
     def drop(self, delivery: Delivery) -> None:
-        """Take a delivery out for good (expired, cancelled, thrown out)."""
+        """Take a delivery out for good (expired, cancelled, thrown out).
+
+        One that led its lane keeps it until `free`: its end may not be written yet.
+        """
         if self._here.pop(delivery.id, None) is None:
             return
-        self.free(delivery)
         lane = self._lanes.get(delivery.lane) if delivery.lane is not None else None
-        if lane is not None and delivery.lane is not None:
-            lane.queue = [entry for entry in lane.queue if entry[3] is not delivery]
-            heapify(lane.queue)
-            if lane.busy is None:
-                self._promote(delivery.lane, lane)
+        if lane is None or lane.busy is delivery:
+            return
+        if lane.busy is None and lane.queue and lane.queue[0][3] is delivery:
+            lane.busy = delivery
+        lane.queue = [entry for entry in lane.queue if entry[3] is not delivery]
+        heapify(lane.queue)
 
     def _line_up(self, delivery: Delivery) -> None:
         if delivery.lane is None:

@@ -93,6 +93,7 @@ class HttpListener:
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
         )
         server = self._server = _Server(config)

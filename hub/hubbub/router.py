@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from hubbub.claims import Claims, answer_of, check_once, claim, claims_of, with_answer
+from hubbub.claims import Claims, Said, answer_of, said_by, with_answers
 from hubbub.clock import Ids
 from hubbub.delivery import DeliveryRoom
 from hubbub.delivery.mailbox import Mailbox
@@ -32,9 +32,10 @@ from hubbub.errors import DeadlineError, DrainingError, HubError, InvalidError, 
 from hubbub.following import Following, Tap, Taps
 from hubbub.intake import Limits, check_envelope, may
 from hubbub.observe.metrics import Metrics
-from hubbub.observe.tracing import parse_traceparent
+from hubbub.observe.tracing import Tracer, parse_traceparent
 from hubbub.planning import Plan, Planner
-from hubbub.ports import Claim, Clock, Engine, Kept, Planned, Record, Row
+from hubbub.ports import Clock, Engine, Kept, Planned, Record, Row
+from hubbub.rates import Rates
 from hubbub.replies import Origin, Origins, Waiters
 from hubbub.routing import RoutingTable
 from hubbub.spaces import Spaces
@@ -72,7 +73,9 @@ class Router:
         planner: Planner,
         room: DeliveryRoom,
         metrics: Metrics,
+        tracer: Tracer,
         limits: Limits,
+        rate_per_s: float = 0.0,
     ) -> None:
         self._engine = engine
         self._database = database
@@ -82,7 +85,9 @@ class Router:
         self._room = room
         self._metrics = metrics
         self._limits = limits
-        self._claims = Claims()
+        self._claims = Claims(database)
+        self._rates = Rates(rate_per_s)
+        self._tracer = tracer
         self._taps = Taps()
         self._spaces = Spaces(room)
         self._following = Following(
@@ -147,8 +152,11 @@ class Router:
             if self.draining:
                 raise DrainingError
             claims = self._checked(envelopes, principal, key)
-            admit = partial(self._admit, envelopes, principal, rows, claims)
-            receipts = await (self._claims.publish(claims, admit) if claims else admit())
+            if claims:
+                admit = partial(self._admit_some, envelopes, principal, rows, claims)
+                receipts = await self._claims.publish(claims, len(envelopes), admit)
+            else:
+                receipts = await self._admit(envelopes, principal, rows, ())
         except HubError as error:
             self._metrics.envelopes_refused[_adapter(envelopes, principal), error.code].inc()
             raise
@@ -182,6 +190,7 @@ class Router:
         check_envelope(asked, self._limits)
         if principal is not None:
             _check_scope(asked, principal)
+            self._rates.take(principal.source, 1, now_s=self._clock.now_us() / 1e6)
         answer = self.waiters.open(asked.id)
         timer = self._clock.call_at(asked.expires_us or 0, partial(_give_up, answer, timeout_s))
         try:
@@ -199,32 +208,49 @@ class Router:
 
     def _checked(
         self, envelopes: Sequence[Envelope], principal: Principal | None, key: str | None
-    ) -> list[Claim]:
-        """Steps 1 and 2: limits and scope; the names under which this may have come before."""
-        claims: list[Claim] = []
-        who = principal.name if principal else "hub"
+    ) -> list[Said]:
+        """Steps 1 and 2: limits, scope, rate; the names under which this may have come before."""
+        now_us = self._clock.now_us()
+        named = key is not None
         for index, envelope in enumerate(envelopes):
             try:
                 check_envelope(envelope, self._limits)
                 if principal is not None:
                     _check_scope(envelope, principal)
-                if envelope.id or envelope.idempotency_key:
-                    claims += claims_of(envelope, principal=who, at_us=self._clock.now_us())
-                    check_once(claims)
             except InvalidError as error:
                 error.index = index
                 raise
-        if key is not None:
-            now_us = self._clock.now_us()
-            claims.append(claim("key", key, *envelopes, principal=who, at_us=now_us))
-        return claims
+            named = named or bool(envelope.id or envelope.idempotency_key)
+        if principal is not None:
+            self._rates.take(principal.source, len(envelopes), now_s=now_us / 1e6)
+        if not named:
+            return []
+        who = principal.source if principal else "hub"
+        return said_by(envelopes, key=key, principal=who, at_us=now_us)
+
+    async def _admit_some(
+        self,
+        envelopes: Sequence[Envelope],
+        principal: Principal | None,
+        rows: RowsOf | None,
+        claims: Sequence[Said],
+        places: Sequence[int],
+    ) -> list[Receipt]:
+        """Admit the members with these places, and the claims that are about them."""
+        if len(places) == len(envelopes):
+            return await self._admit(envelopes, principal, rows, claims)
+        moved = {place: index for index, place in enumerate(places)}
+        about = [
+            replace(said, member=moved[said.member]) for said in claims if said.member in moved
+        ]
+        return await self._admit([envelopes[p] for p in places], principal, rows, about)
 
     async def _admit(
         self,
         envelopes: Sequence[Envelope],
         principal: Principal | None,
         rows: RowsOf | None,
-        claims: Sequence[Claim],
+        claims: Sequence[Said],
     ) -> list[Receipt]:
         """Steps 3 to 10."""
         ready: list[_Ready] = []
@@ -246,7 +272,7 @@ class Router:
             self._accepted(ready)
             return receipts
         if claims:
-            record.claims = with_answer(claims, receipts)
+            record.claims = with_answers(claims, receipts)
         # Told by the journal, not by this coroutine: whoever waits here may be cancelled.
         kept = await self._engine.keep(record, partial(self._kept, ready))
         if kept.claim is not None:
@@ -311,6 +337,11 @@ class Router:
                 self.origins.remember(envelope)
             if self._taps:
                 self._taps.show(envelope)
+            if not planned.record.envelopes:  # else its row tells it
+                detail = {"envelope": envelope.id, "subject": envelope.subject}
+                self._tracer.step(
+                    envelope.trace_id, "envelope.accepted", envelope.time_us, 0, detail
+                )
             self._room.accept(planned.deliveries)
             if planned.record.tasks:
                 self._room.tell(planned.deliveries[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -40,7 +41,7 @@ async def test_an_answer_reaches_the_one_who_waits(core: Core) -> None:
     assert reply.trace_id == taken.trace_id
     assert reply.hops == taken.hops + 1
     for name in (taken.id, reply.id):
-        assert await core.read(lambda session, n=name: envelopes.one(session, n)) is None
+        assert await core.read(partial(envelopes.one, envelope_id=name)) is None
 
 
 async def test_nobody_there_is_told_at_once(core: Core) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import structlog
 
@@ -19,7 +20,12 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Boxes:
-    """The mailboxes of one hub, by name."""
+    """The mailboxes of one hub, by name.
+
+    Attributes:
+        here: Durable deliveries that memory has, waiting or in flight, or whose end is not
+            written yet; by id.
+    """
 
     def __init__(
         self,
@@ -42,6 +48,9 @@ class Boxes:
         self._made = made
         self._filled = filled
         self._boxes: dict[str, Mailbox] = {}
+        self.here: Final[dict[int, Delivery]] = {}
+        self._reading = 0
+        self._left: list[int] = []
 
     def __iter__(self) -> Iterator[Mailbox]:
         return iter(list(self._boxes.values()))
@@ -70,9 +79,50 @@ class Boxes:
         here, moved = box.admit(delivery, now_us=self._clock.now_us())
         if delivery.durable and here:
             self._engine.hold(delivery)
+            self.here[delivery.id] = delivery
         if moved is not None:
             self._engine.let_go(moved)
+            self.here.pop(moved.id, None)
         return box
+
+    @contextmanager
+    def reading(self) -> Iterator[Mapping[int, Delivery]]:
+        """Read deliveries from the store; gives `here`, where what ends meanwhile stays until after.
+
+        Whoever acts on a delivery it read takes the one of `here` instead, if there is one: the
+        store does not know yet what is in flight, or has ended, in memory.
+        """
+        self._reading += 1
+        try:
+            yield self.here
+        finally:
+            self._reading -= 1
+            if not self._reading:
+                left, self._left = self._left, []
+                for delivery_id in left:
+                    self.here.pop(delivery_id, None)
+
+    def written(self, delivery: Delivery) -> None:
+        """The end of a delivery is in the store."""
+        if self._reading:
+            self._left.append(delivery.id)
+        else:
+            self.here.pop(delivery.id, None)
+
+    def take_in(
+        self, box: Mailbox, found: Sequence[Delivery], *, now_us: int, all_due: bool
+    ) -> None:
+        """Take into memory what the store gave."""
+        for delivery in found:
+            self.here[delivery.id] = delivery
+            self._relate(delivery)
+        box.refilled(found, now_us=now_us, all_due=all_due)
+
+    def _relate(self, delivery: Delivery) -> None:
+        """Let a delivery from the store and its siblings in memory know each other."""
+        delivery.siblings = tuple(self.here.get(one.id, one) for one in delivery.siblings)
+        for sibling in delivery.siblings:
+            sibling.siblings = delivery.siblings
 
     def refill(self, box: Mailbox) -> None:
         """Read more of a mailbox from the store, if memory runs low."""
@@ -98,12 +148,13 @@ class Boxes:
         busy = box.line.busy_lanes()
         limit = WINDOW - len(box.line)
         now_us = self._clock.now_us()
+        box.stirred = False
         try:
             if len(busy) > MAX_BUSY_LANES or limit <= 0:
                 box.dry = True
                 return
             found = await self._engine.take(box.name, limit=limit, now_us=now_us, skip_keys=busy)
-            box.refilled(found, now_us=now_us, all_due=len(found) < limit)
+            self.take_in(box, found, now_us=now_us, all_due=len(found) < limit)
         except StoreUnavailableError as error:
             log.warning("mailbox.refill_failed", mailbox=box.name, error=str(error))
             box.dry = True

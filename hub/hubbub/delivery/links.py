@@ -18,7 +18,7 @@ class EndpointLink:
         in_flight: Deliveries that hold a slot, by id.
         overtime: Task deliveries that ended without an answer (timeout, cancel) and keep their
             slot until the peer answers or `slot_grace` is over.
-        todo: Handed to the couriers and not yet begun.
+        todo: Handed to the couriers and not yet begun, each with the number of its attempt.
         couriers: Tasks that carry, at most one a slot.
         idle_since_us: When its last slot became free, so that a pool gives work evenly.
     """
@@ -32,7 +32,7 @@ class EndpointLink:
         self.endpoint: Final = endpoint
         self.in_flight: Final[dict[int, Delivery]] = {}
         self.overtime: Final[dict[int, Delivery]] = {}
-        self.todo: Final[deque[Delivery]] = deque()
+        self.todo: Final[deque[tuple[Delivery, int]]] = deque()
         self.pools: Final[set[str]] = set()
         self.couriers = 0
         self.idle_since_us = 0

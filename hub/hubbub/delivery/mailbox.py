@@ -57,11 +57,12 @@ class Mailbox:
         horizon: Highest rank in memory when some are behind; what ranks above stays there.
         dry: What is behind is not due yet, or its lanes are busy.
         refilling: A read of the store is under way.
+        stirred: Since it began, something came to be that it may not have seen.
     """
 
     __slots__ = (
         "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "name",
-        "overflow", "refilling", "requirement",
+        "overflow", "refilling", "requirement", "stirred",
     )  # fmt: skip
 
     def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:
@@ -75,6 +76,7 @@ class Mailbox:
         self.dry = False
         self.horizon = 0
         self.refilling = False
+        self.stirred = False
         self._arrivals: list[asyncio.Future[None]] = []
         self._space: list[asyncio.Future[None]] = []
 
@@ -85,8 +87,10 @@ class Mailbox:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits and nobody waits for it."""
-        return not (self.depth or len(self.line) or self._arrivals or self._space)
+        """Whether nothing waits, nobody waits for it, and no key has something under way."""
+        return not (
+            self.depth or len(self.line) or self._arrivals or self._space or self.line.busy_lanes()
+        )
 
     @property
     def wants_refill(self) -> bool:
@@ -135,11 +139,16 @@ class Mailbox:
             self.line.add(delivery, now_us=now_us)
             self.horizon = max(self.horizon, delivery.rank)
         self.behind = max(0, self.behind - len(deliveries))
-        self.dry = all_due
+        self.dry = all_due and not self.stirred
+
+    def stir(self) -> None:
+        """What is behind may be handed over now: it is new, due, or its lane is free."""
+        self.dry = False
+        self.stirred = True
 
     def _leave(self) -> None:
         self.behind += 1
-        self.dry = False
+        self.stir()
 
     def arrived(self) -> None:
         """Wake those who wait for something to take."""
@@ -166,10 +175,11 @@ class Mailbox:
     def left(self) -> None:
         """One delivery waits no more."""
         self.depth -= 1
-        if self._space and not self.full:
+        while self._space and not self.full:
             future = self._space.pop(0)
-            if not future.done():
+            if not future.done():  # one that was cancelled needs no space
                 future.set_result(None)
+                return
 
 
 def _may_move(delivery: Delivery) -> bool:

@@ -177,9 +177,11 @@ class DeliveryRoom:
             if courier is not asyncio.current_task():
                 courier.cancel()
         link.todo.clear()
-        for delivery in list(link.in_flight.values()):
-            self.again(delivery, NODE_LOST, due_us=self.clock.now_us())
+        lost = list(link.in_flight.values())
+        link.in_flight.clear()
         link.overtime.clear()
+        for delivery in lost:
+            self.again(delivery, NODE_LOST, due_us=self.clock.now_us())
 
     def _box_made(self, box: Mailbox) -> None:
         """A new pool: note it at the links of its members."""
@@ -212,11 +214,9 @@ class DeliveryRoom:
             best: tuple[int, int] | None = None
             chosen: tuple[Mailbox, Delivery] | None = None
             for box in self.boxes_of(link):
-                delivery = box.line.head(now_us=self.clock.now_us())
+                delivery = self._first_for(link, box)
                 if delivery is None:
                     self.boxes.refill(box)
-                    continue
-                if link.endpoint.pull and delivery.leased:
                     continue
                 if box.requirement is not None and _has_another(delivery, link.address):
                     continue
@@ -226,6 +226,13 @@ class DeliveryRoom:
             if chosen is None:
                 return
             self._give(*chosen, link)
+
+    def _first_for(self, link: EndpointLink, box: Mailbox) -> Delivery | None:
+        """Return what is next for an endpoint; tasks of a pull endpoint wait to be taken."""
+        now_us = self.clock.now_us()
+        if link.endpoint.pull:
+            return box.line.find(_plain, now_us=now_us)
+        return box.line.head(now_us=now_us)
 
     def boxes_of(self, link: EndpointLink) -> list[Mailbox]:
         """Return the mailboxes an endpoint takes from: its own and its pools."""
@@ -262,7 +269,7 @@ class DeliveryRoom:
             return True
         self.taken(box, delivery, link.address)
         link.in_flight[delivery.id] = delivery
-        link.todo.append(delivery)
+        link.todo.append((delivery, delivery.attempts))
         if link.couriers < len(link.in_flight):
             link.couriers += 1
             task = self._spawn(self._carry(link))
@@ -285,20 +292,23 @@ class DeliveryRoom:
         task = asyncio.current_task()
         try:
             while link.todo and not link.closed:
-                await self._hand_over(link, link.todo.popleft())
+                delivery, attempt = link.todo.popleft()
+                if self._mine(delivery, attempt):
+                    await self._hand_over(link, delivery, attempt)
         finally:
             link.couriers -= 1
             carrying = self._couriers.get(link)
             if carrying is not None and task is not None:
                 carrying.discard(task)
 
-    async def _hand_over(self, link: EndpointLink, delivery: Delivery) -> None:
-        attempt = delivery.attempts
+    async def _hand_over(self, link: EndpointLink, delivery: Delivery, attempt: int) -> None:
         try:
             envelope = self._prepared(link.endpoint, delivery)
             if envelope is None:
                 return
-            if delivery.leased and not await self._lease(delivery):
+            if delivery.leased and not (
+                await self._lease(delivery) and self._mine(delivery, attempt)
+            ):
                 return
             async with asyncio.timeout(delivery.timeout_us / 1e6 or None):
                 await link.endpoint.deliver(envelope)
@@ -312,8 +322,9 @@ class DeliveryRoom:
         except TimeoutError:
             self._failed(delivery, attempt, "timeout")
         except StoreUnavailableError as error:
-            delivery.attempts -= 1
-            self._failed(delivery, attempt - 1, error.code)
+            if self._mine(delivery, attempt):
+                delivery.attempts -= 1
+                self._failed(delivery, attempt - 1, error.code)
         except Exception as error:
             self.metrics.plugin_errors[link.endpoint.adapter, "deliver"].inc()
             log.exception("delivery.failed", endpoint=link.address, delivery=str(delivery.id))
@@ -404,6 +415,7 @@ class DeliveryRoom:
     def recovered(self, delivery: Delivery) -> None:
         """Take in a task that was handed over before a restart."""
         box = self.boxes.get(delivery.mailbox)
+        self.boxes.here[delivery.id] = delivery
         if delivery.lane is not None:
             box.line.occupy(delivery)
         if delivery.pulled_by is None:
@@ -531,7 +543,7 @@ class DeliveryRoom:
         if delivery.task is not None:
             self._end_task(delivery, reason)
         elif delivery.durable:
-            self.engine.note(Change(delivery=delivery))
+            self.engine.note(Change(delivery=delivery), lambda _: self.boxes.written(delivery))
         self.done(delivery)
 
     def _end_task(self, delivery: Delivery, reason: str | None) -> None:
@@ -542,9 +554,12 @@ class DeliveryRoom:
         planned = self.follow.result(task, delivery)
 
         def then(counted: bool) -> None:
+            self.boxes.written(delivery)
             if counted:
                 self.accept(planned.deliveries)
                 self.tell(delivery)
+            else:
+                self.release(planned)
 
         change = Change(
             delivery=delivery, task=task, ended=reason or "ended", follows=planned.record
@@ -559,10 +574,17 @@ class DeliveryRoom:
                 box.line.drop(delivery)
             elif delivery.durable:
                 self.engine.hold(delivery)
+                self.boxes.here[delivery.id] = delivery
                 box.behind = max(0, box.behind - 1)
             box.left()
         else:
             self._leave_hand(delivery)
+
+    def release(self, planned: Planned) -> None:
+        """Give back the space of what was planned and not kept."""
+        for delivery in planned.deliveries:
+            if delivery.state is not DeliveryState.DONE:
+                self.boxes.get(delivery.mailbox).left()
 
     def put_back(self, delivery: Delivery) -> None:
         """Undo `taken`: nobody saw the delivery, the attempt does not count."""
@@ -598,14 +620,20 @@ class DeliveryRoom:
         if delivery.lease_until_us is not None:
             self.watch_lease(delivery)
 
-    def done(self, delivery: Delivery) -> None:
-        """After an end: count it, let the next of its lane go, tell the plugins."""
+    def done(self, delivery: Delivery, had: str | None = None) -> None:
+        """After an end: count it, let the next of its lane go, tell the plugins.
+
+        Args:
+            had: The endpoint whose slot is free now, where another one brought the result.
+        """
         if delivery.task_id is not None:
             self.in_hand.pop(delivery.task_id, None)
         box = self.boxes.get(delivery.mailbox)
         box.line.free(delivery)
+        if delivery.lane is not None:
+            box.stir()  # the next of its key may be in the store only
         self._count(delivery)
-        self._work_on(delivery, box, delivery.endpoint)
+        self._work_on(delivery, box, had or delivery.endpoint)
 
     def _work_on(self, delivery: Delivery, box: Mailbox, endpoint: str | None) -> None:
         """A slot and perhaps a lane are free: hand over what may use them."""
@@ -668,6 +696,10 @@ def _has_another(delivery: Delivery, address: str) -> bool:
         other is not delivery and address in (other.endpoint, other.mailbox)
         for other in delivery.siblings
     )
+
+
+def _plain(delivery: Delivery) -> bool:
+    return not delivery.leased
 
 
 def _load(link: EndpointLink) -> tuple[int, int]:

@@ -175,7 +175,7 @@ class WorkDesk:
                 skip_keys=box.line.busy_lanes(),
                 where=wanted,
             )
-            box.refilled(found, now_us=now_us, all_due=box.dry)
+            room.boxes.take_in(box, found, now_us=now_us, all_due=box.dry)
 
     def _best(
         self, sources: Sequence[tuple[EndpointLink, Mailbox]], task_types: frozenset[str] | None
@@ -238,8 +238,12 @@ class WorkDesk:
         Also when the caller is cancelled: a change written but not told would leave memory
         behind the store.
         """
-        while (before := self._ending.get(task_id)) is not None:
-            await asyncio.wait([before])
+        try:
+            while (before := self._ending.get(task_id)) is not None:
+                await asyncio.wait([before])
+        except asyncio.CancelledError:
+            work.close()
+            raise
         task = asyncio.get_running_loop().create_task(work)
         self._ending[task_id] = task
         task.add_done_callback(lambda _: self._ending.pop(task_id, None))
@@ -291,9 +295,12 @@ class WorkDesk:
             counted = (await room.engine.settle([change]))[0]
         except StoreUnavailableError:
             room.restore(delivery, before)
+            room.release(planned)
             raise
-        room.done(delivery)
+        room.boxes.written(delivery)
+        room.done(delivery, before[1])
         if not counted:
+            room.release(planned)
             return Finished("late", task)
         room.accept(planned.deliveries)
         room.tell(delivery)
@@ -337,9 +344,12 @@ class WorkDesk:
             counted = (await room.engine.settle([change]))[0]
         except StoreUnavailableError:
             room.restore(delivery, before)
+            room.release(planned)
             raise
-        room.done(delivery)
+        room.boxes.written(delivery)
+        room.done(delivery, before[1])
         if not counted:
+            room.release(planned)
             raise ConflictError(f"task {task_id!r} ended meanwhile")
         link = room.link_of(address or "")
         if in_flight and link is not None:
@@ -377,8 +387,13 @@ class WorkDesk:
         room = self._room
         assert room.follow is not None
         planned, task = room.follow.rerun(*found)
-        kept = await room.engine.keep(planned.record)
+        try:
+            kept = await room.engine.keep(planned.record)
+        except StoreUnavailableError:
+            room.release(planned)
+            raise
         if kept.verdict != "kept":
+            room.release(planned)
             raise ConflictError(f"task {task_id!r} was started again by somebody else")
         room.accept(planned.deliveries)
         if planned.deliveries:
@@ -398,15 +413,12 @@ class WorkDesk:
         def find(session: Session) -> tuple[Task | None, Delivery | None]:
             return task_reads.one(session, task_id), reads.of_task(session, task_id)
 
-        task, stored = await self._database.read(find)
-        in_hand = self._room.in_hand.get(task_id)
-        if in_hand is not None and in_hand.task is not None:
-            return in_hand.task, in_hand
-        if stored is None:
-            return task, None
-        box = self._room.boxes.find(stored.mailbox)
-        waiting = box.line.get(stored.id) if box is not None else None
-        return task, waiting or stored
+        with self._room.boxes.reading() as here:
+            task, stored = await self._database.read(find)
+            known = None if stored is None else here.get(stored.id)
+            if known is not None and known.task is not None:
+                return known.task, known
+            return task, stored
 
     async def _was_given(self, task: Task, by: str) -> bool:
         """Tell whether an endpoint ever was handed this run."""

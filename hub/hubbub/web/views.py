@@ -48,6 +48,9 @@ class DeliveryView(msgspec.Struct, kw_only=True):
     last_error: str | None
     task_id: str | None
     replay_of: str | None
+    key: str | None
+    pulled_by: str | None
+    lease_until: str | None
     due_at: str | None
     deadline: str | None
     created_at: str
@@ -81,6 +84,9 @@ def delivery_view(
         last_error=now.last_error,
         task_id=now.task_id,
         replay_of=None if now.replay_of is None else str(now.replay_of),
+        key=now.lane,
+        pulled_by=now.pulled_by,
+        lease_until=moment(now.lease_until_us),
         due_at=moment(now.due_us or None),
         deadline=moment(now.deadline_us),
         created_at=rfc3339(now.created_us),

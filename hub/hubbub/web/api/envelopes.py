@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from hubbub.core import Core
 from hubbub.envelope import Envelope, encode_json
-from hubbub.errors import ConflictError, InvalidError, NotFoundError
+from hubbub.errors import InvalidError, NotFoundError
 from hubbub.intake import check_text
 from hubbub.ports import Stored
 from hubbub.store.reads import deliveries as delivery_reads
@@ -20,7 +20,6 @@ from hubbub.values import Receipt
 from hubbub.web import pages
 from hubbub.web.calls import ANYONE, Call, Operation, Reply
 from hubbub.web.forms import Given, read_forms
-from hubbub.web.rates import Rates
 from hubbub.web.views import delivery_view
 
 __all__ = ["Accepted", "Publishing", "operations"]
@@ -46,7 +45,6 @@ class Publishing:
         hub = core.config.hub
         self._core = core
         self._batch_limit = hub.batch_limit
-        self._rates = Rates(hub.publish_rate)
 
     async def publish(self, call: Call) -> Reply:
         """Publish one envelope or a batch; answers after the commit."""
@@ -57,17 +55,11 @@ class Publishing:
         envelopes, batch = read_forms(
             body, call.scope["headers"], given, batch_limit=self._batch_limit
         )
-        self._rates.take(principal.name, len(envelopes), now_s=now_us / 1e6)
         key = call.header(b"idempotency-key")
         if key is not None:
             check_text("Idempotency-Key", key)
         if batch:
             receipts = await core.router.publish_all(envelopes, principal=principal, key=key)
-            if len(receipts) != len(envelopes):
-                raise ConflictError(
-                    "a member of this batch was published before, alone or in another batch; "
-                    "publish the others without it"
-                )
             return Reply(202, {"items": [_accepted(receipt) for receipt in receipts]})
         return Reply(202, _accepted(await self._one(call, envelopes[0], key)))
 
