@@ -194,7 +194,11 @@ class Core:
         )
         self.work: Final = WorkDesk(self.room, self.database)
         self.retention: Final = Retention(
-            config.store, hub, self.database, self.journal, self.clock
+            config.store,
+            dedupe_window_s=hub.dedupe_window,
+            database=self.database,
+            journal=self.journal,
+            clock=self.clock,
         )
         self.sweeper: Final = Sweeper(
             room=self.room,
@@ -391,6 +395,10 @@ class Core:
         """Put an envelope into the routing table; returns when it is safe."""
         return await self.router.publish(envelope, principal=principal, rows=rows)
 
+    async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
+        """Publish and wait for one answer; nothing is stored."""
+        return await self.router.request(envelope, timeout_s=timeout_s)
+
     async def keep(self, record: Record) -> Kept:
         """Keep rows of an adapter's own, or a task that nobody asked for."""
         if self.router.draining:
@@ -431,6 +439,10 @@ class Core:
     def settings(self, name: str, model: type[S]) -> S:
         """Return the `[adapters.<name>]` table."""
         return self.config.section("adapters", name, model)
+
+    def plugin_settings(self, name: str, model: type[S]) -> S:
+        """Return the `[plugins.<name>]` table."""
+        return self.config.section("plugins", name, model)
 
     @property
     def loopback(self) -> bool:

@@ -383,6 +383,10 @@ class HubApi(Protocol):
         """Return the `[adapters.<name>]` table, validated."""
         ...
 
+    def plugin_settings(self, name: str, model: type[S]) -> S:
+        """Return the `[plugins.<name>]` table, validated."""
+        ...
+
     def attach(self, endpoint: Endpoint) -> Link:
         """Bring an endpoint here; attaching its address again closes the older link."""
         ...
@@ -419,6 +423,15 @@ class HubApi(Protocol):
 
         Raises:
             HubError: refused.
+        """
+        ...
+
+    async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
+        """Publish and wait for one answer; nothing is stored.
+
+        Raises:
+            NoEndpointError: nobody is there.
+            DeadlineError: no answer in time.
         """
         ...
 

@@ -1,16 +1,21 @@
-"""What is too old to keep goes in small steps; never an envelope of which something waits."""
+"""What is too old to keep goes in small steps; never an envelope of which something waits.
+
+Each envelope is under one policy: the first of `store.retention_rules` that covers its subject,
+else `store.retention` and its bounds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, exists, func
+from sqlalchemy import delete, exists, func
 from sqlmodel import Session, col, select
 
 from hubbub.clock import seq_of_time
-from hubbub.config import HubSettings, StoreSettings
+from hubbub.config import StoreSettings
 from hubbub.ports import Clock
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal
@@ -25,109 +30,144 @@ from hubbub.store.tables import (
 from hubbub.subjects import matches
 from hubbub.values import DeliveryState
 
-__all__ = ["Retention"]
+__all__ = ["Policy", "Retention", "policies_of"]
 
 STEP: Final = 500
-"""Envelopes one step removes, so that a publish never waits long for it."""
+"""Envelopes one step looks at, so that a publish never waits long for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is kept of the subjects a pattern covers; None or 0 is no limit."""
+
+    subject: str
+    age_s: float
+    count: int | None = None
+    bytes: int | None = None
+
+
+def policies_of(store: StoreSettings) -> tuple[Policy, ...]:
+    """Return the policies, the first that covers a subject being its own; the last covers all."""
+    rules = (
+        Policy(
+            rule.subject,
+            store.retention if rule.age is None else rule.age,
+            rule.count,
+            rule.bytes,
+        )
+        for rule in store.retention_rules
+    )
+    rest = Policy(
+        ">",
+        store.retention,
+        store.retention_max_envelopes or None,
+        store.retention_max_bytes or None,
+    )
+    return (*rules, rest)
 
 
 class Retention:
-    """Removes what `store.retention` and its rules no longer keep."""
+    """Removes what the policies no longer keep."""
 
     def __init__(
         self,
         store: StoreSettings,
-        hub: HubSettings,
+        *,
+        dedupe_window_s: float,
         database: Database,
         journal: Journal,
         clock: Clock,
     ) -> None:
-        self._store = store
-        self._window_us = int(hub.dedupe_window * 1e6)
+        self._policies = policies_of(store)
+        self._window_us = int(dedupe_window_s * 1e6)
         self._database = database
         self._journal = journal
         self._clock = clock
 
     async def sweep(self) -> int:
-        """Remove what is too old; returns how many envelopes went."""
+        """Remove what is too old or too much; returns how many envelopes went."""
         now_us = self._clock.now_us()
+        cutoffs = [
+            seq_of_time(now_us - int(policy.age_s * 1e6)) if policy.age_s else 0
+            for policy in self._policies
+        ]
         claims = delete(ClaimRow).where(col(ClaimRow.at_us) < now_us - self._window_us)
-        await self._journal.execute((claims, []))
-        removed = 0
-        for rule in self._store.retention_rules:
-            age = rule.age if rule.age is not None else self._store.retention
-            removed += await self._older(age, rule.subject)
-            if rule.count is not None or rule.bytes is not None:
-                removed += await self._over(rule.subject, rule.count, rule.bytes)
-        return removed + await self._older(self._store.retention, ">")
+        orphans = delete(TaskRow).where(
+            col(TaskRow.seq) < cutoffs[-1], col(TaskRow.envelope_seq).is_(None)
+        )
+        await self._journal.execute((claims, []), (orphans, []))
+        removed = await self._remove(max(cutoffs), cutoffs)
+        if any(policy.count or policy.bytes for policy in self._policies):
+            bounds = await self._database.read(self._bounds)
+            removed += await self._remove(max(bounds), bounds)
+        return removed
 
-    async def _older(self, age_s: float, pattern: str) -> int:
-        if not age_s:
-            return 0
-        before_seq = seq_of_time(self._clock.now_us() - int(age_s * 1e6))
-        return await self._remove(pattern, col(EnvelopeRow.seq) < before_seq)
-
-    async def _over(self, pattern: str, count: int | None, size: int | None) -> int:
-        """Remove the oldest of a subject that are over its count or bytes."""
-
-        def boundary(session: Session) -> int | None:
-            rows = session.exec(
-                select(EnvelopeRow.seq, EnvelopeRow.subject, func.length(col(EnvelopeRow.data)))
-                .order_by(col(EnvelopeRow.seq).desc())
-            )  # fmt: skip
-            kept = kept_bytes = 0
-            for seq, subject, length in rows:
-                if not matches(pattern, subject):
-                    continue
-                kept += 1
-                kept_bytes += length
-                if (count is not None and kept > count) or (size is not None and kept_bytes > size):
-                    found: int = seq
-                    return found
-            return None
-
-        newest_out = await self._database.read(boundary)
-        if newest_out is None:
-            return 0
-        return await self._remove(pattern, col(EnvelopeRow.seq) <= newest_out)
-
-    async def _remove(self, pattern: str, old: ColumnElement[bool]) -> int:
-        removed = 0
-        after = -1
+    async def _remove(self, below: int, cutoffs: Sequence[int]) -> int:
+        """Remove finished envelopes that are below the cutoff of their own policy."""
+        removed, after = 0, -1
         while True:
-            step = partial(_finished, pattern=pattern, old=old, after=after)
-            seqs, after = await self._database.read(step)
+            step = partial(self._step, below=below, cutoffs=cutoffs, after=after)
+            seqs, last = await self._database.read(step)
             if seqs:
                 await self._delete(seqs)
                 removed += len(seqs)
-            if after < 0:
+            if last is None:
                 return removed
+            after = last
+
+    def _step(
+        self, session: Session, *, below: int, cutoffs: Sequence[int], after: int
+    ) -> tuple[list[int], int | None]:
+        """Return a step's worth of envelopes to remove, and where to go on."""
+        waits = exists().where(
+            col(DeliveryRow.envelope_seq) == col(EnvelopeRow.seq),
+            col(DeliveryRow.state) != DeliveryState.DONE,
+        )
+        rows = session.exec(
+            select(EnvelopeRow.seq, EnvelopeRow.subject, waits)
+            .where(EnvelopeRow.seq < below, EnvelopeRow.seq > after)
+            .order_by(col(EnvelopeRow.seq))
+            .limit(STEP)
+        ).all()
+        found = [
+            seq
+            for seq, subject, waiting in rows
+            if not waiting and seq < cutoffs[self._policy_of(subject)]
+        ]
+        return found, rows[-1][0] if len(rows) == STEP else None
+
+    def _bounds(self, session: Session) -> list[int]:
+        """Return, for each policy with a count or bytes, the sequence below which is too much."""
+        kept = [0] * len(self._policies)
+        kept_bytes = [0] * len(self._policies)
+        bounds = [0] * len(self._policies)
+        size_of = func.length(col(EnvelopeRow.data))
+        newest_first = select(EnvelopeRow.seq, EnvelopeRow.subject, size_of)
+        for seq, subject, size in session.exec(newest_first.order_by(col(EnvelopeRow.seq).desc())):
+            place = self._policy_of(subject)
+            policy = self._policies[place]
+            kept[place] += 1
+            kept_bytes[place] += size
+            over = (policy.count and kept[place] > policy.count) or (
+                policy.bytes and kept_bytes[place] > policy.bytes
+            )
+            if over and not bounds[place]:
+                bounds[place] = seq + 1
+        return bounds
+
+    def _policy_of(self, subject: str) -> int:
+        return next(
+            place for place, policy in enumerate(self._policies) if matches(policy.subject, subject)
+        )
 
     async def _delete(self, seqs: Sequence[int]) -> None:
-        tasks = select(TaskRow.id).where(col(TaskRow.envelope_seq).in_(seqs))
+        # A task has the number of its request, so that none of this scans.
+        tasks = select(TaskRow.id).where(col(TaskRow.seq).in_(seqs))
         traces = select(EnvelopeRow.trace_id).where(col(EnvelopeRow.seq).in_(seqs))
         await self._journal.execute(
             (delete(TaskAttemptRow).where(col(TaskAttemptRow.task_id).in_(tasks)), []),
             (delete(SpanRow).where(col(SpanRow.trace_id).in_(traces)), []),
-            (delete(TaskRow).where(col(TaskRow.envelope_seq).in_(seqs)), []),
+            (delete(TaskRow).where(col(TaskRow.seq).in_(seqs)), []),
             (delete(DeliveryRow).where(col(DeliveryRow.envelope_seq).in_(seqs)), []),
             (delete(EnvelopeRow).where(col(EnvelopeRow.seq).in_(seqs)), []),
         )
-
-
-def _finished(
-    session: Session, *, pattern: str, old: ColumnElement[bool], after: int
-) -> tuple[list[int], int]:
-    """Return a step's worth of old envelopes of which nothing waits, and where to go on."""
-    waits = exists().where(
-        col(DeliveryRow.envelope_seq) == col(EnvelopeRow.seq),
-        col(DeliveryRow.state) != DeliveryState.DONE,
-    )
-    rows = session.exec(
-        select(EnvelopeRow.seq, EnvelopeRow.subject, waits)
-        .where(old, col(EnvelopeRow.seq) > after)
-        .order_by(col(EnvelopeRow.seq))
-        .limit(STEP)
-    ).all()
-    found = [seq for seq, subject, waiting in rows if not waiting and matches(pattern, subject)]
-    return found, rows[-1][0] if len(rows) == STEP else -1

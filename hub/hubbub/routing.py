@@ -166,8 +166,12 @@ def check_route(route: Route) -> None:
         raise RouteError(f"route {route.name!r} has no `to`; name an address or a pattern")
     if not route.name:
         raise RouteError("a route has no name; give it one that is its own")
-    if route.deliver == "one" and route.hold_s < 0:
-        raise RouteError(f"route {route.name!r}: hold is negative")
+    if route.transform is not None:
+        kind = route.transform.partition(":")[0]
+        raise RouteError(
+            f"route {route.name!r} has the transform {route.transform!r}, "
+            f"but no plugin offers {kind!r}; take it out"
+        )
 
 
 def _place(compiled: CompiledRoute) -> tuple[int, int, int | str]:
