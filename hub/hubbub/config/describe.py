@@ -59,6 +59,7 @@ def describe(model: type[Settings], prefix: str = "") -> list[Row]:
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:
     for name, field in model.model_fields.items():
+        name = field.alias or name  # noqa: PLW2901  # `from` in hub.toml is `from_` here
         key = f"{prefix}.{name}" if prefix else name
         inner, mark = _inner(field.annotation)
         if inner is None or mark:

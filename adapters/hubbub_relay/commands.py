@@ -1,0 +1,112 @@
+"""Commands of the relay: `hubbub relay import` and `hubbub simulate relay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+__all__ = ["add_to"]
+
+URL: Final = "http://127.0.0.1:17680/api/relay"
+KEY: Final = "lynker_relay_secret_2025"
+
+Url = Annotated[
+    str, typer.Option("--url", envvar="RELAY_URL", help="Where the relay's endpoints begin.")
+]
+Key = Annotated[str, typer.Option("--key", envvar="RELAY_API_KEY", help="API key.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `hubbub`."""
+    _group(app, "relay", "The relay adapter.").command("import")(import_files)
+    _group(app, "simulate", "Fake peers of a protocol.").command("relay")(simulate)
+
+
+def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
+    """Return the group of that name, made when it is not there."""
+    for known in app.registered_groups:
+        instance = known.typer_instance
+        if instance is not None and name in (known.name, instance.info.name):
+            return instance
+    group = typer.Typer(name=name, help=text, no_args_is_help=True)
+
+    @group.callback()
+    def groups() -> None:  # pyright: ignore[reportUnusedFunction]
+        """Keep this a group, also while it has a single command."""
+
+    groups.__doc__ = text
+    app.add_typer(group, name=name)
+    return group
+
+
+def import_files(
+    log: Annotated[
+        Path, typer.Option("--log", exists=True, dir_okay=False, help="conversation_log.jsonl")
+    ],
+    state: Annotated[
+        Path | None, typer.Option("--state", exists=True, dir_okay=False, help="task_state.json")
+    ] = None,
+    url: Url = URL,
+    token: Annotated[
+        str,
+        typer.Option("--token", envvar="HUBBUB_TOKEN", help="API token with the scope admin."),
+    ] = "",
+    key: Annotated[
+        str, typer.Option("--key", envvar="RELAY_API_KEY", help="API key with the scope admin.")
+    ] = "",
+) -> None:
+    """Import the files of the original relay into a running hub; again adds nothing."""
+    import httpx2  # noqa: PLC0415
+
+    from hubbub_relay.importing import batches, fold  # noqa: PLC0415
+
+    with log.open("rb") as lines:
+        folded = fold(lines, state.read_bytes() if state else None)
+    headers = {"X-Relay-API-Key": key} if key else {"Authorization": f"Bearer {token}"}
+    totals = dict.fromkeys(("kept", "known", "queued"), 0)
+    with httpx2.Client(headers=headers, timeout=300, trust_env=False) as client:
+        for body in batches(folded):
+            try:
+                answer = client.post(f"{url.rstrip('/')}/import", content=body)
+            except httpx2.HTTPError as error:
+                typer.echo(f"{url} does not answer: {error}", err=True)
+                raise typer.Exit(1) from error
+            if answer.status_code != 200:  # noqa: PLR2004
+                typer.echo(f"{answer.status_code}: {answer.text}", err=True)
+                raise typer.Exit(1)
+            for name, value in totals.items():
+                totals[name] = value + int(answer.json()[name])
+    typer.echo(
+        f"{totals['kept']} records imported, {totals['known']} known already, "
+        f"{totals['queued']} tasks wait again, {folded.bad_lines} lines not readable"
+    )
+    if folded.bad_state:
+        typer.echo("the state file is not readable; states come from the log", err=True)
+
+
+def simulate(
+    role: Annotated[str, typer.Option(help="worker or master")] = "worker",
+    count: Annotated[
+        int, typer.Option(min=0, help="Tasks to do or to send; a worker's 0 is for ever.")
+    ] = 1,
+    url: Url = URL,
+    key: Key = KEY,
+    timeout: Annotated[float, typer.Option(help="Seconds a master waits for results.")] = 60.0,
+) -> None:
+    """Be a worker that echoes tasks, or a master that sends them."""
+    import httpx2  # noqa: PLC0415
+
+    from hubbub_relay.simulate import SimulationError, master, worker  # noqa: PLC0415
+
+    if role not in ("worker", "master"):
+        raise typer.BadParameter("write worker or master", param_hint="--role")
+    try:
+        if role == "worker":
+            worker(url, key, count=count, say=typer.echo)
+        else:
+            master(url, key, count=count, timeout_s=timeout, say=typer.echo)
+    except (SimulationError, httpx2.HTTPError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,551 @@
+"""What the relay does: typed requests to typed answers, over the hub's tasks and its own log."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from hubbub import Envelope, Hub, Receipt
+from hubbub.clock import seq_of_time
+from hubbub.envelope import CHAT_MESSAGE, TASK_REQUEST
+from hubbub.errors import ConflictError, ForbiddenError, HubError, InvalidError, NotFoundError
+from hubbub.outgoing import Outgoing
+from hubbub.ports import Clock, Finished, Leased, Record, Row
+from hubbub.subjects import escape
+from hubbub.values import Delivery, Task, TaskResult, TaskState
+from hubbub_relay import events
+from hubbub_relay.callbacks import Webhooks
+from hubbub_relay.config import RelaySettings
+from hubbub_relay.endpoint import Logged, address_of
+from hubbub_relay.events import event_row
+from hubbub_relay.keys import Caller
+from hubbub_relay.metrics import RelayMetrics
+from hubbub_relay.mirror import Mirror
+from hubbub_relay.names import Names
+from hubbub_relay.wire import (
+    AckRequest,
+    CallbackRequest,
+    LogsQuery,
+    RelayError,
+    RenewRequest,
+    SendRequest,
+    TasksQuery,
+    chat_data,
+    leased_task,
+    log_record,
+    task_data,
+    utc_time,
+)
+
+__all__ = ["Desk", "RelayState", "TaskIds", "state_of"]
+
+RelayState = str
+"""`pending`, `processing`, `completed` or `failed`."""
+
+UNNAMED_CHILD: Final = "relay.callback"
+"""Who brings a result that says no `child_id`."""
+
+_STATES: Final = {
+    TaskState.QUEUED: "pending",
+    TaskState.DISPATCHED: "processing",
+    TaskState.COMPLETED: "completed",
+}
+_COUNTER: Final = 1_000_000
+_CLEAR_STEP: Final = 5000
+
+
+def state_of(task: Task) -> RelayState:
+    """Return what the relay says of a task."""
+    return _STATES.get(task.state, "failed")
+
+
+class TaskIds:
+    """Makes ids: `t_`, 13 digits of milliseconds, 6 digits that count."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._counter = secrets.randbelow(_COUNTER)
+
+    def next(self) -> str:
+        """Return an id that this process has not made in this millisecond."""
+        self._counter = (self._counter + 1) % _COUNTER
+        return f"t_{self._clock.now_us() // 1000:013d}{self._counter:06d}"
+
+    @staticmethod
+    def of_key(owner: str, key: str) -> str:
+        """Return the id of what an idempotency key names: the same one each time.
+
+        It begins with 9, where no id made of the time begins before the year 2255.
+        """
+        said = blake2b(f"{owner}\0{key}".encode(), digest_size=8).digest()
+        return f"t_9{int.from_bytes(said) % 10**18:018d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a `send`."""
+
+    task_id: str | None
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `task-status` tells."""
+
+    task: Task
+    state: RelayState
+
+
+class Desk:
+    """Takes requests of callers that are known already."""
+
+    def __init__(  # the rooms it works with
+        self,
+        hub: Hub,
+        settings: RelaySettings,
+        *,
+        names: Names,
+        logged: Logged,
+        webhooks: Webhooks,
+        outgoing: Outgoing,
+        metrics: RelayMetrics,
+        mirror: Mirror | None,
+    ) -> None:
+        self._hub = hub
+        self._settings = settings
+        self._names = names
+        self._logged = logged
+        self._webhooks = webhooks
+        self._outgoing = outgoing
+        self._metrics = metrics
+        self._mirror = mirror
+        self._ids = TaskIds(hub.clock)
+        self._trace_tail = secrets.randbits(63)
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the epoch."""
+        return self._hub.clock.now_us() // 1000
+
+    # Send
+
+    async def send(
+        self, request: SendRequest, caller: Caller, *, traceparent: str | None = None
+    ) -> Sent:
+        """Take a task or a message; returns when it is safe.
+
+        Raises:
+            RelayError: outside the caller's limits, too many names, or a URL that is refused.
+            HubError: the hub refused it.
+        """
+        caller.check_names(
+            sender=request.sender,
+            to=request.to,
+            cmd=(request.cmd or "") if request.is_task else None,
+        )
+        for name in (request.sender, request.to):
+            if name not in self._names:
+                await self._names.add(name)
+        if traceparent is None:
+            traceparent = self._new_trace()
+        if request.is_task:
+            return await self._send_task(request, caller, traceparent)
+        return await self._send_message(request, caller, traceparent)
+
+    async def _send_task(self, request: SendRequest, caller: Caller, traceparent: str) -> Sent:
+        if request.callback_url is not None:
+            if not caller.signs:
+                raise RelayError("callback_url needs an API key, a token signs nothing")
+            await self._check_url(request.callback_url)
+        task_id, own = request.task_id, False
+        if task_id is None and request.idempotency_key is not None:
+            task_id = self._ids.of_key(caller.name, request.idempotency_key)
+        elif task_id is None:
+            task_id, own = self._ids.next(), True
+        while True:
+            receipt = await self._publish_task(request, task_id, caller, traceparent)
+            if not (own and receipt.duplicate):
+                break
+            task_id = self._ids.next()
+        if receipt.duplicate and request.task_id is not None and receipt.task_id is not None:
+            await self._run_again(request, caller, receipt.task_id)
+        return Sent(receipt.task_id or task_id, receipt.duplicate)
+
+    async def _publish_task(
+        self, request: SendRequest, task_id: str, caller: Caller, traceparent: str
+    ) -> Receipt:
+        envelope = _task_envelope(request, task_id, caller, traceparent)
+        url = request.callback_url
+        now_ms = self.now_ms()
+
+        def rows(planned: Sequence[Delivery]) -> Iterator[Row]:
+            first = planned[0]
+            members = request.members
+            if members.get("task_id") != task_id:
+                members = {**members, "task_id": task_id}
+            yield event_row(
+                "send",
+                members,
+                ts_ms=now_ms,
+                task_id=task_id,
+                trace_id=first.envelope.trace_id,
+                mirrored=first.mailbox.startswith("relay."),
+            )
+            if url is not None:
+                yield events.callback_row(task_id, url=url, key=caller.name, now_ms=now_ms)
+
+        if url is None:
+            return await self._publish(envelope, rows)
+        self._webhooks.open(task_id, url=url, key=caller.name)
+        try:
+            receipt = await self._publish(envelope, rows)
+        except BaseException:
+            self._webhooks.forget(task_id)
+            raise
+        if receipt.duplicate:
+            self._webhooks.forget(task_id)
+        return receipt
+
+    async def queue(self, request: SendRequest, task_id: str, caller: Caller, row: Row) -> bool:
+        """Queue a task that another relay had taken, with the record of it; False if it exists.
+
+        Raises:
+            HubError: the hub refused it.
+        """
+        for name in (request.sender, request.to):
+            if name not in self._names:
+                await self._names.add(name)
+        envelope = _task_envelope(request, task_id, caller, self._new_trace())
+        envelope = envelope.replace(idempotency_key=None)
+        receipt = await self._publish(envelope, lambda _: (row,))
+        return not receipt.duplicate
+
+    async def _run_again(self, request: SendRequest, caller: Caller, task_id: str) -> None:
+        """Queue a task again that was sent before, when it has failed."""
+        task = await self._hub.work.find(task_id)
+        if task is None or state_of(task) != "failed" or not await self._is_ours(task):
+            return
+        if request.callback_url is not None:
+            await self._webhooks.reopen(task_id, url=request.callback_url, key=caller.name)
+        try:
+            await self._hub.work.rerun(task_id)
+        except (ConflictError, NotFoundError):
+            return
+
+    async def _send_message(self, request: SendRequest, caller: Caller, traceparent: str) -> Sent:
+        address = address_of(request.to)
+        envelope = Envelope(
+            source=address_of(request.sender),
+            subject=f"{address}.message",
+            type=CHAT_MESSAGE,
+            data=chat_data(request),
+            priority=request.priority,
+            idempotency_key=_scoped_key(request, caller),
+            traceparent=traceparent,
+        )
+        row = event_row(
+            "send",
+            _echoed(request),
+            ts_ms=self.now_ms(),
+            task_id=request.task_id,
+            trace_id=traceparent[3:35],
+        )
+        receipt = await self._publish(envelope, lambda _: (row,))
+        return Sent(request.task_id, receipt.duplicate)
+
+    async def _publish(
+        self, envelope: Envelope, rows: Callable[[Sequence[Delivery]], Iterator[Row] | tuple[Row]]
+    ) -> Receipt:
+        with self._logged.by_request("send", envelope.trace_id):
+            receipt = await self._hub.publish(envelope, rows=rows)
+        self._wake()
+        return receipt
+
+    async def _check_url(self, url: str) -> None:
+        try:
+            await self._outgoing.check(url)
+        except (InvalidError, ForbiddenError) as error:
+            raise RelayError(f"callback_url is refused: {error.message}") from error
+        except HubError:
+            return  # Its host is not found now; it is looked at again when the time has come.
+
+    def _new_trace(self) -> str:
+        tail = self._trace_tail = (self._trace_tail + 1) % 2**64
+        return f"00-{self._hub.clock.now_us():016x}{tail:016x}-{tail or 1:016x}-01"
+
+    # Callback, ack
+
+    async def callback(self, request: CallbackRequest, caller: Caller) -> bool:
+        """Take what a worker says of a task; True when the task had ended already.
+
+        Raises:
+            RelayError: `child_id` is outside the caller's limits.
+            HubError: the hub could not keep it.
+        """
+        caller.check_names(sender=request.child_id)
+        while True:
+            task = await self._hub.work.find(request.task_id)
+            ours = task is not None and await self._is_ours(task)
+            if request.status == "processing":
+                await self._processing(request, ours=ours)
+                return False
+            if task is not None and not ours:
+                await self._keep(self._callback_row(request, ignored=True))
+                return False
+            if task is None:
+                if await self._orphan(request):
+                    return False
+                continue
+            finished = await self._finish(request, task)
+            if finished.verdict != "unknown":
+                return await self._finished(request, finished)
+
+    async def _finish(self, request: CallbackRequest, task: Task) -> Finished:
+        child = request.child_id
+        failed = request.status == "failed"
+        with self._logged.by_request("callback", request.task_id):
+            return await self._hub.work.finish(
+                TaskResult(
+                    task_id=request.task_id,
+                    state=request.status,
+                    result=msgspec.Raw(request.result),
+                    error=_error_text(request) if failed else None,
+                ),
+                by=UNNAMED_CHILD if child is None else address_of(child),
+                anyone=True,
+                rows=[self._callback_row(request, final=True, trace_id=task.trace_id)],
+            )
+
+    async def _finished(self, request: CallbackRequest, finished: Finished) -> bool:
+        if finished.verdict == "done":
+            self.ended(request.task_id, request.status)
+            self._wake()
+            return False
+        task = finished.task
+        if finished.verdict == "again" or task is None:
+            await self._keep(self._callback_row(request))
+            return False
+        self._metrics.duplicate_callbacks.inc()
+        if state_of(task) != request.status or (task.result or b"null") != request.result:
+            await self._keep(
+                self._callback_row(request, ignored=True, trace_id=task.trace_id)
+            )  # fmt: skip
+        return True
+
+    async def _processing(self, request: CallbackRequest, *, ours: bool) -> None:
+        if ours:
+            lease_us = int(self._settings.lease_seconds * 1e6)
+            # Nobody may have leased it: workers that read the mirror never do.
+            with suppress(ConflictError, NotFoundError):
+                await self._hub.work.renew(request.task_id, worker=None, lease_us=lease_us)
+        await self._keep(self._callback_row(request))
+
+    async def _orphan(self, request: CallbackRequest) -> bool:
+        """Keep a result nobody asked for; False when somebody asked meanwhile."""
+        now_us = self._hub.clock.now_us()
+        failed = request.status == "failed"
+        task = Task(
+            id=request.task_id,
+            seq=seq_of_time(now_us),
+            envelope_seq=None,
+            envelope_id=None,
+            task_type="task",
+            asker=UNNAMED_CHILD,
+            state=TaskState.FAILED if failed else TaskState.COMPLETED,
+            endpoint=None if request.child_id is None else address_of(request.child_id),
+            result=request.result,
+            error=_error_text(request) if failed else None,
+            orphan=True,
+            created_us=now_us,
+            updated_us=now_us,
+            finished_us=now_us,
+        )
+        row = self._callback_row(request, final=True)
+        kept = await self._hub.keep(Record(tasks=[task], rows=[row]))
+        self._wake()
+        return kept.verdict == "kept"
+
+    def _callback_row(
+        self,
+        request: CallbackRequest,
+        *,
+        final: bool = False,
+        ignored: bool = False,
+        trace_id: str = "",
+    ) -> Row:
+        members = {**request.members, "ignored": True} if ignored else request.members
+        return event_row(
+            "callback",
+            members,
+            ts_ms=self.now_ms(),
+            task_id=request.task_id,
+            trace_id=trace_id,
+            final=final,
+        )
+
+    async def ack(self, request: AckRequest, caller: Caller) -> None:
+        """Log that somebody has seen a result; whether the task exists does not matter.
+
+        Raises:
+            RelayError: `ack_by` is outside the caller's limits.
+            HubError: the hub could not keep it.
+        """
+        by = request.members.get("ack_by")
+        caller.check_names(sender=by if isinstance(by, str) else None)
+        await self._keep(
+            event_row("ack", request.members, ts_ms=self.now_ms(), task_id=request.task_id)
+        )
+
+    async def _keep(self, *rows: Row) -> None:
+        await self._hub.keep(Record(rows=list(rows)))
+        self._wake()
+
+    def ended(self, task_id: str, state: str) -> None:
+        """Note that a task has ended."""
+        self._metrics.ended[state] += 1
+        self._webhooks.ended(task_id)
+
+    def _wake(self) -> None:
+        if self._mirror is not None:
+            self._mirror.wake()
+
+    # Work
+
+    async def lease(
+        self, query: TasksQuery, caller: Caller, *, wait_s: float
+    ) -> list[dict[str, object]]:
+        """Take tasks that wait; returns what each one is.
+
+        Raises:
+            RelayError: outside the caller's limits, or too many names.
+            HubError: nothing was taken.
+        """
+        caller.check_names(to=query.to)
+        task_types = caller.commands(query.cmd)
+        if not query.to.endswith("*") and query.to not in self._names:
+            await self._names.add(query.to)
+        lease_s = query.lease_s or self._settings.lease_seconds
+        taken = await self._hub.work.lease(
+            [address_of(name) for name in self._names.covered(query.to)],
+            worker=query.worker or caller.name,
+            limit=query.limit,
+            lease_us=int(lease_s * 1e6),
+            task_types=task_types,
+            wait_us=int(wait_s * 1e6),
+        )
+        return [self._shown(leased, query.to) for leased in taken]
+
+    def _shown(self, leased: Leased, to: str) -> dict[str, object]:
+        if leased.attempt > 1:
+            self._metrics.leases_expired.inc()
+        return leased_task(
+            leased.envelope,
+            task_id=leased.task_id,
+            to=to,
+            attempt=leased.attempt,
+            lease_until_us=leased.lease_until_us,
+        )
+
+    async def renew(self, task_id: str, request: RenewRequest, caller: Caller) -> str:
+        """Move the end of a lease; returns it.
+
+        Raises:
+            RelayError: no such task (404), or another worker's lease (409).
+        """
+        lease_s = request.lease_s or self._settings.lease_seconds
+        try:
+            until_us = await self._hub.work.renew(
+                task_id, worker=request.worker or caller.name, lease_us=int(lease_s * 1e6)
+            )
+        except NotFoundError:
+            raise RelayError("task not found", 404) from None
+        except ConflictError as error:
+            raise RelayError(error.message, 409) from error
+        return utc_time(until_us)
+
+    # Reading, clearing
+
+    async def logs(self, query: LogsQuery) -> list[bytes]:
+        """Return log records, oldest first."""
+        found = await self._hub.read(lambda session: events.listed(session, query))
+        return [
+            log_record(event.event, event.body, ts_ms=event.ts_ms, number=event.id)
+            for event in found
+        ]
+
+    async def status(self, task_id: str) -> Status | None:
+        """Return how a task is; None when there is none of the relay's, or it was cleared."""
+        task = await self._hub.work.find(task_id)
+        if task is None:
+            return None
+        logged, shown = await self._hub.read(lambda session: events.known(session, task_id))
+        if not shown and (logged or not _of_relay_names(task)):
+            return None
+        return Status(task, state_of(task))
+
+    async def clear(self) -> int:
+        """Hide all records there are; returns the newest one's id. Leases stay."""
+        low, newest = await self._hub.read(events.bounds)
+        now_ms = self.now_ms()
+        if newest > low:
+            # The newest one first: it hides all before it at once.
+            await self._hub.execute(events.clear_step(newest - 1, newest, now_ms=now_ms))
+        for start in range(low, newest - 1, _CLEAR_STEP):
+            up_to = min(start + _CLEAR_STEP, newest - 1)
+            await self._hub.execute(events.clear_step(start, up_to, now_ms=now_ms))
+        if self._mirror is not None:
+            await self._mirror.rotate(newest, now_ms=now_ms)
+        return newest
+
+    async def _is_ours(self, task: Task) -> bool:
+        """Tell whether a task came over the relay, or was given to one of its names."""
+        if _of_relay_names(task):
+            return True
+        logged, _ = await self._hub.read(lambda session: events.known(session, task.id))
+        return logged
+
+
+def _of_relay_names(task: Task) -> bool:
+    return task.asker.startswith("relay.") or (task.endpoint or "").startswith("relay.")
+
+
+def _task_envelope(
+    request: SendRequest, task_id: str, caller: Caller, traceparent: str
+) -> Envelope:
+    source = address_of(request.sender)
+    return Envelope(
+        source=source,
+        subject=f"{address_of(request.to)}.task.{escape(request.cmd or 'task')}",
+        type=TASK_REQUEST,
+        data=task_data(request, task_id),
+        priority=request.priority,
+        reply_to=source,
+        idempotency_key=_scoped_key(request, caller),
+        traceparent=traceparent,
+    )
+
+
+def _scoped_key(request: SendRequest, caller: Caller) -> str | None:
+    """Return an idempotency key that is the caller's own."""
+    if request.idempotency_key is None:
+        return None
+    owner = blake2b(caller.name.encode(), digest_size=8).hexdigest()
+    return f"relay:{owner}:{request.idempotency_key}"
+
+
+def _echoed(request: SendRequest) -> dict[str, object]:
+    """Return the members of a message, with a task id that was given as a text."""
+    if request.task_id is None or request.members["task_id"] == request.task_id:
+        return request.members
+    return {**request.members, "task_id": request.task_id}
+
+
+def _error_text(request: CallbackRequest) -> str:
+    result = request.members.get("result")
+    return result[:256] if isinstance(result, str) and result else request.said or "failed"

@@ -1,0 +1,131 @@
+"""What is not seen over HTTP: metrics, old records, one application with the hub, growth."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from pathlib import Path
+from typing import cast
+
+from hubbub.testing import FakeClock
+from hubbub.web.app import build_app
+from hubbub_relay.adapter import RelayAdapter
+from hubbub_relay.config import RelaySettings
+from hubbub_relay.desk import TaskIds
+from tests.adapters.relay.serving import BOSS, SETTINGS, Relay, RunRelay
+
+DAY_S = 86_400
+
+
+def adapter_of(relay: Relay) -> RelayAdapter:
+    return cast("RelayAdapter", relay.core.adapters.get("relay").adapter)
+
+
+async def scraped(relay: Relay) -> str:
+    relay.core.metrics.refresh()
+    await asyncio.sleep(0.1)
+    return relay.core.metrics.render().decode()
+
+
+async def test_metrics(run_relay: RunRelay) -> None:
+    """Those of the protocol page, with the hub's prefix."""
+    clock = FakeClock()
+    async with run_relay(SETTINGS + 'stale_after = "50s"\n', clock=clock) as relay:
+        await relay.task()
+        await clock.advance(30)
+        await relay.task()
+        [first] = await relay.lease(limit=1, lease=1000)
+        third = await relay.task()
+        await clock.advance(60)
+        await relay.callback(third)
+        await relay.callback(third)
+        text = await scraped(relay)
+        for line in (
+            'hubbub_relay_tasks{state="pending"} 1.0',
+            'hubbub_relay_tasks{state="processing"} 1.0',
+            'hubbub_relay_tasks{state="completed"} 1.0',
+            "hubbub_relay_oldest_pending_seconds 60.0",
+            "hubbub_relay_stale_tasks 1.0",
+            "hubbub_relay_duplicate_callbacks_total 1.0",
+            'hubbub_relay_requests_total{code="200",endpoint="send"} 3.0',
+            "hubbub_relay_request_seconds_count 6.0",
+            "hubbub_relay_mirror_lag_records 0.0",
+        ):
+            assert line in text
+        assert first["attempt"] == 1
+
+
+async def test_old_records_are_archived_and_removed(run_relay: RunRelay, tmp_path: Path) -> None:
+    """After `retention_days`; the newest one stays, so that ids never begin again."""
+    clock = FakeClock()
+    archive = tmp_path / "archive"
+    toml = SETTINGS + f'retention_days = 2\narchive_dir = "{archive}"\n'
+    async with run_relay(toml, clock=clock) as relay:
+        settings = relay.core.settings("relay", RelaySettings)
+        for number in range(3):
+            await relay.send(type="message", text=str(number))
+        clock._now_us += 3 * DAY_S * 1_000_000
+        await relay.send(type="message", text="new")
+        before = await relay.logs()
+        removed = await adapter_of(relay).purge(relay.core, settings)
+        assert removed == 3
+        assert await relay.logs() == before[3:]
+        [file] = archive.iterdir()
+        with gzip.open(file) as lines:
+            assert [json.loads(line) for line in lines] == before[:3]
+        assert await adapter_of(relay).purge(relay.core, settings) == 0
+
+
+async def test_cleared_records_can_be_brought_back_for_7_days(run_relay: RunRelay) -> None:
+    """Then they go."""
+    clock = FakeClock()
+    async with run_relay(clock=clock) as relay:
+        settings = relay.core.settings("relay", RelaySettings)
+        for _ in range(3):
+            await relay.send(type="message")
+        await relay.client.post("/clear", headers={"X-Relay-API-Key": BOSS})
+        await relay.send(type="message")
+        clock._now_us += 6 * DAY_S * 1_000_000
+        assert await adapter_of(relay).purge(relay.core, settings) == 0
+        clock._now_us += 2 * DAY_S * 1_000_000
+        assert await adapter_of(relay).purge(relay.core, settings) == 3
+
+
+async def test_names_and_tasks_survive_a_restart(run_relay: RunRelay) -> None:
+    """Waiting tasks wait, taken ones stay taken, states are known."""
+    async with run_relay() as relay:
+        taken = await relay.task()
+        await relay.lease(lease=600)
+        waiting = await relay.task()
+    async with run_relay() as relay:
+        assert [task["task_id"] for task in await relay.lease()] == [waiting]
+        assert await relay.state(taken) == "processing"
+        await relay.callback(taken)
+        assert await relay.state(taken) == "completed"
+
+
+async def test_the_adapter_can_be_restarted(relay: Relay) -> None:
+    """While it is down its paths answer 503."""
+    task_id = await relay.task()
+    await adapter_of(relay).stop()
+    answer = await relay.client.get("/logs")
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "error"
+    await adapter_of(relay).start(relay.core)
+    assert [task["task_id"] for task in await relay.lease()] == [task_id]
+
+
+async def test_it_stands_beside_the_hub_on_one_port(relay: Relay) -> None:
+    """No path of it is taken or refused there."""
+    build_app(relay.core)
+    assert relay.core.adapters.get("relay").state == "up"
+
+
+def test_ids_of_one_millisecond_differ() -> None:
+    """6 digits count, whatever the clock does."""
+    ids = TaskIds(FakeClock())
+    made = {ids.next() for _ in range(1000)}
+    assert len(made) == 1000
+    assert {len(name) for name in made} == {2 + 13 + 6}
+    assert TaskIds.of_key("a", "k") == TaskIds.of_key("a", "k") != TaskIds.of_key("b", "k")
