@@ -46,9 +46,13 @@ class _Lane:
 
 
 class Line:
-    """Waiting deliveries in the order in which they may be handed over."""
+    """Waiting deliveries in the order in which they may be handed over.
 
-    __slots__ = ("_here", "_lanes", "_later", "_ready")
+    Attributes:
+        plain: How many of them are no tasks.
+    """
+
+    __slots__ = ("_here", "_lanes", "_later", "_ready", "plain")
 
     def __init__(self) -> None:
         # Heaps with lazy removal: an entry counts only while `_here` holds its delivery.
@@ -56,6 +60,7 @@ class Line:
         self._later: list[_Entry] = []
         self._lanes: dict[str, _Lane] = {}
         self._here: dict[int, Delivery] = {}
+        self.plain = 0
 
     def __len__(self) -> int:
         return len(self._here)
@@ -85,6 +90,7 @@ class Line:
     def add(self, delivery: Delivery, *, now_us: int) -> None:
         """Put a delivery into the line."""
         self._here[delivery.id] = delivery
+        self.plain += not delivery.leased
         if delivery.due_us > now_us:
             heappush(self._later, _at(delivery.due_us, delivery))
         else:
@@ -97,7 +103,7 @@ class Line:
         ready = self._ready
         while ready:
             delivery = ready[0][3]
-            if self._holds(delivery) and self._leads(delivery):
+            if self._may_go(delivery, now_us):
                 return delivery
             heappop(ready)
         return None
@@ -108,13 +114,14 @@ class Line:
         if first is None or wanted(first):
             return first
         for _, _, _, delivery in sorted(self._ready):
-            if self._holds(delivery) and self._leads(delivery) and wanted(delivery):
+            if self._may_go(delivery, now_us) and wanted(delivery):
                 return delivery
         return None
 
     def take(self, delivery: Delivery) -> None:
         """Take a delivery out to be handed over; its lane is busy until `free`."""
         del self._here[delivery.id]
+        self.plain -= not delivery.leased
         if self._ready and self._ready[0][3] is delivery:
             heappop(self._ready)
         if delivery.lane is not None:
@@ -131,6 +138,7 @@ class Line:
     def back(self, delivery: Delivery, *, now_us: int) -> None:
         """Put a delivery back that was taken; its lane stays its own until it is done."""
         self._here[delivery.id] = delivery
+        self.plain += not delivery.leased
         if delivery.due_us > now_us:
             heappush(self._later, _at(delivery.due_us, delivery))
         else:
@@ -152,6 +160,7 @@ class Line:
         """
         if self._here.pop(delivery.id, None) is None:
             return
+        self.plain -= not delivery.leased
         lane = self._lanes.get(delivery.lane) if delivery.lane is not None else None
         if lane is None or lane.busy is delivery:
             return
@@ -174,6 +183,10 @@ class Line:
 
     def _holds(self, delivery: Delivery) -> bool:
         return self._here.get(delivery.id) is delivery
+
+    def _may_go(self, delivery: Delivery, now_us: int) -> bool:
+        """Tell whether an entry still counts: one taken out of turn may be back, not yet due."""
+        return self._holds(delivery) and delivery.due_us <= now_us and self._leads(delivery)
 
     def _wake(self, now_us: int) -> None:
         later = self._later

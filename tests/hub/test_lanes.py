@@ -82,6 +82,7 @@ class LineMachine(RuleBasedStateMachine):
     def take(self) -> None:
         """The next is handed over."""
         one = self.line.head(now_us=self.now_us)
+        assert one is not None
         assert one is self.ready()[0]
         self.line.take(one)
         one.attempts += 1
@@ -95,6 +96,7 @@ class LineMachine(RuleBasedStateMachine):
         """A worker takes one that it wants, not the first."""
         wanted = data.draw(st.sampled_from(self.ready()))
         one = self.line.find(lambda d: d is wanted, now_us=self.now_us)
+        assert one is not None
         assert one is wanted
         self.line.take(one)
         one.attempts += 1

@@ -87,7 +87,7 @@ class Boxes:
 
     @contextmanager
     def reading(self) -> Iterator[Mapping[int, Delivery]]:
-        """Read deliveries from the store; gives `here`, where what ends meanwhile stays until after.
+        """Read deliveries from the store; gives `here`, where what ends meanwhile stays.
 
         Whoever acts on a delivery it read takes the one of `here` instead, if there is one: the
         store does not know yet what is in flight, or has ended, in memory.
@@ -150,11 +150,16 @@ class Boxes:
         now_us = self._clock.now_us()
         box.stirred = False
         try:
-            if len(busy) > MAX_BUSY_LANES or limit <= 0:
+            if limit <= 0:
+                return  # it has filled meanwhile; it is read again when it runs low
+            if len(busy) > MAX_BUSY_LANES:
                 box.dry = True
                 return
-            found = await self._engine.take(box.name, limit=limit, now_us=now_us, skip_keys=busy)
-            self.take_in(box, found, now_us=now_us, all_due=len(found) < limit)
+            with self.reading():
+                found = await self._engine.take(
+                    box.name, limit=limit, now_us=now_us, skip_keys=busy
+                )
+                self.take_in(box, found, now_us=now_us, all_due=len(found) < limit)
         except StoreUnavailableError as error:
             log.warning("mailbox.refill_failed", mailbox=box.name, error=str(error))
             box.dry = True

@@ -231,7 +231,7 @@ class DeliveryRoom:
         """Return what is next for an endpoint; tasks of a pull endpoint wait to be taken."""
         now_us = self.clock.now_us()
         if link.endpoint.pull:
-            return box.line.find(_plain, now_us=now_us)
+            return box.line.find(_plain, now_us=now_us) if box.line.plain else None
         return box.line.head(now_us=now_us)
 
     def boxes_of(self, link: EndpointLink) -> list[Mailbox]:

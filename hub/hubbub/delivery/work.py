@@ -95,9 +95,10 @@ class WorkDesk:
             change = Change(delivery, attempt_is=delivery.attempts)
             counted = (await self._room.engine.settle([change]))[0]
         except StoreUnavailableError:
-            delivery.lease_until_us = before_us
+            if delivery.lease_until_us == until_us:  # else it has ended, or was renewed again
+                delivery.lease_until_us = before_us
             raise
-        if not counted:
+        if not counted or delivery.lease_until_us is None:
             raise ConflictError(f"task {task_id!r} ended meanwhile")
         self._room.watch_lease(delivery)
         return until_us

@@ -1,0 +1,165 @@
+"""The seams of a simulated hub: time, the journal's thread and reads, all at the test's word.
+
+Nothing of the hub is replaced that decides anything. The journal gathers, decides and writes as
+it always does, on a real SQLite file; only the moment is the test's. So a run is a function of
+its seed, and a moment that is rare beside a thread is as likely here as the test wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from heapq import heappop
+from random import Random
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlmodel import Session
+
+from hubbub.errors import StoreUnavailableError
+from hubbub.store.database import Database
+from hubbub.store.journal import Entry, Journal
+from hubbub.testing import FakeClock
+
+T = TypeVar("T")
+
+
+async def quiet(most: int = 2000) -> None:
+    """Return once nothing is left that can run without the test."""
+    ready: Sequence[object] = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    for _ in range(most):
+        await asyncio.sleep(0)
+        if not ready:
+            return
+    raise AssertionError(f"the hub never comes to rest: {ready}")
+
+
+class SimClock(FakeClock):
+    """A clock that may leap, as that of a machine that slept, and forget a process that died."""
+
+    async def leap(self, seconds: float) -> None:
+        """Move at once to a time, then run what fell due on the way."""
+        self._now_us += int(seconds * 1e6)
+        while self._timers and self._timers[0][0] <= self._now_us:
+            timer = heappop(self._timers)[2]
+            if timer.callback is not None:
+                timer.callback()
+                await quiet()
+
+    def forget(self) -> None:
+        """Drop all timers: the process they were of is dead."""
+        self._timers.clear()
+
+
+class SteppedJournal(Journal):
+    """The journal without its thread: commits when the loop comes by, or when it is let.
+
+    Attributes:
+        held: Nothing is written until it is false again.
+        broken: The disk is full.
+        dead: The process is: nothing is ever written again.
+        refused: Entries the database refused as bad; there should be none.
+        committed: Called after each commit, before anybody is answered.
+    """
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.held = False
+        self.broken = False
+        self.dead = False
+        self.refused: list[str] = []
+        self.committed: Callable[[], None] = lambda: None
+        self._connection: Connection | None = None
+        self._coming = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._loop = asyncio.get_running_loop()
+        self._come()
+
+    async def stop(self) -> None:
+        """Write what is queued and end."""
+        self.held = self.broken = False
+        while self._waiting and not self.dead:
+            self._commit_some()
+            for _ in range(3):  # what follows from it may be written too
+                await asyncio.sleep(0)
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def let(self) -> None:
+        """Write again."""
+        self.held = self.broken = False
+        self._come()
+
+    @property
+    def behind(self) -> int:
+        """Entries that are not written."""
+        return len(self._waiting)
+
+    def _push(self, entry: Entry) -> None:
+        if not self.dead:
+            self._waiting.append(entry)
+            self._come()
+
+    def _come(self) -> None:
+        if self._loop is not None and not (self._coming or self.held or self.dead):
+            self._coming = True
+            self._loop.call_soon(self._came)
+
+    def _came(self) -> None:
+        self._coming = False
+        if not (self.held or self.dead):
+            self._commit_some()
+
+    def _commit_some(self) -> None:
+        entries = self._gather()
+        if not entries:
+            return
+        if self.broken:
+            told = [entry for entry in entries if entry.future is not None]
+            self._waiting.extendleft(reversed([e for e in entries if e.future is None]))
+            self._call(self._fail, told, StoreUnavailableError("the disk is full"))
+            return
+        self._connection = self._connection or self._engine.connect()
+        try:
+            self._write(self._connection, entries)
+        except OperationalError as error:
+            self.refused.append(str(error))
+            raise
+        self.committed()
+        self._call(self._resolve, entries)
+        if self._waiting:
+            self._come()
+
+    def _refuse(self, entry: Entry, error: DBAPIError) -> None:
+        self.refused.append(str(error.orig))
+        super()._refuse(entry, error)
+
+    def _call(self, callback: Callable[..., object], *args: object) -> None:
+        if self._loop is not None and not self.dead:
+            self._loop.call_soon(callback, *args)
+
+
+class SteppedDatabase(Database):
+    """Reads on the loop, which take a while: others run between question and answer."""
+
+    chance: Random | None = None
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        """Run a query."""
+        for _ in range(self._turns()):
+            await asyncio.sleep(0)
+        found = self.read_now(query)
+        for _ in range(self._turns()):
+            await asyncio.sleep(0)
+        return found
+
+    def _turns(self) -> int:
+        return self.chance.randrange(4) if self.chance is not None else 1

@@ -1,0 +1,344 @@
+"""What may happen in a run: one function a step, with its weight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final
+
+from hubbub.envelope import TASK_REQUEST, Envelope
+from hubbub.values import Receipt, Route, TaskResult
+from tests.hub.invariants.world import (
+    ADDRESSES,
+    CLAIMER,
+    KEYS,
+    SUBJECTS,
+    TASK_TYPES,
+    Claimed,
+    World,
+)
+
+Step = Callable[[World], Awaitable[None]]
+STEPS: Final[dict[str, tuple[int, Step]]] = {}
+
+
+def step(weight: int) -> Callable[[Step], Step]:
+    """Note a step with its weight."""
+
+    def note(function: Step) -> Step:
+        STEPS[function.__name__] = (weight, function)
+        return function
+
+    return note
+
+
+def _published(w: World, envelope: Envelope, receipt: Receipt) -> None:
+    w.published(receipt, envelope)
+
+
+def _claimed(w: World, name: tuple[str, str], envelope: Envelope, receipt: Receipt) -> None:
+    w.claimed(name, receipt, envelope)
+
+
+def _reply_to(w: World) -> str | None:
+    return w.chance.choice((None, None, "app.a", "app.b", "app.small"))
+
+
+def plain(w: World, **how: Any) -> Envelope:
+    """Return an envelope of any kind but a task."""
+    chance = w.chance
+    w.number += 1
+    key = chance.choice(KEYS)
+    settings: dict[str, Any] = {
+        "source": chance.choice(("src.x", *ADDRESSES)),
+        "subject": chance.choice(SUBJECTS),
+        "data": {"n": w.number, "k": chance.choice(("p", "q"))},
+        "key": key,
+        "priority": chance.choice((5, 5, 5, 0, 9)),
+        # Volatile ones of a key may overtake durable ones that wait in the store only.
+        "durable": chance.choice((None, True, True, False)) if key is None else True,
+        "reply_to": _reply_to(w),
+    }
+    if chance.random() < 0.15:
+        settings["expires_us"] = w.clock.now_us() + chance.choice((0, 2, 30)) * 1_000_000
+    if chance.random() < 0.25:
+        settings["to"] = tuple(chance.sample(ADDRESSES, chance.choice((1, 1, 2))))
+    elif w.envelopes and chance.random() < 0.15:
+        settings["in_reply_to"] = chance.choice(w.envelopes[-10:])
+    return Envelope.new(**{**settings, **how})
+
+
+@step(22)
+async def publish(w: World) -> None:
+    """Publish some plain envelopes, one after the other or together."""
+    for _ in range(w.chance.choice((1, 1, 2, 5))):
+        envelope = plain(w)
+        w.do(w.core.publish(envelope), partial(_published, w, envelope))
+
+
+@step(2)
+async def publish_batch(w: World) -> None:
+    """Publish several in one commit."""
+    batch = [plain(w) for _ in range(3)]
+
+    def check(receipts: list[Any]) -> None:
+        for receipt, envelope in zip(receipts, batch, strict=True):
+            w.published(receipt, envelope)
+
+    w.do(w.core.router.publish_all(batch), check)
+
+
+@step(6)
+async def publish_claimed(w: World) -> None:
+    """Publish under an id or a key, new or seen before, the same or another body, at once."""
+    chance = w.chance
+    kind = chance.choice(("id", "key"))
+    if w.claims and chance.random() < 0.5:
+        name = chance.choice(list(w.claims))
+    else:
+        name = (kind, f"claim-{len(w.claims)}")
+    for _ in range(chance.choice((1, 2, 3))):
+        known = w.claims.get(name)
+        said = {"id": name[1]} if name[0] == "id" else {"idempotency_key": name[1]}
+        if known is None or chance.random() < 0.2:
+            envelope = plain(w, in_reply_to=None, source="api.p", **said)
+        else:
+            envelope = known.envelope
+        w.claims.setdefault(name, Claimed(envelope))
+        w.do(
+            w.core.publish(envelope, principal=CLAIMER),
+            partial(_claimed, w, name, envelope),
+        )
+
+
+@step(12)
+async def ask(w: World) -> None:
+    """Publish task requests."""
+    chance = w.chance
+    for _ in range(chance.choice((1, 1, 3))):
+        w.number += 1
+        kind = chance.choice(TASK_TYPES)
+        data: dict[str, Any] = {"task_type": kind, "k": chance.choice(("p", "q"))}
+        if chance.random() < 0.5:
+            data["max_attempts"] = chance.choice((1, 2, 3))
+        if chance.random() < 0.5:
+            data["timeout_s"] = chance.choice((2.0, 10.0, 120.0))
+        if chance.random() < 0.2:
+            data["not_before"] = w.clock.now_us() / 1e6 + chance.choice((1.0, 20.0, 900.0))
+        if chance.random() < 0.3:
+            data["retry_on_failure"] = True
+        if chance.random() < 0.2:
+            data["labels"] = {"zone": chance.choice(("x", "y"))}
+        if chance.random() < 0.5:
+            data["task_id"] = f"task-{w.number}"
+        envelope = plain(
+            w,
+            subject=f"tasks.{kind}.request",
+            type=TASK_REQUEST,
+            data=data,
+            durable=None,
+            in_reply_to=None,
+            to=chance.choice(((), (), ("pull.a",), ("work.a",), ("pull.*",)[:0])),
+        )
+        w.do(w.core.publish(envelope), partial(_published, w, envelope))
+
+
+@step(6)
+async def route(w: World) -> None:
+    """Put a route, or take one away."""
+    chance = w.chance
+    if w.routes and chance.random() < 0.4:
+        name = chance.choice(list(w.routes))
+        del w.routes[name]
+        w.core.table.remove(name)
+        return
+    name = f"r{chance.randrange(8)}"
+    to = ("app.*", "work.*", "app.a", "app.small", "work.a", ">", "pull.a", "app.b")
+    made = Route(
+        name=name,
+        match=chance.choice(("e.1", "e.>", "e.*", "e.2", "tasks.>", ">", "tasks.*.request")),
+        to=tuple(chance.sample(to, chance.choice((1, 1, 2)))),
+        deliver=chance.choice(("all", "all", "one", "sticky")),
+        hold_s=chance.choice((0.0, 0.0, 30.0)),
+        key=chance.choice((None, None, "data.k")),
+        # A key's order holds among durable ones; see `plain`.
+        durable=chance.choice((None, None, True)),
+        attempts=chance.choice((None, 1, 3)),
+        timeout_s=chance.choice((None, 5.0)),
+        fallback=chance.random() < 0.2,
+        labels={"zone": "x"} if chance.random() < 0.15 else {},
+    )
+    w.routes[name] = made
+    w.core.table.put(made)
+
+
+@step(10)
+async def attach(w: World) -> None:
+    """Somebody comes, or comes again."""
+    w.attach(w.chance.choice(ADDRESSES))
+
+
+@step(5)
+async def leave(w: World) -> None:
+    """Somebody goes, whatever it was given."""
+    if w.held_links:
+        w.held_links[w.chance.choice(list(w.held_links))].close()
+
+
+@step(3)
+async def pause(w: World) -> None:
+    """Somebody pauses, or goes on."""
+    if w.held_links:
+        link = w.held_links[w.chance.choice(list(w.held_links))]
+        link.slots = 0 if link.slots else 1
+
+
+@step(12)
+async def answer(w: World) -> None:
+    """A peer that hung answers at last."""
+    if w.hanging:
+        hang = w.chance.choice(w.hanging)
+        if not hang.answer.done():
+            if w.chance.random() < 0.8:
+                hang.answer.set_result(None)
+            else:
+                hang.answer.set_exception(ValueError("late and bad"))
+
+
+@step(6)
+async def pull(w: World) -> None:
+    """A pull worker asks for work; two of them at once sometimes."""
+    for _ in range(w.chance.choice((1, 1, 2))):
+        kinds = w.chance.choice((None, None, frozenset({"alpha"})))
+        patterns = [w.chance.choice(("pull.a", "pull.b", "pull.*"))]
+        worker = w.chance.choice(("w1", "w2"))
+        w.do(
+            w.core.work.lease(
+                patterns,
+                worker=worker,
+                limit=w.chance.choice((1, 2, 5)),
+                lease_us=w.chance.choice((2, 20)) * 1_000_000,
+                task_types=kinds,
+                wait_us=w.chance.choice((0, 0, 5_000_000)),
+            ),
+            w.leased,
+        )
+
+
+@step(3)
+async def renew(w: World) -> None:
+    """A worker asks for more time."""
+    if w.given:
+        task_id, _ = w.chance.choice(w.given[-8:])
+        worker = w.chance.choice((None, "w1", "w2"))
+        w.do(w.core.work.renew(task_id, worker=worker, lease_us=15_000_000))
+
+
+@step(14)
+async def finish(w: World) -> None:
+    """Results: right, late, twice at once, of strangers, of anyone."""
+    if not w.tasks:
+        return
+    if w.given and w.chance.random() < 0.8:
+        task_id, by = w.chance.choice(w.given[-8:])
+    else:
+        task_id, by = w.chance.choice(w.tasks), w.chance.choice(ADDRESSES)
+    for _ in range(w.chance.choice((1, 1, 1, 2))):
+        state = w.chance.choice(("completed", "completed", "failed"))
+        anyone = w.chance.random() < 0.15
+        w.do(w.core.work.finish(TaskResult(task_id, state), by=by, anyone=anyone))
+
+
+@step(4)
+async def cancel(w: World) -> None:
+    """An asker takes a task back, twice at once sometimes."""
+    if w.tasks:
+        task_id = w.chance.choice(w.tasks[-8:])
+        for _ in range(w.chance.choice((1, 1, 2))):
+            w.do(w.core.work.cancel(task_id))
+
+
+@step(4)
+async def rerun(w: World) -> None:
+    """An asker wants it once more, twice at once sometimes."""
+    if w.tasks:
+        task_id = w.chance.choice(w.tasks)
+        for _ in range(w.chance.choice((1, 1, 2))):
+            w.do(w.core.work.rerun(task_id))
+
+
+@step(14)
+async def time_passes(w: World) -> None:
+    """Time passes, evenly or in one leap."""
+    await w.clock.leap(w.chance.choice((0.1, 0.6, 1.0, 2.5, 7.0, 25.0)))
+
+
+@step(1)
+async def long_time_passes(w: World) -> None:
+    """A long time passes."""
+    await w.clock.leap(w.chance.choice((70.0, 1000.0, 4000.0)))
+
+
+@step(3)
+async def hold_commits(w: World) -> None:
+    """The disk is slow: nothing is committed until it is let."""
+    w.journal.held = True
+
+
+@step(10)
+async def let_commits(w: World) -> None:
+    """The disk is well."""
+    w.let()
+
+
+@step(1)
+async def break_store(w: World) -> None:
+    """The disk is full."""
+    w.journal.broken = True
+
+
+@step(2)
+async def kill(w: World) -> None:
+    """The hub is killed, and started again on the same file."""
+    await w.kill()
+    await w.start()
+
+
+@step(1)
+async def stop(w: World) -> None:
+    """The hub is stopped in order, and started again."""
+    await w.stop()
+    w._new_life()
+    await w.start()
+
+
+async def prepare(w: World) -> None:
+    """Start the hub, with some peers and routes."""
+    await w.start()
+    for address in w.chance.sample(ADDRESSES, 4):
+        w.attach(address)
+    for _ in range(4):
+        await route(w)
+    w.kind = False
+
+
+async def run_steps(w: World, count: int) -> None:
+    """Do weighted random steps, then the finale."""
+    weights = [weight for weight, _ in STEPS.values()]
+    await prepare(w)
+    for _ in range(count):
+        (name,) = w.chance.choices(list(STEPS), weights)
+        await one_step(w, name)
+    await w.finale()
+
+
+async def one_step(w: World, name: str) -> None:
+    """Do one step, then wait for the hub to rest, or not quite."""
+    w.story.append(f"{w.clock.now_us() / 1e6:.1f} {name}")
+    await STEPS[name][1](w)
+    rest = w.chance.random() < 0.6
+    if not rest:
+        for _ in range(w.chance.randrange(6)):
+            await asyncio.sleep(0)
+    await w.check(rest=rest)

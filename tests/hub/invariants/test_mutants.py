@@ -1,0 +1,342 @@
+"""Rule 12: the checks have been seen to catch each rule taken out.
+
+Each mutant takes one thing out of the hub that keeps a rule, and a run must break within a few
+seeds. Which rule is told first is chance; that one is told is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubbub.core import Core
+from hubbub.delivery import room as room_module
+from hubbub.delivery.boxes import Boxes
+from hubbub.delivery.links import EndpointLink
+from hubbub.delivery.mailbox import Mailbox
+from hubbub.delivery.room import DeliveryRoom
+from hubbub.delivery.work import WorkDesk
+from hubbub.engines.local import LocalEngine
+from hubbub.lanes import Line
+from hubbub.planning import Plan
+from hubbub.store.batch import Batch
+from hubbub.sweeper import Sweeper
+from hubbub.tasks import state_of
+from hubbub.values import DeliveryState, TaskState
+from tests.hub.invariants.test_random_runs import run
+
+SEEDS = 40
+Mutate = Callable[[pytest.MonkeyPatch], None]
+
+
+def lanes_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Any of a key may go at any time."""
+    original = Line._line_up
+
+    def line_up(self: Line, delivery: Any) -> None:
+        lane, delivery.lane = delivery.lane, None
+        original(self, delivery)
+        delivery.lane = lane
+
+    patch.setattr(Line, "_line_up", line_up)
+    patch.setattr(Line, "_leads", lambda self, delivery: True)
+
+
+def a_lane_is_free_at_once(patch: pytest.MonkeyPatch) -> None:
+    """The next of a key does not wait until the former is done."""
+    original = Line.take
+
+    def take(self: Line, delivery: Any) -> None:
+        original(self, delivery)
+        self.free(delivery)
+
+    patch.setattr(Line, "take", take)
+
+
+def a_lane_is_never_free(patch: pytest.MonkeyPatch) -> None:
+    """A key waits for ever behind its first."""
+    patch.setattr(Line, "free", lambda self, delivery: None)
+
+
+def outcomes_may_change(patch: pytest.MonkeyPatch) -> None:
+    """A change counts although the delivery is done."""
+    original = Batch.change
+
+    def change(self: Batch, change: Any, snapshot: Any) -> bool:
+        state, attempts = self._deliveries.get(change.delivery.id, ("pending", 0))
+        if state == DeliveryState.DONE:
+            self._deliveries[change.delivery.id] = ("pending", attempts)
+        return original(self, change, snapshot)
+
+    patch.setattr(Batch, "change", change)
+    patch.setattr(DeliveryRoom, "_mine", lambda self, delivery, attempt: True)
+
+
+def couriers_speak_of_old_attempts(patch: pytest.MonkeyPatch) -> None:
+    """A courier whose delivery was taken from it still ends it."""
+    patch.setattr(DeliveryRoom, "_mine", lambda self, delivery, attempt: True)
+
+
+def claims_are_not_looked_up(patch: pytest.MonkeyPatch) -> None:
+    """The store does not say that an id was there before."""
+    original = Batch.look_up
+
+    def look_up(self: Batch, *, claims: Any, **how: Any) -> None:
+        original(self, claims=(), **how)
+
+    patch.setattr(Batch, "look_up", look_up)
+
+
+def siblings_are_not_checked(patch: pytest.MonkeyPatch) -> None:
+    """A pool gives an envelope to who has it already."""
+    patch.setattr(room_module, "_has_another", lambda delivery, address: False)
+
+
+def one_mailbox_may_have_it_twice(patch: pytest.MonkeyPatch) -> None:
+    """Two routes to one endpoint make two deliveries."""
+    patch.setattr(Plan, "has", lambda self, mailbox: False)
+
+
+def attempts_are_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """A hand-over is no attempt."""
+    original = DeliveryRoom.taken
+
+    def taken(self: DeliveryRoom, box: Any, delivery: Any, address: str) -> None:
+        original(self, box, delivery, address)
+        delivery.attempts -= 1
+
+    patch.setattr(DeliveryRoom, "taken", taken)
+
+
+def a_closed_link_keeps_what_it_had(patch: pytest.MonkeyPatch) -> None:
+    """A link closes, and what was in flight is forgotten there."""
+    original = DeliveryRoom._link_changed
+
+    def link_changed(self: DeliveryRoom, link: EndpointLink, closed: bool) -> None:
+        if closed:
+            link.in_flight.clear()
+        original(self, link, closed)
+
+    patch.setattr(DeliveryRoom, "_link_changed", link_changed)
+
+
+def slots_are_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """There is always a slot."""
+    patch.setattr(EndpointLink, "free", property(lambda self: int(self._slots > 0)))
+
+
+def slots_are_not_freed(patch: pytest.MonkeyPatch) -> None:
+    """What ended keeps its slot."""
+    patch.setattr(DeliveryRoom, "_leave_hand", lambda self, delivery: "")
+
+
+def deadlines_are_not_looked_after(patch: pytest.MonkeyPatch) -> None:
+    """What is overdue waits on."""
+    patch.setattr(DeliveryRoom, "expire", lambda self, delivery: None)
+
+
+def the_sweeper_sleeps(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at what is due in the store."""
+
+    async def look(self: Sweeper) -> None:
+        del self
+
+    patch.setattr(Sweeper, "look", look)
+
+
+def the_deadline_is_not_moved(patch: pytest.MonkeyPatch) -> None:
+    """A task that waits again is measured from its first wait."""
+    original = DeliveryRoom.again
+
+    def again(self: DeliveryRoom, delivery: Any, reason: str, **how: Any) -> None:
+        deadline_us = delivery.deadline_us
+        original(self, delivery, reason, **how)
+        if delivery.deadline_us is not None and delivery.state is DeliveryState.PENDING:
+            delivery.deadline_us = min(deadline_us or 0, self.clock.now_us() - 10_000_000)
+
+    patch.setattr(DeliveryRoom, "again", again)
+
+
+def places_are_not_given_back(patch: pytest.MonkeyPatch) -> None:
+    """What leaves a mailbox leaves its place taken."""
+    patch.setattr(Mailbox, "left", lambda self: None)
+
+
+def planned_places_are_not_released(patch: pytest.MonkeyPatch) -> None:
+    """What was planned and not kept leaves its place taken."""
+    patch.setattr(DeliveryRoom, "release", lambda self, planned: None)
+
+
+def results_follow_a_loser(patch: pytest.MonkeyPatch) -> None:
+    """A result that did not count is published all the same."""
+    original = Batch.change
+
+    def change(self: Batch, change: Any, snapshot: Any) -> bool:
+        counted = original(self, change, snapshot)
+        if not counted and change.follows is not None:
+            self.keep(change.follows)
+        return counted
+
+    patch.setattr(Batch, "change", change)
+    patch.setattr(WorkDesk, "_alone", _together)
+
+
+async def _together(self: WorkDesk, task_id: str, work: Any) -> Any:
+    return await work
+
+
+def results_are_not_published(patch: pytest.MonkeyPatch) -> None:
+    """A result is written, and nobody hears of it."""
+    original = Batch.change
+
+    def change(self: Batch, change: Any, snapshot: Any) -> bool:
+        change.follows = None
+        return original(self, change, snapshot)
+
+    patch.setattr(Batch, "change", change)
+
+
+def tasks_are_not_written(patch: pytest.MonkeyPatch) -> None:
+    """A delivery changes, its task does not."""
+    original = Batch.change
+
+    def change(self: Batch, change: Any, snapshot: Any) -> bool:
+        if change.task is not None and change.task.state == "dispatched":
+            change.task = change.attempt = None
+        return original(self, change, snapshot)
+
+    patch.setattr(Batch, "change", change)
+
+
+def a_timeout_is_a_failure(patch: pytest.MonkeyPatch) -> None:
+    """The state of a task does not know a timeout."""
+    from hubbub import tasks
+
+    def states(delivery: Any, *, said: str | None = None) -> Any:
+        state = state_of(delivery, said=said)
+        return TaskState.FAILED if state is TaskState.TIMEOUT else state
+
+    patch.setattr(tasks, "state_of", states)
+
+
+def memory_is_not_known_to_a_refill(patch: pytest.MonkeyPatch) -> None:
+    """The store gives again what memory has."""
+    patch.setattr(LocalEngine, "hold", lambda self, delivery: None)
+
+
+def readers_do_not_know_memory(patch: pytest.MonkeyPatch) -> None:
+    """Who reads a delivery from the store acts on that copy."""
+    patch.setattr(Boxes, "written", lambda self, delivery: None)
+    original = Boxes.reading
+
+    def reading(self: Boxes) -> Any:
+        self.here.clear()
+        return original(self)
+
+    patch.setattr(Boxes, "reading", reading)
+
+
+def nothing_is_recovered(patch: pytest.MonkeyPatch) -> None:
+    """What was under way at a kill is not looked for."""
+    patch.setattr(DeliveryRoom, "recovered", lambda self, delivery: None)
+
+
+def refills_do_not_come(patch: pytest.MonkeyPatch) -> None:
+    """What does not fit into memory stays in the store."""
+    patch.setattr(Boxes, "refill", lambda self, box: None)
+
+
+def a_free_lane_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
+    """What the store alone has of a key is not read when its lane is free."""
+    patch.setattr(Mailbox, "stir", lambda self: None)
+
+
+def acknowledged_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    """The publisher is told before anything is written."""
+    original = LocalEngine.keep
+
+    def keep(self: LocalEngine, record: Any, then: Any = None) -> Any:
+        import asyncio
+
+        from hubbub.ports import Kept
+
+        told = asyncio.get_running_loop().create_future()
+        told.set_result(Kept("kept"))
+        asyncio.get_running_loop().create_task(_ignored(original(self, record)))
+        if then is not None:
+            then(Kept("kept"))
+        return told
+
+    patch.setattr(LocalEngine, "keep", keep)
+
+
+async def _ignored(work: Any) -> None:
+    import contextlib
+
+    with contextlib.suppress(Exception):
+        await work
+
+
+def nobody_is_woken_by_an_attach(patch: pytest.MonkeyPatch) -> None:
+    """Who comes gets only what is published after that."""
+    patch.setattr(Core, "attach", _attach_only)
+
+
+def _attach_only(self: Core, endpoint: Any) -> Any:
+    from hubbub.core import _Away
+    from hubbub.values import PresenceState
+
+    self.directory.put(endpoint, PresenceState.ONLINE)
+    pump, self.room.pump_link = self.room.pump_link, lambda link: None  # type: ignore[method-assign]
+    link = self.room.attach(endpoint)
+    self.room.pump_link = pump  # type: ignore[method-assign]
+    return _Away(self, link)
+
+
+MUTANTS: tuple[Mutate, ...] = (
+    a_closed_link_keeps_what_it_had,
+    a_free_lane_wakes_nobody,
+    a_lane_is_free_at_once,
+    a_lane_is_never_free,
+    a_timeout_is_a_failure,
+    acknowledged_before_the_commit,
+    attempts_are_not_counted,
+    claims_are_not_looked_up,
+    couriers_speak_of_old_attempts,
+    deadlines_are_not_looked_after,
+    lanes_are_ignored,
+    memory_is_not_known_to_a_refill,
+    nobody_is_woken_by_an_attach,
+    nothing_is_recovered,
+    one_mailbox_may_have_it_twice,
+    outcomes_may_change,
+    places_are_not_given_back,
+    planned_places_are_not_released,
+    readers_do_not_know_memory,
+    refills_do_not_come,
+    results_are_not_published,
+    results_follow_a_loser,
+    siblings_are_not_checked,
+    slots_are_not_counted,
+    slots_are_not_freed,
+    tasks_are_not_written,
+    the_deadline_is_not_moved,
+    the_sweeper_sleeps,
+)
+
+
+@pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
+def test_a_mutant_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
+) -> None:
+    """With one rule taken out, a run within a few seeds says so."""
+    mutate(monkeypatch)
+    for seed in range(SEEDS):
+        try:
+            run(tmp_path, seed, size=4 if seed % 2 else 256)
+        except (AssertionError, RecursionError, KeyError):
+            return
+    pytest.fail(f"{mutate.__name__} was not noticed in {SEEDS} runs")

@@ -1,0 +1,507 @@
+"""A hub, its peers and its publishers, driven by one seeded source of chance.
+
+`World` does steps, weighted or generated; it notes what it was told and checks the rules of
+`checks.py` after every commit and whenever the hub has come to rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from tempfile import mkdtemp
+from typing import Any, Final, cast
+from unittest.mock import patch
+
+from structlog.testing import capture_logs
+
+from hubbub import core as core_module
+from hubbub import plugins as plugins_module
+from hubbub.config import Config, load_config
+from hubbub.core import Core
+from hubbub.delivery.links import EndpointLink
+from hubbub.envelope import Envelope
+from hubbub.errors import HubError, Reject, Retry
+from hubbub.ports import Leased, Link
+from hubbub.values import Delivery, Endpoint, Overflow, Principal, Receipt, Route, TaskResult
+from tests.hub.invariants.checks import (
+    BrokenRuleError,
+    DeliveryFacts,
+    Moment,
+    StoreChecks,
+    check_empty,
+    check_memory,
+)
+from tests.hub.invariants.seams import SimClock, SteppedDatabase, SteppedJournal, quiet
+
+ADDRESSES: Final = (
+    "app.a", "app.b", "app.small", "work.a", "work.b", "pull.a", "pull.b",
+)  # fmt: skip
+KEYS: Final = (None, None, None, "k1", "k2")
+SUBJECTS: Final = ("e.1", "e.2", "e.1.deep")
+TASK_TYPES: Final = ("alpha", "beta")
+CLAIMER: Final = Principal("p", "api.p", frozenset({"admin"}))
+
+
+class SimEndpoint(Endpoint):
+    """A peer: what it answers is the world's business."""
+
+    def __init__(self, world: World, **how: Any) -> None:
+        super().__init__(**how)
+        self.world = world
+        self.told_cancelled: list[str] = []
+
+    async def deliver(self, envelope: Envelope) -> None:
+        """Take it, or not, or hang."""
+        await self.world.handed_over(self, envelope)
+
+    def cancel(self, task_id: str) -> None:
+        """Hear that nobody wants it any more."""
+        self.told_cancelled.append(task_id)
+
+
+@dataclass(slots=True, eq=False)
+class Hang:
+    """A peer that has not answered yet."""
+
+    address: str
+    answer: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Claimed:
+    """An act under a claim: what was said, and the answers."""
+
+    envelope: Envelope
+    answers: list[Receipt] = field(default_factory=list[Receipt])
+
+
+@lru_cache
+def template() -> Path:
+    """Return a database that is brought up to date already."""
+    folder = Path(mkdtemp(prefix="hubbub-template-"))
+    config = load_config(None, overrides=[f'hub.data_dir="{folder}"'], environ={})
+    core = Core(config, environ={})
+    core.database.open()
+    core.database.close()
+    return folder / "hub.db"
+
+
+class World:
+    """One run.
+
+    Attributes:
+        story: Steps in words, to read when a rule is broken.
+        broken: Rules found broken where nobody could raise.
+    """
+
+    def __init__(
+        self, folder: Path, seed: int, *, plugins: dict[str, object] | None = None
+    ) -> None:
+        self.folder = folder
+        self.chance = Random(seed)
+        self.clock = SimClock()
+        self.story: list[str] = []
+        self.broken: list[BaseException] = []
+        self.plugins = plugins or {}
+        self.limits = {"app.small": 3}
+        self.overflow = self.chance.choice(("wait", "drop_oldest", "drop_newest", "refuse"))
+        self.kind = True
+        self.number = 0
+        self.routes: dict[str, Route] = {}
+        self.claims: dict[tuple[str, str], Claimed] = {}
+        self.acked: list[str] = []
+        self.tasks: list[str] = []
+        self.envelopes: list[str] = []
+        self.given: list[tuple[str, str]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(template(), folder / "hub.db")
+        self.store = StoreChecks(folder / "hub.db")
+        self._new_life()
+
+    # Life of the hub
+
+    def _new_life(self) -> None:
+        self.since_us = self.clock.now_us()
+        self.found: list[DeliveryFacts] = []
+        self.held_links: dict[str, Link] = {}
+        self.hanging: list[Hang] = []
+        self.doing: list[asyncio.Task[None]] = []
+        self.ended: set[int] = set()
+        self.begun: set[int] = set()
+        self.accepted: dict[int, Delivery] = {}
+        self.handed: Counter[int] = Counter()
+        config = self._config()
+        with (
+            patch.object(core_module, "Journal", SteppedJournal),
+            patch.object(core_module, "Database", SteppedDatabase),
+        ):
+            self.core = Core(config, clock=self.clock, environ={})
+        self.core.plugins.load = lambda found=None: None  # type: ignore[method-assign]
+        for name, plugin in self.plugins.items():
+            self.core.plugins.add(name, plugin)
+        self.journal = cast("SteppedJournal", self.core.journal)
+        self.journal.committed = self._committed
+        cast("SteppedDatabase", self.core.database).chance = Random(self.chance.random())
+        room: Any = self.core.room
+        room._chance = Random(self.chance.random()).random
+        ended, accept = room._after_delivery, room.accept
+
+        def after(delivery: Delivery) -> None:
+            self._ended(delivery)
+            ended(delivery)
+
+        def accepting(deliveries: Iterable[Delivery]) -> None:
+            for one in deliveries:
+                self.accepted[one.id] = one
+                accept([one])
+
+        room._after_delivery = after
+        room.accept = accepting
+
+    def _config(self) -> Config:
+        toml = self.folder / "hub.toml"
+        if not toml.exists():
+            toml.write_text('[hub]\nbackoff = "1s"\n[store]\nsync = "normal"\n', encoding="utf-8")
+        return load_config(toml, overrides=[f'hub.data_dir="{self.folder}"'], environ={})
+
+    async def start(self) -> None:
+        """Let the hub begin."""
+        asyncio.get_running_loop().set_exception_handler(self._unheard)
+        rows = self.store.look().deliveries.values()
+        self.ended.update(row.id for row in rows if row.outcome is not None)
+        self.found = [row for row in rows if row.outcome is None]
+        for route in self.routes.values():
+            self.core.table.put(route)
+        await self.core.start()
+        await quiet()
+
+    def _unheard(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception") or AssertionError(str(context))
+        self.broken.append(error)
+
+    async def kill(self) -> None:
+        """End the hub between two commits, as `kill -9` would."""
+        self.journal.dead = True
+        self.clock.forget()
+        core = self.core
+        while under_way := [*self.doing, *core._tasks, *core.work._ending.values()]:
+            for work in under_way:
+                work.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.sleep(0)
+        for hang in self.hanging:
+            hang.answer.cancel()
+        self.journal.close()
+        core.database.close()
+        self.clock.forget()
+        self._new_life()
+
+    async def stop(self) -> None:
+        """End the hub in order; peers that hang do not answer in time."""
+        self.journal.let()
+        stopping = asyncio.get_running_loop().create_task(self.core.stop())
+        for _ in range(20):
+            await quiet()
+            if stopping.done():
+                break
+            await self.clock.leap(6.0)
+        await stopping
+        self.clock.forget()
+        for work in self.doing:
+            work.cancel()
+        await asyncio.gather(*self.doing, return_exceptions=True)
+        for hang in self.hanging:
+            hang.answer.cancel()
+        rows = self.store.look()
+        for row in rows.deliveries.values():
+            if row.state == "in_flight" and row.endpoint and not row.endpoint.startswith("pull."):
+                raise BrokenRuleError(1, f"stopped, and still in flight: {row}")
+
+    async def close(self) -> None:
+        """End all of it, broken or not."""
+        if not self.journal.dead and self.core.state != "stopped":
+            await self.kill()
+        self.core.database.close()
+        self.store.close()
+
+    # What the world sees
+
+    def _committed(self) -> None:
+        try:
+            self.store.look()
+        except BrokenRuleError as error:
+            self.broken.append(error)
+
+    def _ended(self, delivery: Delivery) -> None:
+        if delivery.id in self.ended:
+            self.broken.append(BrokenRuleError(2, f"ended twice in memory: {delivery.id}"))
+        self.ended.add(delivery.id)
+
+    def _mates(self, delivery: Delivery) -> Iterable[tuple[int, int]]:
+        """Return `(rank, id)` of all others of its key that are in its mailbox and not done."""
+        same = (delivery.mailbox, delivery.lane)
+        found = {d.id: d.rank for d in self.accepted.values() if (d.mailbox, d.lane) == same}
+        found.update((r.id, r.rank) for r in self.found if (r.mailbox, r.lane) == same)
+        return [
+            (rank, one)
+            for one, rank in found.items()
+            if one != delivery.id and one not in self.ended
+        ]
+
+    def hand_over(self, delivery: Delivery) -> None:
+        """Check the order at a hand-over, pushed or pulled."""
+        self.handed[delivery.id] += 1
+        if self.handed[delivery.id] > delivery.max_attempts:
+            raise BrokenRuleError(7, f"handed over {self.handed[delivery.id]} times: {delivery.id}")
+        if delivery.id in self.ended:
+            raise BrokenRuleError(2, f"handed over after its end: {delivery.id}")
+        if delivery.lane is not None:
+            here = self.core.room.boxes.here
+            for rank, one in self._mates(delivery):
+                if not delivery.durable and one not in here and one not in self.begun:
+                    continue  # a volatile one does not wait for what only the store has
+                if one in self.begun:
+                    raise BrokenRuleError(5, f"{delivery.id} while {one} of its key is not done")
+                if delivery.id not in self.begun and (rank, one) < (delivery.rank, delivery.id):
+                    raise BrokenRuleError(5, f"{delivery.id} before {one} of its key")
+        self.begun.add(delivery.id)
+
+    async def handed_over(self, peer: SimEndpoint, envelope: Envelope) -> None:
+        """Be a peer that is handed something."""
+        link = self.core.room.link_of(peer.address)
+        try:
+            if link is None or link.endpoint is not peer:
+                raise BrokenRuleError(6, f"a closed link of {peer.address} is handed something")
+            mine = [d for d in link.in_flight.values() if d.envelope is envelope]
+            if not mine:
+                raise BrokenRuleError(1, f"{peer.address} is handed what is not in flight")
+            if len(link.in_flight) + len(link.overtime) > peer.concurrency:
+                raise BrokenRuleError(6, f"{peer.address} has {len(link.in_flight)} in flight")
+            self.hand_over(max(mine, key=lambda d: d.id))
+            task_id = mine[-1].task_id
+        except BrokenRuleError as error:
+            self.broken.append(error)
+            raise
+        if task_id is not None:
+            self.given.append((task_id, peer.address))
+        await self._answer(peer.address)
+
+    async def _answer(self, address: str) -> None:
+        if self.kind:
+            return
+        match self.chance.choices(("take", "retry", "reject", "raise", "hang"), (50, 14, 5, 6, 25))[
+            0
+        ]:
+            case "retry":
+                raise Retry(self.chance.choice((None, 0.0, 3.0)))
+            case "reject":
+                raise Reject
+            case "raise":
+                raise ValueError("a peer's bug")
+            case "hang":
+                hang = Hang(address, asyncio.get_running_loop().create_future())
+                self.hanging.append(hang)
+                try:
+                    await hang.answer
+                finally:
+                    if hang in self.hanging:
+                        self.hanging.remove(hang)
+            case _:
+                pass
+
+    # Doing things
+
+    def do(self, work: Awaitable[Any], then: Callable[[Any], None] = lambda _: None) -> None:
+        """Begin something that the hub answers some time; a refusal is an answer too."""
+
+        async def doing() -> None:
+            try:
+                answer = await work
+            except HubError as error:
+                self.story.append(f"  refused: {error.code}")
+            else:
+                then(answer)
+
+        self._begin(doing())
+        if isinstance(work, Coroutine):  # killed before it began
+            self.doing[-1].add_done_callback(lambda _: work.close())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.doing.append(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if task in self.doing:
+                self.doing.remove(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.broken.append(error)
+
+        task.add_done_callback(ended)
+
+    def published(self, receipt: Receipt, envelope: Envelope) -> None:
+        """Check what an acknowledgement promises."""
+        self.envelopes.append(receipt.id)
+        rows = self.store.rows
+        mine = [d for d in self.accepted.values() if d.envelope.id == receipt.id and d.durable]
+        missing = [d.id for d in mine if d.id not in rows.deliveries]
+        if missing:
+            raise BrokenRuleError(1, f"acknowledged, and not stored: {missing}")
+        unrouted = receipt.outcome == "unrouted" and envelope.durable is not False
+        if (mine or unrouted) and receipt.id not in rows.envelopes:
+            raise BrokenRuleError(1, f"acknowledged, and not stored: {receipt}")
+        if receipt.task_id is not None:
+            if receipt.task_id not in rows.tasks:
+                raise BrokenRuleError(1, f"acknowledged, and no task: {receipt}")
+            if receipt.task_id not in self.tasks:
+                self.tasks.append(receipt.task_id)
+
+    def claimed(self, name: tuple[str, str], receipt: Receipt, envelope: Envelope) -> None:
+        """Check that a claim has one answer."""
+        claim = self.claims[name]
+        for before in claim.answers:
+            if (before.id, before.deliveries, before.outcome) != (
+                receipt.id, receipt.deliveries, receipt.outcome,
+            ):  # fmt: skip
+                raise BrokenRuleError(8, f"{name} was answered {before}, now {receipt}")
+        if claim.answers and not receipt.duplicate:
+            raise BrokenRuleError(8, f"{name} was done twice: {receipt}")
+        if any((claim.envelope.data, claim.envelope.subject) != (envelope.data, envelope.subject)
+               for _ in claim.answers[:1]):  # fmt: skip
+            raise BrokenRuleError(8, f"{name} was answered for another body")
+        if not claim.answers:
+            claim.envelope = envelope
+        claim.answers.append(receipt)
+        stored = self.store.rows.envelopes.get(receipt.id, [])
+        if len(stored) > 1:
+            raise BrokenRuleError(8, f"{name} is stored {len(stored)} times")
+
+    def leased(self, given: Sequence[Leased]) -> None:
+        """Note what a pull worker took."""
+        for lease in given:
+            delivery = self.core.room.in_hand.get(lease.task_id)
+            if delivery is None or delivery.state != "in_flight":
+                continue  # it ended while the answer was under way
+            self.hand_over(delivery)
+            self.given.append((lease.task_id, delivery.endpoint or ""))
+
+    # Checking
+
+    async def check(self, *, rest: bool) -> None:
+        """Raise what was found; at rest, check memory too."""
+        if rest:
+            await quiet()
+            if self._at_rest():
+                check_memory(
+                    Moment(
+                        self.core,
+                        self.store.rows,
+                        self._links(),
+                        self.clock.now_us(),
+                        self.since_us,
+                    )
+                )
+        if self.journal.refused:
+            raise BrokenRuleError(1, f"the database refused {self.journal.refused}")
+        if self.broken:
+            raise self.broken[0]
+
+    def _links(self) -> dict[str, EndpointLink]:
+        return dict(self.core.room._links)
+
+    def _at_rest(self) -> bool:
+        if self.journal.behind or self.journal.held or self.journal.broken:
+            return False
+        waiters = sum(len(box._space) for box in self.core.room.boxes)
+        polls = len(self.core.work._polling)
+        return len(self.doing) <= waiters + polls
+
+    def let(self) -> None:
+        """Let the journal write again; what waited for it, the sweeper too, begins only now."""
+        if self.journal.held or self.journal.broken:
+            self.since_us = self.clock.now_us()
+        self.journal.let()
+
+    async def finale(self) -> None:
+        """Let everybody be there, free and kind for long enough: then nothing may be left."""
+        self.story.append("finale")
+        self.kind = True
+        self.let()
+        for hang in list(self.hanging):
+            if not hang.answer.done():
+                hang.answer.set_result(None)
+        await quiet()
+        for address in ADDRESSES:
+            self.attach(address, everything=True)
+        await self.check(rest=True)
+        for _ in range(6):
+            for seconds in (0.6, 61.0, 1.0, 1.0):
+                await self.clock.leap(seconds)
+                await self._finish_all()
+                await self.check(rest=True)
+        await self.clock.leap(4000.0)
+        for _ in range(4):
+            await self._finish_all()
+            await self.clock.leap(61.0)
+            await self.check(rest=True)
+        if self.doing:
+            raise BrokenRuleError(10, f"{len(self.doing)} callers are never answered")
+        check_empty(self.core, self.store.rows, self._links())
+        held: defaultdict[str, set[int]] = defaultdict(set, cast("Any", self.core.engine)._held)
+        if any(held.values()):
+            raise BrokenRuleError(9, f"held for ever: {dict(held)}")
+        for name, claim in self.claims.items():
+            if len(self.store.rows.envelopes.get(claim.envelope.id, [])) > 1:
+                raise BrokenRuleError(8, f"{name} is stored twice")
+
+    async def _finish_all(self) -> None:
+        for _ in range(50):
+            self.do(
+                self.core.work.lease(["pull.*"], worker="w0", limit=20, lease_us=5_000_000),
+                self.leased,
+            )
+            await quiet()
+            running = [t for t in self.store.rows.tasks.values() if t.state == "dispatched"]
+            if not running:
+                return
+            for task in running:
+                d = self.store.rows.deliveries[task.delivery_id or 0]
+                self.do(self.core.work.finish(TaskResult(task.id), by=d.endpoint or "x"))
+            await self.check(rest=True)
+
+    # Peers
+
+    def attach(self, address: str, *, everything: bool = False) -> None:
+        """Bring a peer here, or a newer link of it."""
+        chance = self.chance
+        overflow = cast("Overflow", self.overflow) if address in self.limits else None
+        kind, _, name = address.partition(".")
+        endpoint = SimEndpoint(
+            self,
+            address=address,
+            labels={"zone": "x" if name == "a" else "y"}
+            if everything or chance.random() < 0.8
+            else {},
+            concurrency=3 if everything else chance.choice((1, 1, 2)),
+            accepts=() if kind != "app" else ("hubbub.event.v1", "hubbub.task.result.v1"),
+            task_types=None
+            if everything or chance.random() < 0.6
+            else (chance.choice(TASK_TYPES),),
+            linger_s=None if everything else chance.choice((None, None, 0.0, 20.0)),
+            pull=kind == "pull",
+            mailbox_limit=self.limits.get(address),
+            overflow=overflow,
+        )
+        self.held_links[address] = self.core.attach(endpoint)
+
+
+def quietly(run: Callable[[], Coroutine[Any, Any, None]]) -> list[Any]:
+    """Run something on a loop of its own; returns what was logged."""
+    with capture_logs() as logged, patch.object(plugins_module, "entry_points", lambda **_: []):
+        asyncio.run(run())
+    return logged
