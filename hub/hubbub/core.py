@@ -23,7 +23,8 @@ from hubbub.clock import Ids, SystemClock
 from hubbub.config import AdapterSettings, Config, Settings
 from hubbub.conversion import Conversions
 from hubbub.delivery.links import EndpointLink
-from hubbub.delivery.room import DeliveryPolicy, DeliveryRoom
+from hubbub.delivery.room import DeliveryRoom
+from hubbub.delivery.rules import DeliveryPolicy
 from hubbub.delivery.work import WorkDesk
 from hubbub.directory import Directory, Known
 from hubbub.engines.local import LocalEngine
@@ -259,7 +260,7 @@ class Core:
         self.router.draining = True
         self.work.close()
         self.sweeper.stop()
-        await self.room.drain(self.config.hub.drain_timeout)
+        await self.room.lifecycle.drain(self.config.hub.drain_timeout)
 
     async def stop(self) -> None:
         """End all rooms in order; what was acknowledged is written."""
@@ -378,7 +379,7 @@ class Core:
     def _gone(self, endpoint: Endpoint) -> None:
         self.directory.forget(endpoint.address)
         self.subscriptions.forget(endpoint.address)
-        self.room.gone(endpoint.address)
+        self.room.lifecycle.gone(endpoint.address)
         if endpoint.linger_s:
             self.spawn(self._unremember(endpoint.address))
 

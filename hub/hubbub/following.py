@@ -66,6 +66,7 @@ class Following:
         room: DeliveryRoom,
         spaces: Spaces,
         taps: Taps,
+        publish: Callable[[Envelope], None],
     ) -> None:
         self._clock = clock
         self._ids = ids
@@ -74,6 +75,7 @@ class Following:
         self._room = room
         self._spaces = spaces
         self._taps = taps
+        self._publish = publish
 
     def wanted(self, subject: str) -> bool:
         """Tell whether a route or somebody live may want an envelope of this subject."""
@@ -133,9 +135,17 @@ class Following:
             return
         envelope = self._stamped(update_envelope(task, source=SOURCE), delivery)
         plan = self._planner.plan(envelope, seq=self._ids.seq(), durable=False)
-        self._spaces.reserve_now(plan.deliveries)
+        # Nothing of it is stored, whatever a route says of durability.
+        told = [one for one in plan.deliveries if not one.durable]
+        self._spaces.reserve_now(told)
         self._taps.show(envelope)
-        self._room.accept([one for one in plan.deliveries if not one.durable])
+        self._room.accept(told)
+
+    def answer(self, delivery: Delivery, answer: Envelope) -> None:
+        """Publish what `deliver` returned, as the answer to what was delivered."""
+        asked = delivery.envelope
+        durable = delivery.durable if answer.durable is None else answer.durable
+        self._publish(answer.replace(in_reply_to=asked.id, to=(), durable=durable))
 
     def rerun(self, task: Task, delivery: Delivery) -> tuple[Planned, Task]:
         """Return a new run of a task that ended, already routed by the table as it is now."""
@@ -148,6 +158,11 @@ class Following:
         queued = new_run(task, again, now_us=self._clock.now_us())
         again.task = queued
         record = Record(deliveries=[again], reruns=[queued], rows=plan.rows)
+        deliveries = [again]
+        if queued.state.final:  # it ended before it began: this run has its result too
+            failed = self.result(queued, again)
+            record.merge(failed.record)
+            deliveries += failed.deliveries
         receipt = Receipt(
             id=envelope.id,
             trace_id=envelope.trace_id,
@@ -155,7 +170,7 @@ class Following:
             deliveries=1,
             task_id=task.id,
         )
-        return Planned(record, [again], receipt), queued
+        return Planned(record, deliveries, receipt), queued
 
     def _stamped(self, envelope: Envelope, delivery: Delivery) -> Envelope:
         """Stamp an envelope that the hub itself sends, on the trace of its cause."""

@@ -9,7 +9,7 @@ from typing import Final
 from hubbub.clock import Ids
 from hubbub.conversion import Conversions
 from hubbub.delivery.mailbox import pool_name
-from hubbub.delivery.room import deadline_of
+from hubbub.delivery.rules import deadline_of
 from hubbub.directory import Directory, Known, choose_sticky
 from hubbub.envelope import MAX_HOPS, Envelope
 from hubbub.lanes import rank_of
@@ -88,7 +88,7 @@ class Planner:
         self._conversions = conversions
         self._clock = clock
         self._ids = ids
-        self._defaults = defaults
+        self.defaults = defaults
 
     def plan(
         self,
@@ -293,7 +293,7 @@ class Planner:
         if request.timeout_s is not None:
             delivery.timeout_us = int(request.timeout_s * 1e6)
         ttl_s = endpoint.queue_ttl_s if endpoint is not None else None
-        ttl_s = self._defaults.queue_ttl_s if ttl_s is None else ttl_s
+        ttl_s = self.defaults.queue_ttl_s if ttl_s is None else ttl_s
         delivery.wait_us = int((route.route.hold_s or ttl_s) * 1e6)
         now_us = delivery.created_us
         if request.not_before is not None:
@@ -320,8 +320,8 @@ class Planner:
         rule, envelope, durable = route.route, offer.envelope, offer.durable
         lane = route.key_of(envelope)
         now_us = self._clock.now_us()
-        attempts = rule.attempts or (endpoint and endpoint.attempts) or self._defaults.attempts
-        timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or self._defaults.timeout_s
+        attempts = rule.attempts or (endpoint and endpoint.attempts) or self.defaults.attempts
+        timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or self.defaults.timeout_s
         if rule.durable is not None:
             durable = rule.durable
         elif envelope.durable is not None:

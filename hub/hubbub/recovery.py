@@ -41,4 +41,4 @@ async def recover(
         box.depth = box.behind = count
     for delivery in database.read_now(reads.in_flight):
         engine.hold(delivery)
-        room.recovered(delivery)
+        room.lifecycle.recovered(delivery)

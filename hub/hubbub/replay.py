@@ -12,7 +12,7 @@ import structlog
 
 from hubbub.core import Core
 from hubbub.delivery.mailbox import requirement_of
-from hubbub.delivery.room import deadline_of
+from hubbub.delivery.rules import deadline_of
 from hubbub.envelope import Envelope, encode_json
 from hubbub.errors import ConflictError, HubError, MailboxFullError, NotFoundError
 from hubbub.lanes import rank_of

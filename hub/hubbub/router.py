@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Final
 
 import msgspec
+import structlog
 
 from hubbub.claims import Claims, Said, answer_of, said_by, with_answers
 from hubbub.clock import Ids
 from hubbub.delivery import DeliveryRoom
-from hubbub.delivery.mailbox import Mailbox
 from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
 from hubbub.errors import DeadlineError, DrainingError, HubError, InvalidError, NoEndpointError
 from hubbub.following import Following, Tap, Taps
@@ -42,9 +42,11 @@ from hubbub.spaces import Spaces
 from hubbub.store.database import Database
 from hubbub.store.reads import envelopes as reads
 from hubbub.tasks import TaskRequest, read_request
-from hubbub.values import Delivery, Principal, Receipt
+from hubbub.values import Delivery, DeliveryState, Principal, Receipt
 
 __all__ = ["Router", "RowsOf"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 RowsOf = Callable[[Sequence[Delivery]], Iterable[Row]]
 """Rows of an adapter's own for what was planned."""
@@ -56,7 +58,6 @@ class _Ready:
 
     envelope: Envelope
     planned: Planned
-    reserved: list[Mailbox] = field(default_factory=list[Mailbox])
 
 
 class Router:
@@ -98,12 +99,29 @@ class Router:
             room=room,
             spaces=self._spaces,
             taps=self._taps,
+            publish=self._publish_soon,
         )
         self.origins: Final = Origins()
         self.waiters: Final = Waiters()
         self.draining = False
         self.before_route: Callable[[Envelope], Envelope] | None = None
         room.follow = self._following
+
+    def _publish_soon(self, envelope: Envelope) -> None:
+        """Publish what an endpoint answered; a refusal is logged, its deliverer has gone on."""
+
+        async def publish() -> None:
+            try:
+                await self.publish(envelope)
+            except HubError as error:
+                log.warning("router.answer_refused", source=envelope.source, error=str(error))
+
+        self._room.spawn(publish())
+
+    def limit(self, limits: Limits, *, rate_per_s: float) -> None:
+        """Hold everybody to other limits from now on; another rate begins with full buckets."""
+        self._limits = limits
+        self._rates.change(rate_per_s)
 
     def wanted(self, subject: str) -> bool:
         """Tell whether a route or somebody live may want an envelope of this subject."""
@@ -195,7 +213,7 @@ class Router:
         timer = self._clock.call_at(asked.expires_us or 0, partial(_give_up, answer, timeout_s))
         try:
             one = await self._ready(asked, principal, None, alone=False)
-            if not one.reserved:
+            if all(delivery.state is DeliveryState.DONE for delivery in one.planned.deliveries):
                 raise NoEndpointError(
                     f"nobody is there who takes {asked.subject!r}; `hubbub routes test` shows "
                     "where it would go"
@@ -311,11 +329,12 @@ class Router:
             plan = self._reply(stamped, origin, seq, durable=durable)
         else:
             plan = self._planner.plan(stamped, seq=seq, durable=durable, request=request)
-        reserved = await self._spaces.reserve(plan.deliveries, alone=alone)
-        planned = self._following.planned(stamped, seq, plan, request, durable=durable)
         if rows is not None:
-            planned.record.rows += rows(plan.deliveries)
-        return _Ready(stamped, planned, reserved)
+            plan.rows += rows(plan.deliveries)
+        await self._spaces.reserve(plan.deliveries, alone=alone)
+        return _Ready(
+            stamped, self._following.planned(stamped, seq, plan, request, durable=durable)
+        )
 
     def _kept(self, ready: list[_Ready], kept: Kept | None) -> None:
         """The commit is done, or was refused: hand over, or give the places back."""
@@ -323,7 +342,7 @@ class Router:
             self._accepted(ready)
             return
         for one in ready:
-            self._spaces.give_back(one.reserved)
+            self._room.endings.release(one.planned)
 
     def _accepted(self, ready: Sequence[_Ready]) -> None:
         """Step 10, after the commit."""

@@ -13,12 +13,12 @@ __all__ = ["Spaces"]
 
 
 class Spaces:
-    """Reserves places, and gives them back."""
+    """Reserves places; `endings.release` gives them back."""
 
     def __init__(self, room: DeliveryRoom) -> None:
         self._room = room
 
-    async def reserve(self, deliveries: Sequence[Delivery], *, alone: bool) -> list[Mailbox]:
+    async def reserve(self, deliveries: Sequence[Delivery], *, alone: bool) -> None:
         """Reserve a place for each delivery that is not done.
 
         Args:
@@ -33,33 +33,23 @@ class Spaces:
             box = self._room.boxes.get(deliveries[0].mailbox)
             while box.full and box.overflow == "wait":
                 await box.wait_for_space()
-        return self.reserve_now(deliveries, alone=alone)
+        self.reserve_now(deliveries, alone=alone)
 
-    def reserve_now(self, deliveries: Iterable[Delivery], *, alone: bool = False) -> list[Mailbox]:
+    def reserve_now(self, deliveries: Iterable[Delivery], *, alone: bool = False) -> None:
         """Reserve a place for each delivery that is not done, without waiting."""
-        reserved: list[Mailbox] = []
         for delivery in deliveries:
             if delivery.state is DeliveryState.DONE:
                 continue
             box = self._room.boxes.get(delivery.mailbox)
             if not box.full or self._make_room(box, delivery, alone=alone):
                 box.depth += 1
-                reserved.append(box)
-        return reserved
-
-    @staticmethod
-    def give_back(reserved: list[Mailbox]) -> None:
-        """Nothing was kept: the places are free again."""
-        for box in reserved:
-            box.left()
-        reserved.clear()
 
     def _make_room(self, box: Mailbox, delivery: Delivery, *, alone: bool) -> bool:
         """Do what a full mailbox's policy says; False when it is the new delivery that goes."""
         if box.overflow == "drop_oldest":
             oldest = box.line.head(now_us=self._room.clock.now_us())
             if oldest is not None:
-                self._room.end(oldest, Outcome.DROPPED, "mailbox_full")
+                self._room.endings.end(oldest, Outcome.DROPPED, "mailbox_full")
                 return True
         elif box.overflow != "drop_newest" and alone:
             raise MailboxFullError(mailbox=box.name, limit=box.limit)

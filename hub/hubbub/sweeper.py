@@ -97,4 +97,4 @@ class Sweeper:
             self._room.pump(box)
         for delivery in overdue:
             # One that does not wait in memory is in somebody's hand, or its end is not written yet.
-            self._room.expire(delivery)
+            self._room.endings.expire(delivery)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
+from hubbub.delivery.endings import memory_of
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import WINDOW, Mailbox
 from hubbub.delivery.room import DeliveryRoom
@@ -100,7 +101,7 @@ class WorkDesk:
             raise
         if not counted or delivery.lease_until_us is None:
             raise ConflictError(f"task {task_id!r} ended meanwhile")
-        self._room.watch_lease(delivery)
+        self._room.leases.watch(delivery)
         return until_us
 
     def _sources(self, patterns: Sequence[str]) -> list[tuple[EndpointLink, Mailbox]]:
@@ -134,12 +135,12 @@ class WorkDesk:
                 break
             link, box, delivery = best
             if delivery.deadline_us is not None and delivery.deadline_us <= room.clock.now_us():
-                room.expire(delivery)
+                room.endings.expire(delivery)
             elif delivery.attempts >= delivery.max_attempts:
-                room.end(delivery, Outcome.DEAD, delivery.last_error or "timeout")
+                room.endings.end(delivery, Outcome.DEAD, delivery.last_error or "timeout")
             else:
                 room.taken(box, delivery, link.address)
-                changes.append(room.leased(delivery, for_us=lease_us, worker=worker))
+                changes.append(room.leases.lease(delivery, for_us=lease_us, worker=worker))
                 taken.append(delivery)
         if not taken:
             return []
@@ -147,7 +148,7 @@ class WorkDesk:
             counted = await room.engine.settle(changes)
         except StoreUnavailableError:
             for delivery in taken:
-                room.put_back(delivery)
+                room.endings.put_back(delivery)
             raise
         mine = [d for d, held in zip(taken, counted, strict=True) if held]
         for delivery in mine:
@@ -271,10 +272,10 @@ class WorkDesk:
         if retry and delivery.attempts < delivery.max_attempts:
             if delivery.state is DeliveryState.IN_FLIGHT:
                 due_us = room.clock.now_us() + room.backoff_us(delivery.attempts)
-                room.again(delivery, result.error or "failed", due_us=due_us)
+                room.endings.again(delivery, result.error or "failed", due_us=due_us)
             return Finished("again", delivery.task)
-        before = _memory_of(delivery)
-        room.forget(delivery)
+        before = memory_of(delivery)
+        room.endings.forget(delivery)
         now_us = room.clock.now_us()
         delivery.state = DeliveryState.DONE
         delivery.outcome = Outcome.DELIVERED
@@ -295,13 +296,13 @@ class WorkDesk:
         try:
             counted = (await room.engine.settle([change]))[0]
         except StoreUnavailableError:
-            room.restore(delivery, before)
-            room.release(planned)
+            room.endings.restore(delivery, before)
+            room.endings.release(planned)
             raise
         room.boxes.written(delivery)
-        room.done(delivery, before[1])
+        room.endings.done(delivery, before[1])
         if not counted:
-            room.release(planned)
+            room.endings.release(planned)
             return Finished("late", task)
         room.accept(planned.deliveries)
         room.tell(delivery)
@@ -324,12 +325,12 @@ class WorkDesk:
             raise NotFoundError(f"no task {task_id!r}")
         if delivery is None or delivery.state is DeliveryState.DONE:
             raise ConflictError(f"task {task_id!r} is {task.state} already")
-        before = _memory_of(delivery)
+        before = memory_of(delivery)
         in_flight = delivery.state is DeliveryState.IN_FLIGHT
         address = delivery.endpoint
         if in_flight:
-            room.grace(delivery)
-        room.forget(delivery)
+            room.leases.grace(delivery)
+        room.endings.forget(delivery)
         now_us = room.clock.now_us()
         delivery.state = DeliveryState.DONE
         delivery.outcome = Outcome.DROPPED
@@ -344,13 +345,13 @@ class WorkDesk:
         try:
             counted = (await room.engine.settle([change]))[0]
         except StoreUnavailableError:
-            room.restore(delivery, before)
-            room.release(planned)
+            room.endings.restore(delivery, before)
+            room.endings.release(planned)
             raise
         room.boxes.written(delivery)
-        room.done(delivery, before[1])
+        room.endings.done(delivery, before[1])
         if not counted:
-            room.release(planned)
+            room.endings.release(planned)
             raise ConflictError(f"task {task_id!r} ended meanwhile")
         link = room.link_of(address or "")
         if in_flight and link is not None:
@@ -391,10 +392,10 @@ class WorkDesk:
         try:
             kept = await room.engine.keep(planned.record)
         except StoreUnavailableError:
-            room.release(planned)
+            room.endings.release(planned)
             raise
         if kept.verdict != "kept":
-            room.release(planned)
+            room.endings.release(planned)
             raise ConflictError(f"task {task_id!r} was started again by somebody else")
         room.accept(planned.deliveries)
         if planned.deliveries:
@@ -444,10 +445,3 @@ def _first(box: Mailbox, task_types: frozenset[str] | None, now_us: int) -> Deli
 
 def _leased(delivery: Delivery) -> bool:
     return delivery.leased
-
-
-Memory = tuple[DeliveryState, str | None, int | None, Task | None]
-
-
-def _memory_of(delivery: Delivery) -> Memory:
-    return (delivery.state, delivery.endpoint, delivery.lease_until_us, delivery.task)

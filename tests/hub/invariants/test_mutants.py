@@ -17,6 +17,9 @@ from hubbub.delivery import room as room_module
 from hubbub.delivery.boxes import Boxes
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
+from hubbub.delivery import courier
+from hubbub.delivery.endings import Endings
+from hubbub.delivery.lifecycle import Lifecycle
 from hubbub.delivery.room import DeliveryRoom
 from hubbub.delivery.work import WorkDesk
 from hubbub.engines.local import LocalEngine
@@ -72,12 +75,12 @@ def outcomes_may_change(patch: pytest.MonkeyPatch) -> None:
         return original(self, change, snapshot)
 
     patch.setattr(Batch, "change", change)
-    patch.setattr(DeliveryRoom, "_mine", lambda self, delivery, attempt: True)
+    patch.setattr(courier, "is_mine", lambda delivery, attempt: True)
 
 
 def couriers_speak_of_old_attempts(patch: pytest.MonkeyPatch) -> None:
     """A courier whose delivery was taken from it still ends it."""
-    patch.setattr(DeliveryRoom, "_mine", lambda self, delivery, attempt: True)
+    patch.setattr(courier, "is_mine", lambda delivery, attempt: True)
 
 
 def claims_are_not_looked_up(patch: pytest.MonkeyPatch) -> None:
@@ -92,7 +95,7 @@ def claims_are_not_looked_up(patch: pytest.MonkeyPatch) -> None:
 
 def siblings_are_not_checked(patch: pytest.MonkeyPatch) -> None:
     """A pool gives an envelope to who has it already."""
-    patch.setattr(room_module, "_has_another", lambda delivery, address: False)
+    patch.setattr(room_module, "has_another", lambda delivery, address: False)
 
 
 def one_mailbox_may_have_it_twice(patch: pytest.MonkeyPatch) -> None:
@@ -130,12 +133,12 @@ def slots_are_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 def slots_are_not_freed(patch: pytest.MonkeyPatch) -> None:
     """What ended keeps its slot."""
-    patch.setattr(DeliveryRoom, "_leave_hand", lambda self, delivery: "")
+    patch.setattr(Endings, "_leave_hand", lambda self, delivery: "")
 
 
 def deadlines_are_not_looked_after(patch: pytest.MonkeyPatch) -> None:
     """What is overdue waits on."""
-    patch.setattr(DeliveryRoom, "expire", lambda self, delivery: None)
+    patch.setattr(Endings, "expire", lambda self, delivery: None)
 
 
 def the_sweeper_sleeps(patch: pytest.MonkeyPatch) -> None:
@@ -149,15 +152,15 @@ def the_sweeper_sleeps(patch: pytest.MonkeyPatch) -> None:
 
 def the_deadline_is_not_moved(patch: pytest.MonkeyPatch) -> None:
     """A task that waits again is measured from its first wait."""
-    original = DeliveryRoom.again
+    original = Endings.again
 
-    def again(self: DeliveryRoom, delivery: Any, reason: str, **how: Any) -> None:
+    def again(self: Endings, delivery: Any, reason: str, **how: Any) -> None:
         deadline_us = delivery.deadline_us
         original(self, delivery, reason, **how)
         if delivery.deadline_us is not None and delivery.state is DeliveryState.PENDING:
             delivery.deadline_us = min(deadline_us or 0, self.clock.now_us() - 10_000_000)
 
-    patch.setattr(DeliveryRoom, "again", again)
+    patch.setattr(Endings, "again", again)
 
 
 def places_are_not_given_back(patch: pytest.MonkeyPatch) -> None:
@@ -167,7 +170,7 @@ def places_are_not_given_back(patch: pytest.MonkeyPatch) -> None:
 
 def planned_places_are_not_released(patch: pytest.MonkeyPatch) -> None:
     """What was planned and not kept leaves its place taken."""
-    patch.setattr(DeliveryRoom, "release", lambda self, planned: None)
+    patch.setattr(Endings, "release", lambda self, planned: None)
 
 
 def results_follow_a_loser(patch: pytest.MonkeyPatch) -> None:
@@ -241,7 +244,7 @@ def readers_do_not_know_memory(patch: pytest.MonkeyPatch) -> None:
 
 def nothing_is_recovered(patch: pytest.MonkeyPatch) -> None:
     """What was under way at a kill is not looked for."""
-    patch.setattr(DeliveryRoom, "recovered", lambda self, delivery: None)
+    patch.setattr(Lifecycle, "recovered", lambda self, delivery: None)
 
 
 def refills_do_not_come(patch: pytest.MonkeyPatch) -> None:

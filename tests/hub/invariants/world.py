@@ -150,7 +150,7 @@ class World:
         cast("SteppedDatabase", self.core.database).chance = Random(self.chance.random())
         room: Any = self.core.room
         room._chance = Random(self.chance.random()).random
-        ended, accept = room._after_delivery, room.accept
+        ended, accept = room.endings._after_delivery, room.accept
 
         def after(delivery: Delivery) -> None:
             self._ended(delivery)
@@ -161,7 +161,7 @@ class World:
                 self.accepted[one.id] = one
                 accept([one])
 
-        room._after_delivery = after
+        room.endings._after_delivery = after
         room.accept = accepting
 
     def _config(self) -> Config:

@@ -1,0 +1,175 @@
+"""Couriers: the tasks that carry deliveries to an endpoint, at most one a slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from hubbub.conversion import Conversions
+from hubbub.delivery.links import EndpointLink
+from hubbub.envelope import Envelope
+from hubbub.errors import Reject, Retry, StoreUnavailableError
+from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome
+
+if TYPE_CHECKING:
+    from hubbub.delivery.room import DeliveryRoom
+
+__all__ = ["Couriers", "is_mine"]
+
+WATCH_US: Final = 250_000
+"""How exactly the timeout of an attempt is kept."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+def is_mine(delivery: Delivery, attempt: int) -> bool:
+    """Tell whether a courier still speaks of the attempt that is under way."""
+    return delivery.state is DeliveryState.IN_FLIGHT and delivery.attempts == attempt
+
+
+class Couriers:
+    """Hands over, and reports what came of it."""
+
+    def __init__(
+        self,
+        room: DeliveryRoom,
+        conversions: Conversions,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self._room = room
+        self._conversions = conversions
+        self._spawn = spawn
+        self._carrying: dict[EndpointLink, set[asyncio.Task[None]]] = {}
+        self._under_way: dict[int, tuple[int, asyncio.Timeout]] = {}
+        self._watching = False
+
+    def send(self, link: EndpointLink, delivery: Delivery) -> None:
+        """Let a courier carry a delivery that was taken for this endpoint."""
+        link.todo.append((delivery, delivery.attempts))
+        if link.couriers < len(link.in_flight):
+            link.couriers += 1
+            task = self._spawn(self._carry(link))
+            self._carrying.setdefault(link, set()).add(task)
+
+    def dismiss(self, link: EndpointLink) -> None:
+        """The link is closed: carry nothing more."""
+        for courier in self._carrying.pop(link, ()):
+            if courier is not asyncio.current_task():
+                courier.cancel()
+        link.todo.clear()
+
+    async def _carry(self, link: EndpointLink) -> None:
+        """Hand over one delivery after the other while there are any."""
+        task = asyncio.current_task()
+        try:
+            while link.todo and not link.closed:
+                delivery, attempt = link.todo.popleft()
+                if is_mine(delivery, attempt):
+                    await self._hand_over(link, delivery, attempt)
+        finally:
+            link.couriers -= 1
+            carrying = self._carrying.get(link)
+            if carrying is not None and task is not None:
+                carrying.discard(task)
+
+    async def _hand_over(self, link: EndpointLink, delivery: Delivery, attempt: int) -> None:
+        try:
+            envelope = self._prepared(link.endpoint, delivery)
+            if envelope is None or not await self._leased(delivery, attempt):
+                return
+            answer = await self._deliver(link, delivery, envelope)
+        except Reject as signal:
+            if is_mine(delivery, attempt):
+                delivery.last_error = signal.reason
+                self._room.endings.end(delivery, Outcome.DEAD, "rejected")
+        except StoreUnavailableError as error:
+            if is_mine(delivery, attempt):
+                delivery.attempts -= 1  # the peer has not seen it
+                self._failed(delivery, attempt - 1, error.code)
+        except Exception as error:
+            self._failed(delivery, attempt, *self._reason(link, delivery, error))
+        else:
+            if isinstance(answer, Envelope):
+                self._room.answered(delivery, answer)
+            if not delivery.leased and is_mine(delivery, attempt):
+                self._room.endings.end(delivery, Outcome.DELIVERED, None)
+
+    def _reason(
+        self, link: EndpointLink, delivery: Delivery, error: Exception
+    ) -> tuple[str, int | None]:
+        """Return why an attempt failed, and after how many microseconds the next one may be."""
+        if isinstance(error, Retry):
+            return error.reason, None if error.after_s is None else int(error.after_s * 1e6)
+        if isinstance(error, TimeoutError):
+            return "timeout", None
+        self._room.metrics.plugin_errors[link.endpoint.adapter, "deliver"].inc()
+        log.error(
+            "delivery.failed", endpoint=link.address, delivery=str(delivery.id), exc_info=error
+        )
+        return f"error: {type(error).__name__}", None
+
+    def _prepared(self, endpoint: Endpoint, delivery: Delivery) -> Envelope | None:
+        """Convert the envelope to a type the endpoint takes; None when that ended the delivery."""
+        envelope = delivery.envelope
+        chain = self._conversions.chain(envelope.type, endpoint.accepts)
+        if chain is None:
+            self._room.endings.end(delivery, Outcome.DEAD, "no_converter")
+            return None
+        for converter in chain:
+            converted = converter.function(envelope)
+            if converted is None:
+                self._room.endings.end(delivery, Outcome.FILTERED, "converter")
+                return None
+            envelope = converted
+        return envelope
+
+    async def _leased(self, delivery: Delivery, attempt: int) -> bool:
+        """Write a task's hand-over before the peer sees it; False when it has ended meanwhile."""
+        if not delivery.leased:
+            return True
+        change = self._room.leases.lease(delivery, for_us=delivery.timeout_us, worker=None)
+        counted = (await self._room.engine.settle([change]))[0]
+        if counted:
+            self._room.tell(delivery)
+        return counted and is_mine(delivery, attempt)
+
+    async def _deliver(self, link: EndpointLink, delivery: Delivery, envelope: Envelope) -> object:
+        """Give the endpoint its time, by the hub's clock.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        scope = asyncio.timeout(None)
+        until_us = self._room.clock.now_us() + delivery.timeout_us
+        self._under_way[delivery.id] = (until_us, scope)
+        if not self._watching:
+            self._watch()
+        try:
+            async with scope:
+                return await link.endpoint.deliver(envelope)
+        finally:
+            del self._under_way[delivery.id]
+
+    def _watch(self) -> None:
+        """Look from time to time at what takes too long: a timer for each would cost more."""
+        now_us = self._room.clock.now_us()
+        self._watching = bool(self._under_way)
+        if not self._watching:
+            return
+        for until_us, scope in self._under_way.values():
+            if until_us <= now_us and not scope.expired():
+                scope.reschedule(asyncio.get_running_loop().time())
+        self._room.timers.at(now_us + WATCH_US, self._watch)
+
+    def _failed(
+        self, delivery: Delivery, attempt: int, reason: str, after_us: int | None = None
+    ) -> None:
+        if not is_mine(delivery, attempt):
+            return
+        if after_us is None:
+            after_us = self._room.backoff_us(delivery.attempts)
+        due_us = self._room.clock.now_us() + after_us
+        self._room.endings.again(delivery, reason, due_us=due_us)

@@ -1,0 +1,231 @@
+"""Again, or the end: what becomes of a delivery that was handed over, or waits no longer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hubbub.delivery.mailbox import Mailbox
+from hubbub.delivery.rules import deadline_of, expiry_reason
+from hubbub.delivery.spans import retry_record, trace_end, trace_retry
+from hubbub.ports import Change, Planned
+from hubbub.tasks import after
+from hubbub.values import Delivery, DeliveryState, Outcome, Task
+
+if TYPE_CHECKING:
+    from hubbub.delivery.room import DeliveryRoom
+
+__all__ = ["Endings", "Memory", "memory_of"]
+
+Memory = tuple[DeliveryState, str | None, int | None, Task | None]
+"""What an end changes of a delivery, so that it can be undone."""
+
+
+def memory_of(delivery: Delivery) -> Memory:
+    """Return a delivery as it is before an end that may not be written."""
+    return (delivery.state, delivery.endpoint, delivery.lease_until_us, delivery.task)
+
+
+class Endings:
+    """Ends deliveries, or puts them back into their mailboxes.
+
+    Attributes:
+        drained: Resolved once nothing is under way any more; None while the hub runs.
+    """
+
+    def __init__(
+        self, room: DeliveryRoom, after_delivery: Callable[[Delivery], None] | None
+    ) -> None:
+        self._room = room
+        self._after_delivery = after_delivery
+        self.drained: asyncio.Future[None] | None = None
+
+    def again(self, delivery: Delivery, reason: str, *, due_us: int, counted: bool = True) -> None:
+        """Put a delivery that was in flight back into its mailbox, or end it when it had enough."""
+        delivery.last_error = reason
+        if counted and delivery.attempts >= delivery.max_attempts:
+            self.end(delivery, Outcome.DEAD, reason)
+            return
+        endpoint = delivery.endpoint
+        adapter = self._leave_hand(delivery)
+        now_us = self._room.clock.now_us()
+        box = self._room.boxes.get(delivery.mailbox)
+        delivery.state = DeliveryState.PENDING
+        delivery.due_us = due_us
+        delivery.lease_until_us = None
+        delivery.pulled_by = None
+        delivery.updated_us = now_us
+        delivery.deadline_us = deadline_of(delivery, now_us=now_us)
+        if box.requirement is not None:
+            delivery.endpoint = None
+        self._room.metrics.delivery_retries[adapter].inc()
+        trace_retry(self._room.tracer, delivery, reason)
+        if delivery.durable:
+            if delivery.task is not None:
+                delivery.task = after(delivery.task, delivery, now_us=now_us)
+            self._room.engine.note(
+                Change(
+                    delivery=delivery,
+                    task=delivery.task,
+                    ended=reason,
+                    follows=retry_record(delivery, reason),
+                )
+            )
+            self._room.tell(delivery)
+        box.depth += 1
+        box.line.back(delivery, now_us=now_us)
+        if due_us > now_us:
+            self._room.pump_at(due_us, box.name)
+        self._work_on(delivery, box, endpoint)
+
+    def expire(self, delivery: Delivery) -> None:
+        """End a delivery whose deadline has passed while it waited."""
+        if delivery.state is DeliveryState.PENDING:
+            self.end(delivery, Outcome.EXPIRED, expiry_reason(delivery))
+
+    def end(self, delivery: Delivery, outcome: Outcome, reason: str | None) -> None:
+        """End a delivery that nobody waits for; its outcome goes with the next commit."""
+        if delivery.state is DeliveryState.DONE:
+            return
+        self.forget(delivery)
+        now_us = self._room.clock.now_us()
+        delivery.state = DeliveryState.DONE
+        delivery.outcome = outcome
+        delivery.reason = reason
+        delivery.lease_until_us = None
+        delivery.updated_us = now_us
+        if delivery.task is not None:
+            self._end_task(delivery, reason)
+        elif delivery.durable:
+            self._room.engine.note(
+                Change(delivery=delivery), lambda _: self._room.boxes.written(delivery)
+            )
+        self.done(delivery)
+
+    def _end_task(self, delivery: Delivery, reason: str | None) -> None:
+        assert delivery.task is not None
+        task = after(delivery.task, delivery, now_us=delivery.updated_us)
+        delivery.task = task
+        assert self._room.follow is not None
+        planned = self._room.follow.result(task, delivery)
+
+        def then(counted: bool) -> None:
+            self._room.boxes.written(delivery)
+            if counted:
+                self._room.accept(planned.deliveries)
+                self._room.tell(delivery)
+            else:
+                self.release(planned)
+
+        change = Change(
+            delivery=delivery, task=task, ended=reason or "ended", follows=planned.record
+        )
+        self._room.engine.note(change, then)
+
+    def forget(self, delivery: Delivery) -> None:
+        """Take a delivery out of wherever it is in memory: its mailbox, a link, a lease."""
+        box = self._room.boxes.get(delivery.mailbox)
+        if delivery.state is DeliveryState.PENDING:
+            if delivery in box.line:
+                box.line.drop(delivery)
+            elif delivery.durable:
+                self._room.engine.hold(delivery)
+                self._room.boxes.here[delivery.id] = delivery
+                box.behind = max(0, box.behind - 1)
+            box.left()
+        else:
+            self._leave_hand(delivery)
+
+    def release(self, planned: Planned) -> None:
+        """Give back the space of what was planned and not kept."""
+        for delivery in planned.deliveries:
+            if delivery.state is not DeliveryState.DONE:
+                self._room.boxes.get(delivery.mailbox).left()
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Undo `taken`: nobody saw the delivery, the attempt does not count."""
+        self._leave_hand(delivery)
+        if delivery.task_id is not None:
+            self._room.in_hand.pop(delivery.task_id, None)
+        box = self._room.boxes.get(delivery.mailbox)
+        delivery.state = DeliveryState.PENDING
+        delivery.attempts -= 1
+        delivery.lease_until_us = None
+        delivery.pulled_by = None
+        if delivery.task is not None:
+            delivery.task = after(delivery.task, delivery, now_us=self._room.clock.now_us())
+        box.depth += 1
+        box.line.back(delivery, now_us=self._room.clock.now_us())
+
+    def restore(
+        self,
+        delivery: Delivery,
+        memory: Memory,
+    ) -> None:
+        """Undo `forget` and an end that could not be written: it is as it was."""
+        delivery.state, delivery.endpoint, delivery.lease_until_us, delivery.task = memory
+        delivery.outcome = delivery.reason = None
+        if delivery.state is DeliveryState.PENDING:
+            box = self._room.boxes.get(delivery.mailbox)
+            box.depth += 1
+            box.line.add(delivery, now_us=self._room.clock.now_us())
+            return
+        link = self._room.link_of(delivery.endpoint or "")
+        if link is not None and not link.endpoint.pull:
+            link.in_flight[delivery.id] = delivery
+        if delivery.lease_until_us is not None:
+            self._room.leases.watch(delivery)
+
+    def done(self, delivery: Delivery, had: str | None = None) -> None:
+        """After an end: count it, let the next of its lane go, tell the plugins.
+
+        Args:
+            had: The endpoint whose slot is free now, where another one brought the result.
+        """
+        if delivery.task_id is not None:
+            self._room.in_hand.pop(delivery.task_id, None)
+        box = self._room.boxes.get(delivery.mailbox)
+        box.line.free(delivery)
+        if delivery.lane is not None:
+            box.stir()  # the next of its key may be in the store only
+        self.count(delivery)
+        self._work_on(delivery, box, had or delivery.endpoint)
+
+    def _work_on(self, delivery: Delivery, box: Mailbox, endpoint: str | None) -> None:
+        """A slot and perhaps a lane are free: hand over what may use them."""
+        link = self._room.link_of(endpoint or delivery.mailbox)
+        if link is not None:
+            self._room.pump_link(link)
+        if link is None or link.endpoint.pull or box.name != endpoint:
+            self._room.pump(box)
+
+    def _leave_hand(self, delivery: Delivery) -> str:
+        """Free the slot a delivery held; returns the adapter's name for metrics."""
+        address = delivery.endpoint or delivery.mailbox
+        link = self._room.link_of(address)
+        if link is not None:
+            link.in_flight.pop(delivery.id, None)
+            link.overtime.pop(delivery.id, None) if delivery.state is DeliveryState.DONE else None
+            link.idle_since_us = self._room.clock.now_us()
+            drained = self.drained
+            if drained is not None and not drained.done() and not self._under_way():
+                drained.set_result(None)
+        return address.split(".", 1)[0]
+
+    def _under_way(self) -> bool:
+        return any(link.in_flight for link in self._room.links())
+
+    def count(self, delivery: Delivery) -> None:
+        """Count an outcome, and tell the plugins."""
+        adapter = (delivery.endpoint or delivery.mailbox).split(".", 1)[0]
+        if adapter.startswith("pool:"):
+            adapter = "pool"
+        assert delivery.outcome is not None
+        self._room.metrics.deliveries[adapter, delivery.outcome].inc()
+        if delivery.outcome is Outcome.DELIVERED:
+            took_s = max(0, delivery.updated_us - delivery.created_us) / 1e6
+            self._room.metrics.delivery_seconds[adapter].observe(took_s)
+        trace_end(self._room.tracer, delivery)
+        if self._after_delivery is not None:
+            self._after_delivery(delivery)

@@ -1,0 +1,74 @@
+"""Leases: a task that was handed over is its worker's until the lease ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hubbub.ports import Change
+from hubbub.tasks import after
+from hubbub.values import Attempt, Delivery, DeliveryState
+
+if TYPE_CHECKING:
+    from hubbub.delivery.room import DeliveryRoom
+
+__all__ = ["Leases"]
+
+
+class Leases:
+    """Gives, watches, and keeps the slot of who has not answered in time."""
+
+    def __init__(self, room: DeliveryRoom) -> None:
+        self._room = room
+
+    def lease(self, delivery: Delivery, *, for_us: int, worker: str | None) -> Change:
+        """Return the change that gives a task to an endpoint until its lease ends."""
+        now_us = self._room.clock.now_us()
+        assert delivery.task is not None
+        assert delivery.endpoint is not None
+        delivery.lease_until_us = now_us + for_us
+        delivery.pulled_by = worker
+        delivery.task = after(delivery.task, delivery, now_us=now_us)
+        self._room.in_hand[delivery.task.id] = delivery
+        self.watch(delivery)
+        return Change(
+            delivery=delivery,
+            task=delivery.task,
+            attempt=Attempt(
+                task_id=delivery.task.id,
+                run=delivery.task.run,
+                attempt=delivery.attempts,
+                endpoint=delivery.endpoint,
+                worker=worker,
+                started_us=now_us,
+            ),
+        )
+
+    def watch(self, delivery: Delivery) -> None:
+        """Try a leased delivery again when its lease ends."""
+        until_us = delivery.lease_until_us
+        assert until_us is not None
+
+        def over() -> None:
+            if (
+                delivery.lease_until_us == until_us
+                and delivery.state is DeliveryState.IN_FLIGHT
+            ):  # fmt: skip
+                self.grace(delivery)
+                self._room.endings.again(delivery, "timeout", due_us=self._room.clock.now_us())
+
+        self._room.timers.at(until_us, over)
+
+    def grace(self, delivery: Delivery) -> None:
+        """Keep the slot of an endpoint that has not answered, for `slot_grace`."""
+        link = self._room.link_of(delivery.endpoint or "")
+        if link is None or delivery.id not in link.in_flight:
+            return
+        link.overtime[delivery.id] = delivery
+
+        def over() -> None:
+            if link.overtime.pop(delivery.id, None) is not None:
+                self._room.pump_link(link)
+
+        self._room.timers.at(
+            self._room.clock.now_us() + int(self._room.policy.slot_grace_s * 1e6), over
+        )

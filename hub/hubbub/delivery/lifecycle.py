@@ -1,0 +1,73 @@
+"""Beginnings and ends of the delivery room: after a restart, when an endpoint goes, at a stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from hubbub.delivery.mailbox import Mailbox
+from hubbub.delivery.rules import NODE_LOST
+from hubbub.values import Delivery, Outcome
+
+if TYPE_CHECKING:
+    from hubbub.delivery.room import DeliveryRoom
+
+__all__ = ["Lifecycle"]
+
+
+class Lifecycle:
+    """What happens to deliveries when something around them begins or ends."""
+
+    def __init__(
+        self, room: DeliveryRoom, spawn: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        self._room = room
+        self._spawn = spawn
+
+    def recovered(self, delivery: Delivery) -> None:
+        """Take in a task that was handed over before a restart."""
+        box = self._room.boxes.get(delivery.mailbox)
+        self._room.boxes.here[delivery.id] = delivery
+        if delivery.lane is not None:
+            box.line.occupy(delivery)
+        if delivery.pulled_by is None:
+            self._room.endings.again(delivery, NODE_LOST, due_us=self._room.clock.now_us())
+        elif delivery.task_id is not None:
+            self._room.in_hand[delivery.task_id] = delivery
+            self._room.leases.watch(delivery)
+
+    def gone(self, address: str) -> None:
+        """An endpoint is gone: what waits in its own mailbox is dead."""
+        box = self._room.boxes.find(address)
+        if box is not None:
+            self._spawn(self._bury(box))
+
+    async def _bury(self, box: Mailbox) -> None:
+        while True:
+            for delivery in box.line:
+                self._room.endings.end(delivery, Outcome.DEAD, "endpoint_gone")
+            box.dry = False
+            if not await self._room.boxes.read_more(box) or not len(box.line):
+                return
+
+    async def drain(self, timeout_s: float) -> None:
+        """Give nothing out any more; wait for what is under way; give the rest back uncounted."""
+        for link in self._room.links():
+            link.slots = 0
+        pushed = [d for link in self._room.links() for d in link.in_flight.values()]
+        if pushed:
+            done = asyncio.get_running_loop().create_future()
+            self._room.endings.drained = done
+            timer = self._room.clock.call_at(
+                self._room.clock.now_us() + int(timeout_s * 1e6),
+                lambda: None if done.done() else done.set_result(None),
+            )
+            await done
+            timer.cancel()
+        for link in list(self._room.links()):
+            for delivery in list(link.in_flight.values()):
+                delivery.attempts -= 1
+                self._room.endings.again(
+                    delivery, "drained", due_us=self._room.clock.now_us(), counted=False
+                )

@@ -1,0 +1,78 @@
+"""Rules of delivery that need nothing but values: deadlines, backoff, who is next in a pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from hubbub.delivery.links import EndpointLink
+from hubbub.values import Delivery, Overflow
+
+__all__ = [
+    "NODE_LOST",
+    "DeliveryPolicy",
+    "deadline_of",
+    "expiry_reason",
+    "has_another",
+    "is_plain",
+    "load_of",
+]
+
+NODE_LOST: Final = "node_lost"
+"""Reason of an attempt whose endpoint went away with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPolicy:
+    """How hard to try when nobody says otherwise. Times in seconds."""
+
+    mailbox_limit: int = 100_000
+    overflow: Overflow = "refuse"
+    backoff_s: float = 1.0
+    backoff_max_s: float = 60.0
+    slot_grace_s: float = 60.0
+
+    def backoff_us(self, attempts: int, chance: float) -> int:
+        """Return how long to wait before the next attempt: doubling, with jitter, bounded.
+
+        Args:
+            attempts: How many there were.
+            chance: From 0 to 1; spreads what failed together.
+        """
+        doubled_s = self.backoff_s * 2 ** min(attempts - 1, 30)
+        return int(min(self.backoff_max_s, doubled_s) * (0.5 + chance / 2) * 1e6)
+
+
+def deadline_of(delivery: Delivery, *, now_us: int) -> int | None:
+    """Return until when it may wait: the envelope's expiry, or its wait in the queue from now."""
+    expires_us = delivery.envelope.expires_us
+    if not delivery.wait_us:
+        return expires_us
+    waited_us = now_us + delivery.wait_us
+    return waited_us if expires_us is None else min(expires_us, waited_us)
+
+
+def expiry_reason(delivery: Delivery) -> str:
+    """Return why a deadline ended a delivery."""
+    expires_us = delivery.envelope.expires_us
+    if expires_us is not None and delivery.deadline_us == expires_us:
+        return "expires"
+    return "no_eligible_node" if delivery.leased else "hold"
+
+
+def has_another(delivery: Delivery, address: str) -> bool:
+    """Tell whether an endpoint has, or had, the same envelope by another delivery."""
+    return any(
+        other is not delivery and address in (other.endpoint, other.mailbox)
+        for other in delivery.siblings
+    )
+
+
+def is_plain(delivery: Delivery) -> bool:
+    """Tell whether it is no task."""
+    return not delivery.leased
+
+
+def load_of(link: EndpointLink) -> tuple[int, int]:
+    """Return how busy an endpoint is, then how long: a pool gives to the lowest."""
+    return (len(link.in_flight) + len(link.overtime), link.idle_since_us)
