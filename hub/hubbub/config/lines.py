@@ -42,7 +42,7 @@ def locate(text: str) -> dict[Keys, int]:
     is located.
     """
     scanner = _Scanner(text)
-    with suppress(_LostError, RecursionError):
+    with suppress(_LostError, ValueError, RecursionError):  # TOMLDecodeError is a ValueError
         scanner.run()
     return scanner.lines
 
