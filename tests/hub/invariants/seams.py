@@ -14,12 +14,13 @@ from random import Random
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from hubbub.errors import StoreUnavailableError
 from hubbub.store.database import Database
-from hubbub.store.journal import Entry, Journal
+from hubbub.store.entries import Entry
+from hubbub.store.journal import Journal
 from hubbub.testing import FakeClock
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class SteppedJournal(Journal):
             self._waiting.extendleft(reversed([e for e in entries if e.future is None]))
             self._call(self._fail, told, StoreUnavailableError("the disk is full"))
             return
-        self._connection = self._connection or self._engine.connect()
+        self._connection = self._connection or self._database.writer()
         try:
             self._write(self._connection, entries)
         except OperationalError as error:
@@ -138,8 +139,8 @@ class SteppedJournal(Journal):
         if self._waiting:
             self._come()
 
-    def _refuse(self, entry: Entry, error: DBAPIError) -> None:
-        self.refused.append(str(error.orig))
+    def _refuse(self, entry: Entry, error: Exception) -> None:
+        self.refused.append(str(error))
         super()._refuse(entry, error)
 
     def _call(self, callback: Callable[..., object], *args: object) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from hubbub.core import Core
+from hubbub.delivery import courier
 from hubbub.delivery import room as room_module
 from hubbub.delivery.boxes import Boxes
-from hubbub.delivery.links import EndpointLink
-from hubbub.delivery.mailbox import Mailbox
-from hubbub.delivery import courier
 from hubbub.delivery.endings import Endings
 from hubbub.delivery.lifecycle import Lifecycle
+from hubbub.delivery.links import EndpointLink
+from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.room import DeliveryRoom
 from hubbub.delivery.work import WorkDesk
 from hubbub.engines.local import LocalEngine
@@ -158,7 +158,7 @@ def the_deadline_is_not_moved(patch: pytest.MonkeyPatch) -> None:
         deadline_us = delivery.deadline_us
         original(self, delivery, reason, **how)
         if delivery.deadline_us is not None and delivery.state is DeliveryState.PENDING:
-            delivery.deadline_us = min(deadline_us or 0, self.clock.now_us() - 10_000_000)
+            delivery.deadline_us = min(deadline_us or 0, self._room.clock.now_us() - 10_000_000)
 
     patch.setattr(Endings, "again", again)
 
