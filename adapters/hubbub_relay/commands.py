@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
 __all__ = ["add_to"]
 
-URL: Final = "http://127.0.0.1:17680/api/relay"
+URL: Final = "http://127.0.0.1:17680"
+PREFIX: Final = "/api/relay"
 KEY: Final = "lynker_relay_secret_2025"
 
+
+def _endpoints(url: str) -> str:
+    """Return where the relay's endpoints begin: a hub's address means its usual prefix."""
+    bare = url.rstrip("/")
+    return bare if urlsplit(bare).path else bare + PREFIX
+
+
 Url = Annotated[
-    str, typer.Option("--url", envvar="RELAY_URL", help="Where the relay's endpoints begin.")
+    str,
+    typer.Option(
+        "--url",
+        envvar="HUBBUB_URL",
+        help="Where the hub is, or where the relay's endpoints begin.",
+        callback=_endpoints,
+    ),
 ]
 Key = Annotated[str, typer.Option("--key", envvar="RELAY_API_KEY", help="API key.")]
 
@@ -87,26 +102,30 @@ def import_files(
 
 
 def simulate(
-    role: Annotated[str, typer.Option(help="worker or master")] = "worker",
+    role: Annotated[
+        str, typer.Option(help="worker, master, or both: one process that is the two of them")
+    ] = "both",
     count: Annotated[
         int, typer.Option(min=0, help="Tasks to do or to send; a worker's 0 is for ever.")
-    ] = 1,
+    ] = 3,
     url: Url = URL,
     key: Key = KEY,
     timeout: Annotated[float, typer.Option(help="Seconds a master waits for results.")] = 60.0,
 ) -> None:
-    """Be a worker that echoes tasks, or a master that sends them."""
+    """Be a master that sends tasks, and a worker that echoes them."""
     import httpx2  # noqa: PLC0415
 
-    from hubbub_relay.simulate import SimulationError, master, worker  # noqa: PLC0415
+    from hubbub_relay.simulate import SimulationError, both, master, worker  # noqa: PLC0415
 
-    if role not in ("worker", "master"):
-        raise typer.BadParameter("write worker or master", param_hint="--role")
+    if role not in ("worker", "master", "both"):
+        raise typer.BadParameter("write worker, master or both", param_hint="--role")
     try:
         if role == "worker":
             worker(url, key, count=count, say=typer.echo)
-        else:
+        elif role == "master":
             master(url, key, count=count, timeout_s=timeout, say=typer.echo)
+        else:
+            both(url, key, count=count, timeout_s=timeout, say=typer.echo)
     except (SimulationError, httpx2.HTTPError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

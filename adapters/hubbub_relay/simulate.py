@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import httpx2
 
-__all__ = ["SimulationError", "master", "worker"]
+__all__ = ["SimulationError", "both", "master", "worker"]
 
 NAME: Final = "child"
 WAIT_S: Final = 20
@@ -87,6 +88,18 @@ def master(url: str, key: str, *, count: int, timeout_s: float, say: Say) -> Non
                     )
                 time.sleep(POLL_S)
             say(f"{state} {task_id}")
+
+
+def both(url: str, key: str, *, count: int, timeout_s: float, say: Say) -> None:
+    """Send tasks and do them, the worker on a thread of its own.
+
+    Raises:
+        SimulationError: as `master`.
+    """
+    with ThreadPoolExecutor(1) as threads:
+        working = threads.submit(worker, url, key, count=count, say=say)
+        master(url, key, count=count, timeout_s=timeout_s, say=say)
+        working.result()
 
 
 def _state(client: httpx2.Client, task_id: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -86,7 +86,7 @@ class Boxes:
         return box
 
     @contextmanager
-    def reading(self) -> Iterator[Mapping[int, Delivery]]:
+    def reading(self) -> Generator[Mapping[int, Delivery]]:
         """Read deliveries from the store; gives `here`, where what ends meanwhile stays.
 
         Whoever acts on a delivery it read takes the one of `here` instead, if there is one: the

@@ -180,7 +180,7 @@ class DeliveryRoom:
         """Hand over what can go from one mailbox."""
         if box.requirement is None:
             link = self._links.get(box.name)
-            if link is not None:
+            if link is not None and (box.line.plain or not link.endpoint.pull):
                 self.pump_link(link)
         else:
             while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:

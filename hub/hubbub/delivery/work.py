@@ -99,7 +99,7 @@ class WorkDesk:
             if delivery.lease_until_us == until_us:  # else it has ended, or was renewed again
                 delivery.lease_until_us = before_us
             raise
-        if not counted or delivery.lease_until_us is None:
+        if not counted or delivery.state is not DeliveryState.IN_FLIGHT:
             raise ConflictError(f"task {task_id!r} ended meanwhile")
         self._room.leases.watch(delivery)
         return until_us

@@ -4,6 +4,7 @@ Each mutant takes one thing out of the hub that keeps a rule, and a run must bre
 seeds. Which rule is told first is chance; that one is told is not.
 """
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -500,8 +500,12 @@ class World:
         self.held_links[address] = self.core.attach(endpoint)
 
 
+def _no_entry_points(**_: str) -> list[Any]:
+    return []
+
+
 def quietly(run: Callable[[], Coroutine[Any, Any, None]]) -> list[Any]:
     """Run something on a loop of its own; returns what was logged."""
-    with capture_logs() as logged, patch.object(plugins_module, "entry_points", lambda **_: []):
+    with capture_logs() as logged, patch.object(plugins_module, "entry_points", _no_entry_points):
         asyncio.run(run())
     return logged
