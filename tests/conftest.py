@@ -1,14 +1,37 @@
-"""Fixtures of the whole suite."""
+"""Fixtures of the whole suite.
+
+What uses `core` runs on SQLite and on PostgreSQL. Everything else that runs a hub by the test kit
+does so with `HUBBUB_TEST_STORE=postgres`: one more run of the suite, not twice as many tests.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hubbub.core import Core
 from hubbub.testing import FakeClock, running_hub
+from hubbub.testing.stores import postgres_problem, shared_server
+
+STORES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a PostgreSQL where there is none."""
+    marked = [item for item in items if item.get_closest_marker("postgres")]
+    if marked and (problem := postgres_problem()) is not None:
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=problem))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _drop_databases() -> Iterator[None]:
+    """Leave no database behind."""
+    yield
+    if shared_server.cache_info().currsize:
+        shared_server().drop()
 
 
 @pytest.fixture
@@ -17,8 +40,20 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+@pytest.fixture(params=STORES)
+def store_url(request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """The database of a data directory, on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return lambda folder: f"sqlite:///{folder / 'hub.db'}"
+    url = shared_server().database()
+    return lambda _: url
+
+
 @pytest.fixture
-async def core(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Core]:
+async def core(
+    tmp_path: Path, clock: FakeClock, store_url: Callable[[Path], str]
+) -> AsyncIterator[Core]:
     """A hub without sockets, on the fake clock."""
-    async with running_hub(tmp_path / "hub", clock=clock) as running:
+    folder = tmp_path / "hub"
+    async with running_hub(folder, clock=clock, store_url=store_url(folder)) as running:
         yield running

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import structlog
@@ -26,13 +26,21 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class RunningAdapter:
-    """One enabled adapter and how it is."""
+    """One enabled adapter and how it is.
+
+    Attributes:
+        started: Whether its `start` has succeeded.
+        lacks: Its listeners that are down, and why.
+    """
 
     adapter: Adapter
     settings: AdapterSettings
+    hub: HubApi
     state: AdapterState = "stopped"
     reason: str = ""
     retry_s: float = FIRST_RETRY_S
+    started: bool = False
+    lacks: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def name(self) -> str:
@@ -50,7 +58,9 @@ class Adapters:
         metrics: Metrics,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         stop_timeout_s: float,
+        close_listeners: Callable[[str], Awaitable[None]],
     ) -> None:
+        self._close_listeners = close_listeners
         self._clock = clock
         self._metrics = metrics
         self._spawn = spawn
@@ -61,9 +71,14 @@ class Adapters:
     def __iter__(self) -> Iterator[RunningAdapter]:
         return iter(list(self._running.values()))
 
-    def add(self, adapter: Adapter, settings: AdapterSettings) -> None:
+    def add(self, adapter: Adapter, settings: AdapterSettings, hub: HubApi) -> None:
         """Take an adapter in, not yet started."""
-        self._running[adapter.name] = RunningAdapter(adapter, settings)
+        self._running[adapter.name] = RunningAdapter(adapter, settings, hub)
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter that was stopped."""
+        self._running.pop(name, None)
+        self._metrics.adapter_up[name].set(0)
 
     def get(self, name: str) -> RunningAdapter:
         """Return an adapter.
@@ -78,11 +93,19 @@ class Adapters:
             )
         return running
 
-    async def start(self, hub: HubApi) -> None:
+    async def start(self) -> None:
         """Start all of them side by side; one that cannot is tried again."""
-        await asyncio.gather(*(self._start(one, hub) for one in self))
+        await asyncio.gather(*(self._start(one) for one in self if one.state != "failed"))
 
-    async def restart(self, name: str, hub: HubApi) -> None:
+    async def start_one(self, name: str) -> None:
+        """Start an adapter that was taken in; one that cannot start is tried again.
+
+        Raises:
+            NotFoundError: none of that name is enabled.
+        """
+        await self._start(self.get(name))
+
+    async def restart(self, name: str) -> None:
         """Stop one adapter and start it again.
 
         Raises:
@@ -90,45 +113,73 @@ class Adapters:
         """
         running = self.get(name)
         await self._stop(running)
-        await self._start(running, hub)
+        await self._start(running)
+
+    async def stop_one(self, name: str) -> None:
+        """Stop one adapter, and keep it as stopped.
+
+        Raises:
+            NotFoundError: none of that name is enabled.
+        """
+        await self._stop(self.get(name))
+
+    def fail(self, name: str, reason: str) -> None:
+        """Note that an adapter cannot be used, and why; it is not tried again."""
+        running = self._running.get(name)
+        if running is not None:
+            running.state, running.reason, running.started = "failed", reason, False
+            self._metrics.adapter_up[name].set(0)
 
     async def stop(self) -> None:
         """Stop all of them, each within its time."""
         self._stopping = True
         await asyncio.gather(*(self._stop(one) for one in self))
 
-    def degrade(self, name: str, reason: str) -> None:
-        """Note that something an adapter needs is missing (a listener's port)."""
-        running = self._running[name]
-        running.state, running.reason = "degraded", reason
-        self._metrics.adapter_up[name].set(0)
+    def lack(self, name: str, what: str, reason: str | None) -> None:
+        """Note that something an adapter needs is missing (a listener's port), or is there again.
 
-    def mend(self, name: str) -> None:
-        """Note that an adapter has all it needs."""
-        running = self._running[name]
-        running.state, running.reason = "up", ""
-        self._metrics.adapter_up[name].set(1)
+        Args:
+            reason: Why it is missing; None when it is there.
+        """
+        running = self._running.get(name)
+        if running is None:
+            return
+        if reason is None:
+            running.lacks.pop(what, None)
+        else:
+            running.lacks[what] = reason
+        if running.started:
+            self._judge(running)
 
-    async def _start(self, running: RunningAdapter, hub: HubApi) -> None:
+    def _judge(self, running: RunningAdapter) -> None:
+        """Say how an adapter that has started is."""
+        running.state = "degraded" if running.lacks else "up"
+        running.reason = "; ".join(running.lacks.values())
+        self._metrics.adapter_up[running.name].set(not running.lacks)
+
+    async def _start(self, running: RunningAdapter) -> None:
         try:
-            await running.adapter.start(hub)
+            await running.adapter.start(running.hub)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            self.degrade(running.name, reason)
+            running.state, running.reason = "degraded", reason
+            self._metrics.adapter_up[running.name].set(0)
             log.warning(
                 "adapter.degraded", adapter=running.name, reason=reason, again_s=running.retry_s
             )
             due_us = self._clock.now_us() + int(running.retry_s * 1e6)
             running.retry_s = min(LAST_RETRY_S, running.retry_s * 2)
-            self._clock.call_at(due_us, lambda: self._try_again(running, hub))
+            self._clock.call_at(due_us, lambda: self._try_again(running))
+            await self._close_listeners(running.name)
         else:
             running.retry_s = FIRST_RETRY_S
-            self.mend(running.name)
-            log.info("adapter.up", adapter=running.name)
+            running.started = True
+            self._judge(running)
+            log.info("adapter.up", adapter=running.name, state=running.state)
 
-    def _try_again(self, running: RunningAdapter, hub: HubApi) -> None:
-        if running.state == "degraded" and not self._stopping:
-            self._spawn(self._start(running, hub))
+    def _try_again(self, running: RunningAdapter) -> None:
+        if running.state == "degraded" and not running.started and not self._stopping:
+            self._spawn(self._start(running))
 
     async def _stop(self, running: RunningAdapter) -> None:
         if running.state == "stopped":
@@ -142,5 +193,7 @@ class Adapters:
                 adapter=running.name,
                 error=f"{type(error).__name__}: {error}",
             )
+        await self._close_listeners(running.name)
+        running.started = False
         running.state, running.reason = "stopped", ""
         self._metrics.adapter_up[running.name].set(0)

@@ -10,17 +10,26 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
 from sqlalchemy import insert
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from hubbub.adapters import Adapters
 from hubbub.clock import Ids, SystemClock
-from hubbub.config import AdapterSettings, Config, Settings
+from hubbub.config import (
+    AdapterSettings,
+    Address,
+    Config,
+    LimitSettings,
+    Settings,
+    TlsSettings,
+)
+from hubbub.contributions import Contributions, Offered
 from hubbub.conversion import Conversions
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.room import DeliveryRoom
@@ -36,13 +45,16 @@ from hubbub.errors import (
     HubError,
     NotFoundError,
     RouteError,
+    StoreUnavailableError,
 )
 from hubbub.intake import Limits
-from hubbub.observe.metrics import Metrics
+from hubbub.listeners import Connection, Datagrams, Listeners, TcpListener, UdpListener
+from hubbub.meter import Meter
+from hubbub.observe.metrics import Metrics, total_of
 from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
-from hubbub.plugins import Plugin, Plugins
-from hubbub.ports import Adapter, Clock, Kept, Record
+from hubbub.plugins import Plugin, Plugins, Shutdown
+from hubbub.ports import Clock, HubApi, Kept, Record
 from hubbub.recovery import recover
 from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
@@ -52,6 +64,7 @@ from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
 from hubbub.store.reads import envelopes as envelope_reads
+from hubbub.store.reads import plugins as plugin_reads
 from hubbub.store.tables import AuditRow
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
@@ -66,6 +79,7 @@ from hubbub.values import (
     Receipt,
     Route,
 )
+from hubbub.watchdog import Watchdog
 
 __all__ = ["Core"]
 
@@ -121,35 +135,55 @@ class Core:
         safe: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self.config: Final = config
+        self.config = config
         self._environ = environ
         self.clock: Clock = clock or SystemClock()
         self.metrics: Final = Metrics()
         self.tracer: Final = Tracer()
         self._tasks: set[asyncio.Task[None]] = set()
         hub = config.hub
+        self.watchdog: Final = Watchdog(limit_s=hub.hook_limit, remember=self._remember_stuck)
         self.plugins: Final = Plugins(
             self.metrics,
             order=hub.plugins,
             safe=safe,
             budget_s=hub.hook_budget,
-            quarantined=self._quarantined,
+            watchdog=self.watchdog,
+            off=self._plugin_off,
         )
         self.conversions: Final = Conversions()
         self.directory: Final = Directory(self.conversions)
         self.table: Final = RoutingTable()
         self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
         self.ids: Final = Ids(self.clock)
-        self.journal: Final = Journal(
-            self.database.engine, metrics=self.metrics, settled=self._settled
-        )
+        self.journal: Final = Journal(self.database, metrics=self.metrics, settled=self._settled)
         self.engine: Final = LocalEngine(self.database, self.journal)
         self.adapters: Final = Adapters(
             clock=self.clock,
             metrics=self.metrics,
             spawn=self.spawn,
             stop_timeout_s=hub.drain_timeout,
+            close_listeners=self._close_listeners,
         )
+        self.listeners: Final = Listeners(
+            clock=self.clock,
+            spawn=self.spawn,
+            told=self.adapters.lack,
+            stop_timeout_s=hub.drain_timeout,
+        )
+        self.contributions: Final = Contributions(
+            self.plugins,
+            conversions=self.conversions,
+            table=self.table,
+            adapters=self.adapters,
+            hub=self,
+        )
+        self.changed: Final[list[Callable[[], None]]] = []
+        self.accepted: Final = Meter()
+        self.started_us: Final = self.clock.now_us()
+        self.accepted.note(self.started_us, 0)
+        self.reloading: Final = asyncio.Lock()
+        self._ending: Final[set[asyncio.Task[None]]] = set()
         self.subscriptions: Final = Subscriptions(self.table)
         self.tokens: Final = Tokens(self.database, self.journal, self.clock, self.ids)
         self.routes: Final = Routes(self.table, self.database, self.journal, self.clock)
@@ -222,9 +256,10 @@ class Core:
             ConfigError: plugins' tables or routes of hub.toml are not valid.
             StoreOwnedError: another hub runs on the database.
         """
-        self.load()
+        self.watchdog.start()
+        self.load(self._plugin_states())
         self.database.open()
-        self._make_tables()
+        self.make_tables()
         self.ids.continue_after(self.database.read_now(envelope_reads.newest_seq))
         self.tokens.load()
         self.new_admin_token = self.tokens.admin(self.config.hub.data_dir, self._environ)
@@ -237,26 +272,32 @@ class Core:
         await recover(self.room, self.database, self.engine, self.journal)
         self.router.before_route = self.plugins.before_route
         self.sweeper.start()
-        await self.plugins.call("startup", self)
-        await self.adapters.start(self)
+        await self.plugins.startup(self.hub_for)
+        await self.adapters.start()
+        await self.listeners.begin()
         self.state = "ready"
 
-    def load(self) -> None:
+    def load(self, states: Mapping[str, tuple[str, str]] | None = None) -> None:
         """Load plugins and all that hub.toml and they say, without touching the store.
+
+        Args:
+            states: State and reason of plugins that shall stay off.
 
         Raises:
             ConfigError: a table or a route is not valid.
         """
-        self.plugins.load()
-        self._read_sections()
-        for plugin, converters in self.plugins.collect("converters"):
-            for converter in converters:
-                self.conversions.add(converter, plugin=plugin.name)
+        self.plugins.load(states=states)
+        problems = self.contributions.read_adapters(self.config)
+        problems = self.contributions.check_sections(self.config) + problems
+        if problems:
+            raise ConfigError(problems)
+        self.contributions.read_converters()
         self._read_routes()
 
     async def drain(self) -> None:
         """Take nothing new; wait for what is in flight, up to `drain_timeout`."""
         self.state = "draining"
+        self.listeners.close()
         self.router.draining = True
         self.work.close()
         self.sweeper.stop()
@@ -267,13 +308,16 @@ class Core:
         if self.state not in ("draining", "stopped"):
             await self.drain()
         await self.adapters.stop()
-        await self.plugins.call("shutdown", self, last_first=True)
+        await self.listeners.stop()
+        await self.ended_plugins()
+        await self.plugins.shutdown(self.hub_for)
         self.room.timers.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.stop()
         self.database.close()
+        self.watchdog.stop()
         self.state = "stopped"
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -384,7 +428,10 @@ class Core:
             self.spawn(self._unremember(endpoint.address))
 
     async def _unremember(self, address: str) -> None:
-        await self.journal.execute(*endpoint_reads.forgetting(address))
+        try:
+            await self.journal.execute(*endpoint_reads.forgetting(address))
+        except HubError as error:  # it is away again at the next start, and goes then
+            log.warning("hub.endpoint_not_forgotten", endpoint=address, error=str(error))
 
     async def publish(
         self,
@@ -445,10 +492,178 @@ class Core:
         """Return the `[plugins.<name>]` table."""
         return self.config.section("plugins", name, model)
 
+    async def listen_tcp(
+        self,
+        name: str,
+        address: Address,
+        make: Callable[[], Connection],
+        *,
+        limits: LimitSettings | None = None,
+        tls: TlsSettings | Literal[False] | None = None,
+    ) -> TcpListener:
+        """Open a TCP address for an adapter; while it is taken the adapter is degraded."""
+        settings = self.adapters.get(name).settings
+        listener = TcpListener(
+            address,
+            make,
+            name=name,
+            limits=limits or settings.limits,
+            tls=settings.tls if tls is None else tls or None,
+            clock=self.clock,
+            metrics=self.metrics,
+            spawn=self.spawn,
+        )
+        await self.listeners.open(name, listener, listener.serve)
+        return listener
+
+    async def listen_udp(
+        self,
+        name: str,
+        address: Address,
+        make: Callable[[], Datagrams],
+        *,
+        limits: LimitSettings | None = None,
+    ) -> UdpListener:
+        """Open a UDP address for an adapter; while it is taken the adapter is degraded."""
+        listener = UdpListener(
+            address,
+            make,
+            name=name,
+            limits=limits or self.adapters.get(name).settings.limits,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        await self.listeners.open(name, listener, listener.serve)
+        return listener
+
+    async def _close_listeners(self, name: str) -> None:
+        await self.listeners.stop(name)
+
     @property
     def loopback(self) -> bool:
         """Whether the one port is reachable from this machine only."""
         return self.config.hub.host in ("127.0.0.1", "::1", "localhost")
+
+    # Plugins and adapters that come and go
+
+    def hub_for(self, plugin: Plugin) -> HubApi:
+        """Return the hub as one plugin sees it."""
+        return self.contributions.hub_for(plugin)
+
+    async def start_adapter(self, name: str) -> None:
+        """Start an adapter that was taken in while the hub runs; its paths come with it."""
+        if any(one.name == name for one in self.adapters):
+            await self.adapters.start_one(name)
+            self.say_changed()
+
+    async def restart_adapter(self, name: str) -> None:
+        """Stop one adapter and start it again, with its table as it is in hub.toml now.
+
+        Raises:
+            NotFoundError: none of that name is enabled.
+        """
+        offered = self.contributions.offered.get(name)
+        if offered is not None:
+            settings = self.config.section("adapters", name, offered.adapter.Config)
+            self.contributions.offered[name] = replace(offered, settings=settings)
+            if isinstance(settings, AdapterSettings):
+                self.adapters.get(name).settings = settings
+        await self.adapters.restart(name)
+        self.say_changed()
+
+    async def change_adapter(self, name: str, offered: Offered) -> None:
+        """Start an adapter that is enabled now, stop one that is not any more."""
+        settings = offered.settings
+        running = next((one for one in self.adapters if one.name == name), None)
+        if not isinstance(settings, AdapterSettings):
+            return
+        if running is not None and settings.enabled:
+            running.settings = settings
+        elif running is not None:
+            await self.adapters.stop_one(name)
+            self.adapters.remove(name)
+        elif settings.enabled:
+            self.adapters.add(offered.adapter, settings, self.hub_for(offered.plugin))
+            await self.adapters.start_one(name)
+        self.say_changed()
+
+    def keep_config(self, config: Config) -> None:
+        """Go on with another configuration; whoever reads settings at every use has it now."""
+        self.config = config
+
+    def say_changed(self) -> None:
+        """Tell whoever serves them that plugins or adapters came or went."""
+        for changed in tuple(self.changed):
+            changed()
+
+    def remembering(self, plugin: Plugin) -> tuple[Statement, ...]:
+        """Return the statements that keep a plugin in its state over a restart."""
+        now_us = self.clock.now_us()
+        row = plugin_reads.remembering(plugin.name, plugin.state, plugin.reason, now_us)
+        return plugin_reads.forgetting(plugin.name), row
+
+    async def ended_plugins(self) -> None:
+        """Wait until plugins that were switched off have ended."""
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _plugin_off(self, plugin: Plugin, shutdown: Shutdown | None) -> None:
+        """Take out what a plugin brought that is switched off."""
+        addresses = self.contributions.take_out(plugin)
+        adapters = self.contributions.adapters_of(plugin)
+        self.router.before_route = self.plugins.before_route
+        if self.state != "ready":
+            for name in adapters:
+                self.adapters.fail(
+                    name, f"plugin {plugin.name!r} is {plugin.state}: {plugin.reason}"
+                )
+            return
+        ending = self.spawn(self._end_plugin(plugin, addresses, adapters, shutdown))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def _end_plugin(
+        self,
+        plugin: Plugin,
+        addresses: Sequence[str],
+        adapters: Sequence[str],
+        shutdown: Shutdown | None,
+    ) -> None:
+        for name in adapters:
+            if any(one.name == name for one in self.adapters):
+                await self.adapters.stop_one(name)
+                self.adapters.fail(
+                    name, f"plugin {plugin.name!r} is {plugin.state}: {plugin.reason}"
+                )
+        if shutdown is not None:
+            wrong = await self.plugins.fence.live(
+                plugin, "shutdown", shutdown, self.hub_for(plugin)
+            )
+            if wrong is not None:
+                log.warning("plugin.shutdown_failed", plugin=plugin.name, reason=wrong)
+        for address in addresses:
+            link = self.room.link_of(address)
+            if link is not None:
+                self.detach(link)
+        self.say_changed()
+        if plugin.state == "quarantined":
+            await self.journal.execute(*self.remembering(plugin))
+
+    def _plugin_states(self) -> dict[str, tuple[str, str]]:
+        """Return what is remembered of plugins; nothing where there is no database yet."""
+        path = self.database.path
+        if path is not None and not path.exists():
+            return {}
+        try:
+            return self.database.read_now(plugin_reads.remembered)
+        except (SQLAlchemyError, StoreUnavailableError):
+            return {}
+
+    def _remember_stuck(self, name: str, reason: str) -> None:
+        """Keep a plugin off at the next start; called on the watchdog's thread."""
+        row = plugin_reads.remembering(name, "quarantined", reason, self.clock.now_us())
+        with self.database.engine.begin() as connection:
+            for statement, rows in (plugin_reads.forgetting(name), row):
+                connection.execute(statement, rows or None)
 
     # Inside
 
@@ -482,37 +697,6 @@ class Core:
         except HubError as error:
             log.warning("hub.unsaid", subject=envelope.subject, error=str(error))
 
-    def _quarantined(self, plugin: Plugin) -> None:
-        self.conversions.remove_plugin(plugin.name)
-        self.router.before_route = self.plugins.before_route
-
-    def _read_sections(self) -> None:
-        """Second pass over hub.toml: each adapter's and plugin's own table."""
-        problems: list[str] = []
-        adapters: dict[str, Adapter] = {}
-        for plugin, given in self.plugins.collect("adapters"):
-            for adapter in given:
-                if adapter.name in adapters:
-                    self.plugins.fail(plugin, f"adapter {adapter.name!r} is there already")
-                    continue
-                adapters[adapter.name] = adapter
-        known = {"adapters": set(adapters), "plugins": {plugin.name for plugin in self.plugins}}
-        try:
-            self.config.check_sections(known)
-        except ConfigError as error:
-            problems += error.problems
-        for name, adapter in adapters.items():
-            try:
-                model = adapter.Config
-                settings = self.config.section("adapters", name, model)
-            except ConfigError as error:
-                problems += error.problems
-                continue
-            if isinstance(settings, AdapterSettings) and settings.enabled:
-                self.adapters.add(adapter, settings)
-        if problems:
-            raise ConfigError(problems)
-
     def _read_routes(self) -> None:
         problems: list[str] = []
         for index, settings in enumerate(self.config.routes):
@@ -522,16 +706,12 @@ class Core:
                 problems.append(f"{self.config.place('routes', index)}: {error}")
         if problems:
             raise ConfigError(problems)
-        for plugin, routes in self.plugins.collect("routes"):
-            for route in routes:
-                try:
-                    self.table.put(route)
-                except RouteError as error:
-                    self.plugins.fail(plugin, str(error))
+        self.contributions.read_routes()
         self.table.put(TASKS_ROUTE)
 
-    def _make_tables(self) -> None:
-        for plugin, models in self.plugins.collect("tables"):
+    def make_tables(self, *, only: Plugin | None = None) -> None:
+        """Make the tables that plugins bring, or one of them, where they are missing."""
+        for plugin, models in self.plugins.collect("tables", only=only):
             foreign = [m for m in models if not str(m.__tablename__).startswith(plugin.name + "_")]
             if foreign:
                 self.plugins.fail(plugin, f"table {foreign[0].__tablename__!r} is not its own")
@@ -539,5 +719,7 @@ class Core:
                 self.database.create(models)
 
     async def _rarely(self) -> None:
+        self.accepted.note(self.clock.now_us(), total_of(self.metrics.envelopes_accepted))
         await self.retention.sweep()
+        self.contributions.forget_owners(lambda address: self.directory.get(address) is not None)
         self.room.boxes.forget_idle(needed=lambda name: self.directory.get(name) is not None)

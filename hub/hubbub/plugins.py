@@ -1,50 +1,31 @@
-"""Plugins: found, loaded, fenced, quarantined. Bundled ones come through the same door."""
+"""Plugins: found, loaded, switched on and off. Bundled ones come through the same door."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from time import perf_counter
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, cast
 
 import pluggy
 import structlog
 
+from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
+from hubbub.fence import BUNDLED, Fence, Plugin, PluginState
 from hubbub.hookspecs import PROJECT, Hooks
 from hubbub.observe.metrics import Metrics
 from hubbub.values import Delivery
+from hubbub.watchdog import Watchdog
 
-__all__ = ["FAULTS_IN_A_ROW", "Plugin", "PluginState", "Plugins"]
-
-FAULTS_IN_A_ROW: Final = 3
-"""Faults after each other that switch a plugin off."""
-
-PluginState = Literal["up", "failed", "quarantined", "disabled"]
-
-T = TypeVar("T")
+__all__ = ["Plugin", "PluginState", "Plugins", "Shutdown"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class Plugin:
-    """One plugin that was found."""
-
-    name: str
-    distribution: str
-    version: str
-    state: PluginState = "up"
-    reason: str = ""
-    faults: int = 0
-    object: Any = None
-
-    @property
-    def bundled(self) -> bool:
-        """Whether it came with the hub."""
-        return self.distribution == PROJECT
+Shutdown = Callable[..., Any]
+"""The `shutdown` of a plugin, as a call with the hub."""
 
 
 @dataclass(slots=True)
@@ -66,15 +47,26 @@ class Plugins:
         order: Sequence[str] = (),
         safe: bool = False,
         budget_s: float = 0.05,
-        quarantined: Callable[[Plugin], None] = lambda _: None,
+        watchdog: Watchdog | None = None,
+        off: Callable[[Plugin, Shutdown | None], None] | None = None,
     ) -> None:
+        """Prepare to look for plugins.
+
+        Args:
+            off: Told of each plugin that is switched off, for whatever reason, with its
+                `shutdown` if it has one.
+        """
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
-        self._metrics = metrics
         self._order = tuple(order)
         self._safe = safe
-        self._budget_s = budget_s
-        self._quarantined = quarantined
+        self._off = off
+        self.fence: Final = Fence(
+            metrics,
+            budget_s=budget_s,
+            watchdog=watchdog,
+            quarantine=lambda plugin, why: self.switch_off(plugin, "quarantined", why),
+        )
         self._plugins: dict[str, Plugin] = {}
         self._before_route = Prepared()
         self._after_delivery = Prepared()
@@ -86,16 +78,28 @@ class Plugins:
         """Return a plugin by its entry-point name."""
         return self._plugins.get(name)
 
-    def load(self, found: Sequence[EntryPoint] | None = None) -> None:
-        """Find and import plugins; one that cannot be imported is `failed`, the others go on."""
+    # Coming and going
+
+    def load(
+        self,
+        found: Sequence[EntryPoint] | None = None,
+        *,
+        states: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        """Find and import plugins; one that cannot be imported is `failed`, the others go on.
+
+        Args:
+            states: State and reason of plugins that shall stay off, by name; they are not
+                imported.
+        """
         points = list(found if found is not None else entry_points(group=PROJECT))
         if self._order:
             places = {name: place for place, name in enumerate(self._order)}
-            bundled = [p for p in points if _distribution(p)[0] == PROJECT]
+            bundled = [p for p in points if _distribution(p)[0] == BUNDLED]
             named = [p for p in points if p.name in places and p not in bundled]
             points = bundled + sorted(named, key=lambda p: places[p.name])
         for point in points:
-            self._load(point)
+            self._load(point, *(states or {}).get(point.name, ("up", "")))
         self._prepare()
 
     def add(self, name: str, implementation: object) -> Plugin:
@@ -105,57 +109,106 @@ class Plugins:
         self._prepare()
         return plugin
 
-    def _load(self, point: EntryPoint) -> None:
+    def switch_on(self, plugin: Plugin) -> bool:
+        """Take a plugin's hooks in again, imported first where that is still to do."""
+        plugin.state, plugin.reason, plugin.faults = "up", "", 0
+        if plugin.object is not None or self._import(plugin):
+            self._register(plugin)
+        self._prepare()
+        return plugin.state == "up"
+
+    def switch_off(self, plugin: Plugin, state: PluginState, reason: str) -> None:
+        """Take a plugin's hooks out and say why; whoever is told takes out what else is of it."""
+        plugin.state, plugin.reason = state, reason
+        level = log.warning if state == "disabled" else log.error
+        level(f"plugin.{state}", plugin=plugin.name, reason=reason)
+        ends = (call for one, call in self._implementations("shutdown") if one is plugin)
+        shutdown = next(ends, None)
+        if self._manager.is_registered(plugin.object):
+            self._manager.unregister(plugin.object)
+        self._prepare()
+        if self._off is not None:
+            self._off(plugin, shutdown)
+
+    def fail(self, plugin: Plugin, reason: str) -> None:
+        """Note that a plugin cannot be used, and take its hooks out."""
+        self.switch_off(plugin, "failed", reason)
+
+    def _load(self, point: EntryPoint, state: str, reason: str) -> None:
         distribution, version = _distribution(point)
-        plugin = Plugin(point.name, distribution, version)
+        plugin = Plugin(point.name, distribution, version, point=point)
         if point.name in self._plugins:
             log.error("plugin.name_taken", plugin=point.name, distribution=distribution)
             return
         self._plugins[point.name] = plugin
         if self._safe and not plugin.bundled:
             plugin.state, plugin.reason = "disabled", "started with --safe"
-            return
+        elif state in ("quarantined", "disabled"):
+            plugin.state, plugin.reason = cast("PluginState", state), reason
+            log.warning("plugin.off", plugin=plugin.name, state=state, reason=reason)
+        elif self._import(plugin):
+            self._register(plugin)
+
+    def _import(self, plugin: Plugin) -> bool:
+        assert plugin.point is not None
         try:
-            plugin.object = point.load()
+            with self.fence.watched(plugin, "import"):
+                plugin.object = plugin.point.load()
         except (Exception, SystemExit) as error:
             self.fail(plugin, f"import failed: {type(error).__name__}: {error}")
-            return
-        self._register(plugin)
+            return False
+        return True
 
     def _register(self, plugin: Plugin) -> None:
         self._plugins[plugin.name] = plugin
         try:
             self._manager.register(plugin.object, plugin.name)
             self._manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except Exception as error:  # whatever an object does when it is looked at
             self.fail(plugin, f"its hooks do not fit: {error}")
 
-    def fail(self, plugin: Plugin, reason: str) -> None:
-        """Note that a plugin cannot be used, and take its hooks out."""
-        plugin.state, plugin.reason = "failed", reason
-        log.error("plugin.failed", plugin=plugin.name, reason=reason)
-        self._take_out(plugin)
+    # Hooks of its life
 
-    def collect(self, hook: str, *args: object) -> list[tuple[Plugin, Any]]:
-        """Call a life-cycle hook of each plugin; one that raises is `failed`."""
+    def collect(
+        self, hook: str, *args: object, only: Plugin | None = None
+    ) -> list[tuple[Plugin, Any]]:
+        """Call a life-cycle hook of each plugin, or of one; one that raises is `failed`."""
         results: list[tuple[Plugin, Any]] = []
         for plugin, call in self._implementations(hook):
+            if only is not None and plugin is not only:
+                continue
             try:
-                results.append((plugin, call(*args)))
+                with self.fence.watched(plugin, hook):
+                    results.append((plugin, call(*args)))
             except (Exception, SystemExit) as error:
                 self.fail(plugin, f"{hook}: {type(error).__name__}: {error}")
         return results
 
-    async def call(self, hook: str, *args: object, last_first: bool = False) -> None:
-        """Call a life-cycle hook that may be a coroutine, one plugin after the other."""
-        implementations = self._implementations(hook)
-        for plugin, call in reversed(implementations) if last_first else implementations:
-            try:
-                waiting = call(*args)
-                if isinstance(waiting, Awaitable):
-                    await cast("Awaitable[object]", waiting)
-            except (Exception, SystemExit) as error:
-                self.fail(plugin, f"{hook}: {type(error).__name__}: {error}")
+    async def startup(
+        self, hub_for: Callable[[Plugin], object], *, only: Plugin | None = None
+    ) -> None:
+        """Call `startup` of each plugin, or of one, in the order of loading."""
+        for plugin, call in self._implementations("startup"):
+            if only is None or plugin is only:
+                wrong = await self.fence.live(plugin, "startup", call, hub_for(plugin))
+                if wrong is not None:
+                    self.fail(plugin, wrong)
+
+    async def shutdown(
+        self, hub_for: Callable[[Plugin], object], *, only: Plugin | None = None
+    ) -> None:
+        """Call `shutdown` of each plugin, or of one, the last one first."""
+        for plugin, call in reversed(self._implementations("shutdown")):
+            if only is None or plugin is only:
+                wrong = await self.fence.live(plugin, "shutdown", call, hub_for(plugin))
+                if wrong is not None:
+                    log.warning("plugin.shutdown_failed", plugin=plugin.name, reason=wrong)
+
+    def fenced(self, plugin: Plugin, converter: Converter) -> Converter:
+        """Return a plugin's converter as one whose faults are counted."""
+        return self.fence.around(plugin, converter)
+
+    # Hooks on the path of messages
 
     @property
     def before_route(self) -> Callable[[Envelope], Envelope] | None:
@@ -167,37 +220,16 @@ class Plugins:
         """The `after_delivery` of all plugins as one call; None when no plugin has it."""
         return self._run_after_delivery if self._after_delivery.calls else None
 
-    def fence(self, plugin: Plugin, hook: str, call: Callable[[], T]) -> T | None:
-        """Call into a plugin: an exception or an overrun is counted and logged, never passed on."""
-        began = perf_counter()
-        try:
-            result = call()
-        except Exception as error:
-            log.exception("plugin.raised", plugin=plugin.name, hook=hook)
-            self._fault(plugin, hook, f"{hook} raised {type(error).__name__}")
-            return None
-        took_s = perf_counter() - began
-        if took_s > self._budget_s:
-            log.warning("plugin.slow", plugin=plugin.name, hook=hook, took_s=round(took_s, 3))
-            self._fault(plugin, hook, f"{hook} took {took_s:.2f} s")
-        else:
-            plugin.faults = 0
-        return result
+    def _run_before_route(self, envelope: Envelope) -> Envelope:
+        for plugin, call in self._before_route.calls:
+            changed = self.fence.call(plugin, "before_route", partial(_changed, call, envelope))
+            if changed is not None:
+                envelope = changed
+        return envelope
 
-    def _fault(self, plugin: Plugin, hook: str, reason: str) -> None:
-        self._metrics.plugin_errors[plugin.name, hook].inc()
-        plugin.faults += 1
-        if plugin.faults >= FAULTS_IN_A_ROW and plugin.state == "up":
-            plugin.state = "quarantined"
-            plugin.reason = f"{plugin.faults} faults in a row, the last: {reason}"
-            log.error("plugin.quarantined", plugin=plugin.name, reason=plugin.reason)
-            self._take_out(plugin)
-            self._quarantined(plugin)
-
-    def _take_out(self, plugin: Plugin) -> None:
-        if self._manager.is_registered(plugin.object):
-            self._manager.unregister(plugin.object)
-        self._prepare()
+    def _run_after_delivery(self, delivery: Delivery) -> None:
+        for plugin, call in self._after_delivery.calls:
+            self.fence.call(plugin, "after_delivery", partial(call, delivery))
 
     def _prepare(self) -> None:
         self._before_route = Prepared(self._implementations("before_route"))
@@ -217,18 +249,12 @@ class Plugins:
                 found.append((plugin, _taking(one.function, one.argnames)))
         return found
 
-    def _run_before_route(self, envelope: Envelope) -> Envelope:
-        for plugin, call in self._before_route.calls:
-            changed = self.fence(plugin, "before_route", partial(call, envelope))
-            if isinstance(changed, Envelope):
-                envelope = changed
-            elif changed is not None:
-                self._fault(plugin, "before_route", "before_route gave no envelope")
-        return envelope
 
-    def _run_after_delivery(self, delivery: Delivery) -> None:
-        for plugin, call in self._after_delivery.calls:
-            self.fence(plugin, "after_delivery", partial(call, delivery))
+def _changed(call: Callable[..., Any], envelope: Envelope) -> Envelope | None:
+    changed = call(envelope)
+    if changed is not None and not isinstance(changed, Envelope):
+        raise TypeError(f"before_route gave a {type(changed).__name__}, no envelope")
+    return changed
 
 
 def _taking(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sqlmodel import Session
     from starlette.routing import BaseRoute
 
-    from hubbub.config import Settings
+    from hubbub.config import Address, LimitSettings, Settings, TlsSettings
+    from hubbub.listeners import Connection, Datagrams
     from hubbub.observe.metrics import Metrics
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ __all__ = [
     "Kept",
     "Leased",
     "Link",
+    "Listener",
     "Planned",
     "Record",
     "Row",
@@ -356,6 +358,41 @@ class Link(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """An address that is listened on, or will be as soon as it can be had."""
+
+    @property
+    def kind(self) -> str:
+        """`tcp`, `udp` or `http`."""
+        ...
+
+    @property
+    def address(self) -> Address:
+        """Where it listens; with its real port once it is bound."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as a URL."""
+        ...
+
+    def bind(self) -> None:
+        """Take the address, without answering yet.
+
+        Raises:
+            HubError: it cannot be had, or its certificate cannot be used.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the address free; connections stay."""
+        ...
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close, and end the connections: politely until then, at once after that."""
+        ...
+
+
 class HubApi(Protocol):
     """What plugins and adapters see of the hub."""
 
@@ -453,6 +490,39 @@ class HubApi(Protocol):
 
     async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:
         """Note an administrative act."""
+        ...
+
+    async def listen_tcp(
+        self,
+        name: str,
+        address: Address,
+        make: Callable[[], Connection],
+        *,
+        limits: LimitSettings | None = None,
+        tls: TlsSettings | Literal[False] | None = None,
+    ) -> Listener:
+        """Open a TCP address for an adapter, bound now and served once the hub is ready.
+
+        While it cannot be had the adapter is `degraded`, and it is tried again. It is closed when
+        the adapter has stopped.
+
+        Args:
+            name: Name of the adapter.
+            make: Called for each connection.
+            limits: None for those of the adapter's table.
+            tls: None for that of the adapter's table, False for none.
+        """
+        ...
+
+    async def listen_udp(
+        self,
+        name: str,
+        address: Address,
+        make: Callable[[], Datagrams],
+        *,
+        limits: LimitSettings | None = None,
+    ) -> Listener:
+        """Open a UDP address for an adapter, in the same way."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -23,6 +23,13 @@ class Rates:
         self._burst = max(1, math.ceil(rate_per_s))
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
+    def change(self, rate_per_s: float) -> None:
+        """Hold everybody to another rate; the buckets begin anew when it is another one."""
+        if rate_per_s != self._rate_per_s:
+            self._rate_per_s = rate_per_s
+            self._burst = max(1, math.ceil(rate_per_s))
+            self._buckets.clear()
+
     def take(self, name: str, number: int, *, now_s: float) -> None:
         """Count envelopes that somebody wants to publish.
 

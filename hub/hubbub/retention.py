@@ -84,6 +84,11 @@ class Retention:
         self._journal = journal
         self._clock = clock
 
+    def change(self, store: StoreSettings, *, dedupe_window_s: float) -> None:
+        """Keep by other policies from the next sweep on."""
+        self._policies = policies_of(store)
+        self._window_us = int(dedupe_window_s * 1e6)
+
     async def sweep(self) -> int:
         """Remove what is too old or too much; returns how many envelopes went."""
         now_us = self._clock.now_us()

@@ -372,7 +372,7 @@ class Router:
         source = envelope.source
         if principal is not None and not ("admin" in principal.scopes and source):
             source = principal.source
-        parent = parse_traceparent(envelope.traceparent)
+        parent = parse_traceparent(envelope.traceparent) if envelope.traceparent else None
         hops = envelope.hops
         key = envelope.key
         if origin is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hubbub.conditions import MISSING, Condition, compile_path, compile_where
@@ -20,6 +20,9 @@ from hubbub.values import Origin, Route
 __all__ = ["CompiledRoute", "RoutingTable"]
 
 ORDER: Final[dict[Origin, int]] = {"file": 0, "api": 1, "plugin": 2, "private": 3}
+
+MAX_MATCHED: Final = 1024
+"""Subjects of which it is remembered whether any route matches them."""
 
 _TEMPLATE: Final = re.compile(r"\{subject\.(\d{1,2})\}")
 
@@ -67,6 +70,7 @@ class RoutingTable:
     def __init__(self) -> None:
         self._trie: SubjectTrie[CompiledRoute] = SubjectTrie()
         self._by_name: dict[str, CompiledRoute] = {}
+        self._matched: dict[str, bool] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -102,8 +106,34 @@ class RoutingTable:
         compiled = self._compile(route, before)
         if before is not None:
             self._trie.remove(before.route.match, before)
+        self._matched.clear()
         self._trie.add(route.match, compiled)
         self._by_name[route.name] = compiled
+
+    def replace_all(self, origin: Origin, routes: Sequence[Route]) -> None:
+        """Put these routes, in this order, in the place of all of one origin; all or none.
+
+        Raises:
+            RouteError: one of them cannot be used; the table is as it was.
+        """
+        compiled = [
+            replace(self._compile(route, None), order=(ORDER[origin], place))
+            for place, route in enumerate(routes)
+        ]
+        before = [each for each in self._by_name.values() if each.route.origin == origin]
+        for each in compiled:
+            there = self._by_name.get(each.route.name)
+            if there is not None and there.route.origin != origin:
+                raise RouteError(
+                    f"route {each.route.name!r} is there already, from {there.route.origin}; "
+                    "give this one another name"
+                )
+        self._matched.clear()
+        for each in before:
+            self._trie.remove(each.route.match, self._by_name.pop(each.route.name))
+        for each in compiled:
+            self._trie.add(each.route.match, each)
+            self._by_name[each.route.name] = each
 
     def remove(self, name: str) -> Route:
         """Take a route out.
@@ -112,6 +142,7 @@ class RoutingTable:
             NotFoundError: no route of that name.
         """
         route = self.get(name)
+        self._matched.clear()
         self._trie.remove(route.match, self._by_name.pop(name))
         return route
 
@@ -129,8 +160,17 @@ class RoutingTable:
         return holds
 
     def any_match(self, subject: str) -> bool:
-        """Tell whether some route might take an envelope of this subject."""
-        return bool(self._trie.find(subject))
+        """Tell whether some route might take an envelope of this subject.
+
+        For the few subjects that the hub itself asks about; the answers are kept until the
+        table changes.
+        """
+        known = self._matched.get(subject)
+        if known is None:
+            if len(self._matched) >= MAX_MATCHED:
+                self._matched.clear()
+            known = self._matched[subject] = bool(self._trie.find(subject))
+        return known
 
     def _compile(self, route: Route, before: CompiledRoute | None) -> CompiledRoute:
         check_route(route)

@@ -12,6 +12,7 @@ import typer
 from hubbub.cli import (
     check,
     dlq,
+    doctor,
     endpoints,
     explain,
     healthcheck,
@@ -40,6 +41,7 @@ COMPLETING: Final = "_HUBBUB_COMPLETE"
 _COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "run": run.run,
     "check": check.check,
+    "doctor": doctor.doctor,
     "init": init.init,
     "publish": publish.publish,
     "request": request.request,

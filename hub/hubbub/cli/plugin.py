@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
-from hubbub.cli.client import HubClient
-from hubbub.cli.errors import CommandError
+from hubbub.cli.client import HubClient, part
+from hubbub.cli.errors import FAILED, CommandError
 from hubbub.cli.options import DEFAULT_URL, AsJson, Token, Url
-from hubbub.cli.output import note, print_json, print_table
+from hubbub.cli.output import clean, note, print_json, print_line, print_table
+from hubbub.cli.plugin_new import files_of, write_package
 
 __all__ = ["group"]
 
@@ -20,6 +22,8 @@ group = typer.Typer(
 )
 
 TIMEOUT_S: Final = 2.0
+SWITCH_S: Final = 70.0
+"""How long a plugin's start or end may take."""
 
 
 @group.callback()
@@ -64,6 +68,46 @@ def ls(url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False) -> 
         ],
         empty="no plugin is installed",
     )
+
+
+@group.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Such as word-count.")],
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Where; without it, hubbub-NAME here.")
+    ] = None,
+) -> None:
+    """Write a package with an endpoint, a hook, a route and tests, to begin with."""
+    written = write_package(name, folder)
+    for path in files_of(name):
+        print_line(f"wrote {written / path}")
+    print_line(f"next: pip install -e {written} && pytest {written} && hubbub plugin ls")
+
+
+@group.command("enable")
+def enable(name: str, url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False) -> None:
+    """Let a plugin work again, now and after a restart. Exit 1 when it fails again."""
+    _switch(name, "enable", url, token, as_json=as_json)
+
+
+@group.command("disable")
+def disable(
+    name: str, url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False
+) -> None:
+    """Let a plugin work no longer, now and after a restart."""
+    _switch(name, "disable", url, token, as_json=as_json)
+
+
+def _switch(name: str, how: str, url: str, token: str | None, *, as_json: bool) -> None:
+    with HubClient(url, token) as hub:
+        state = hub.post(f"/api/v1/plugins/{part(name)}/{how}", timeout_s=SWITCH_S)
+    if as_json:
+        print_json(state)
+    else:
+        reason = f": {clean(state['reason'])}" if state.get("reason") else ""
+        print_line(f"plugin {clean(state.get('name'))} is {clean(state.get('state'))}{reason}")
+    if how == "enable" and state.get("state") != "up":
+        raise typer.Exit(FAILED)
 
 
 def _states(url: str, token: str | None) -> list[dict[str, Any]] | None:

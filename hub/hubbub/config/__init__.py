@@ -17,7 +17,7 @@ from hubbub.config.models import (
     StoreSettings,
 )
 from hubbub.config.routes import RouteCaseSettings, RouteSettings
-from hubbub.config.settings import AdapterSettings, Settings
+from hubbub.config.settings import AdapterSettings, LimitSettings, Settings, TlsSettings
 from hubbub.config.units import Address, Duration, Secret, Size, duration_text, size_text
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Duration",
     "EngineSettings",
     "HubSettings",
+    "LimitSettings",
     "LogSettings",
     "RetentionRule",
     "RouteCaseSettings",
@@ -36,6 +37,7 @@ __all__ = [
     "Settings",
     "Size",
     "StoreSettings",
+    "TlsSettings",
     "describe",
     "duration_text",
     "load_config",

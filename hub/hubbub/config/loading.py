@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -39,6 +40,7 @@ class Config:
     engine: EngineSettings
     routes: tuple[RouteSettings, ...]
     _source: Source = field(repr=False)
+    _again: Callable[[], Config] = field(repr=False)
 
     @property
     def file(self) -> Path | None:
@@ -85,6 +87,19 @@ class Config:
         if problems:
             raise ConfigError(problems)
 
+    def read_again(self) -> Config:
+        """Read the same file, variables and arguments as they are now.
+
+        Raises:
+            ConfigError: with a line for every problem.
+        """
+        return self._again()
+
+    def table(self, kind: str, name: str) -> Mapping[str, object]:
+        """Return `[<kind>.<name>]` as it stands in the file, unread; it may hold secrets."""
+        tables = cast("Mapping[str, Mapping[str, object]]", self._source.tree.get(kind, {}))
+        return tables.get(name, {})
+
     def place(self, *keys: str | int) -> str:
         """Name where a setting was said, such as `hub.toml:12`; for errors found later."""
         return self._source.place(keys)
@@ -124,6 +139,7 @@ def load_config(
         engine=core.engine,
         routes=core.routes,
         _source=source,
+        _again=partial(load_config, path, overrides=overrides, environ=environ),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hubbub.config.routes import Pattern, RouteSettings
-from hubbub.config.settings import Settings
+from hubbub.config.settings import LimitSettings, Settings, TlsSettings
 from hubbub.config.units import Duration, Secret, Size
 from hubbub.values import Overflow
 
@@ -18,6 +18,7 @@ __all__ = [
     "EngineSettings",
     "HubSettings",
     "LogSettings",
+    "PortLimits",
     "RetentionRule",
     "StoreSettings",
 ]
@@ -31,6 +32,14 @@ def _one_token(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         raise ValueError("should be 1 to 64 letters, digits, '-' or '_', such as \"hub-1\"")
     return name
+
+
+class PortLimits(LimitSettings):
+    """What the one port takes."""
+
+    connections: int = Field(
+        default=10_000, ge=1, description="Open connections of the one port at once."
+    )
 
 
 class HubSettings(Settings):
@@ -116,6 +125,16 @@ class HubSettings(Settings):
     )
     hook_budget: Duration = Field(
         default=0.05, gt=0, description="How long one call of a plugin's hook may take."
+    )
+    hook_limit: Duration = Field(
+        default=30.0,
+        description="How long a plugin may hold the whole hub up before the process ends, to start "
+        "again without that plugin; 0 is for ever.",
+    )
+
+    limits: PortLimits = Field(default=PortLimits(), description="What the one port takes.")
+    tls: TlsSettings | None = Field(
+        default=None, description="TLS on the one port; none when it is not there."
     )
 
     @model_validator(mode="after")

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import NoneType
-from typing import get_args
+from typing import Annotated, Final, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
-from hubbub.config.units import Address
+from hubbub.config.units import Address, Duration, Size, folder_of
 
-__all__ = ["AdapterSettings", "Settings"]
+__all__ = ["AdapterSettings", "LimitSettings", "Settings", "TlsSettings"]
+
+PER_SOURCE: Final = 100
+"""Connections of one other machine, where `connections_per_source` is not set."""
 
 
 class Settings(BaseModel):
@@ -33,6 +44,59 @@ def _is_number(field: FieldInfo) -> bool:
     return kinds <= {int, float, NoneType}
 
 
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    return folder_of(info) / path
+
+
+class TlsSettings(Settings):
+    """How a listener speaks TLS; the files are read when it opens, so a renewal wants a restart."""
+
+    cert: Annotated[Path, AfterValidator(_beside_the_file)] = Field(
+        description="Certificate and what stands between it and a known authority, PEM; relative "
+        "to the folder of hub.toml."
+    )
+    key: Annotated[Path, AfterValidator(_beside_the_file)] = Field(
+        description="Its private key, PEM, without a password."
+    )
+    client_ca: Annotated[Path, AfterValidator(_beside_the_file)] | None = Field(
+        default=None,
+        description="Authorities, PEM; clients must then show a certificate of one of them.",
+    )
+
+
+class LimitSettings(Settings):
+    """What one listener takes; the rest is refused and counted, and nobody else notices."""
+
+    connections: int = Field(
+        default=1000, ge=1, description="Open connections of one listener at once."
+    )
+    connections_per_source: int | None = Field(
+        default=None,
+        ge=1,
+        description="Those of one source among them, an IPv4 address or an IPv6 network of 64 "
+        f"bits; unset it is {PER_SOURCE} for other machines and no limit for this one, where a "
+        "proxy may be.",
+    )
+    rate_per_source: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="New connections of one source per second, of UDP its datagrams; 0 is no "
+        "limit.",
+    )
+    frame: Size = Field(
+        default=1024**2,
+        ge=1,
+        description="Largest frame: a line or packet over TCP, a datagram, a message over "
+        "WebSocket.",
+    )
+    idle: Duration = Field(
+        default=300.0,
+        description="How long a connection stays while the peer owes bytes, or reads none of "
+        "those that wait for it; 0 is for ever.",
+    )
+
+
 class AdapterSettings(Settings):
     """What every `[adapters.<name>]` table has; an adapter's own model adds to it."""
 
@@ -44,4 +108,10 @@ class AdapterSettings(Settings):
     )
     required: bool = Field(
         default=False, description="Whether the hub is not ready while this adapter is down."
+    )
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="What each listener of its own takes."
+    )
+    tls: TlsSettings | None = Field(
+        default=None, description="TLS on its own listeners; none when it is not there."
     )

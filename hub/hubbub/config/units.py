@@ -20,6 +20,7 @@ __all__ = [
     "Secret",
     "Size",
     "duration_text",
+    "folder_of",
     "parse_duration",
     "parse_size",
     "read_secret",
@@ -232,7 +233,7 @@ class Secret:
             case str():
                 return cls(value)
             case {"file": str(name)} if len(cast("dict[str, object]", value)) == 1:
-                return cls(read_secret(_folder(info) / name))
+                return cls(read_secret(folder_of(info) / name))
             case _:
                 raise ValueError('should be a string, or a table { file = "path" }')
 
@@ -248,7 +249,8 @@ class Secret:
         )
 
 
-def _folder(info: ValidationInfo) -> Path:
+def folder_of(info: ValidationInfo) -> Path:
+    """Return the folder of hub.toml, which files that it names are relative to."""
     context = cast("dict[str, Any] | None", info.context)
     match context:
         case {"folder": Path() as folder}:

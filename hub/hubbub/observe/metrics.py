@@ -31,6 +31,8 @@ __all__ = [
     "Gauges",
     "Labelled",
     "Metrics",
+    "total_of",
+    "value_of",
 ]
 
 MAX_ADAPTERS: Final = 64
@@ -111,6 +113,23 @@ class Labelled(dict[Key, M], Generic[M]):
         values = key if isinstance(key, tuple) else (key,)
         pairs = zip(self.labels, values, strict=True)
         return tuple(self._bounds.bounded(label, value) for label, value in pairs)
+
+
+def total_of(counters: Labelled[Counter]) -> int:
+    """Return the sum of a counter over all its labels."""
+    return sum(value_of(child) for child in counters.values())
+
+
+def value_of(child: Counter) -> int:
+    """Return the value of a counter, by its public samples."""
+    return int(
+        sum(
+            sample.value
+            for family in child.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        )
+    )
 
 
 class Gauges(Labelled[Gauge]):
@@ -205,6 +224,14 @@ class Metrics:
         )
         self.frames_refused = self.counter(
             "frames_refused", "Frames that could not be used, and why", ("adapter", "reason")
+        )
+        self.connections = self.gauge(
+            "connections", "Connections that are open, by the listener's adapter", ("adapter",)
+        )
+        self.connections_refused = self.counter(
+            "connections_refused",
+            "Connections not let in, or closed over a limit, and why",
+            ("adapter", "reason"),
         )
         if version is not None:
             self.build_info[version].set(1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Table, select, tuple_
+from sqlalchemy import Connection, Table
 
 from hubbub.ports import Change, Claim, Kept, Record
 from hubbub.store.rows import (
@@ -16,7 +15,7 @@ from hubbub.store.rows import (
     envelope_values,
     task_values,
 )
-from hubbub.store.statements import insert_rows, update_rows
+from hubbub.store.statements import insert_rows, rows_with, update_rows
 from hubbub.store.tables import (
     ClaimRow,
     DeliveryRow,
@@ -38,8 +37,7 @@ _claim = table_of(ClaimRow)
 _TASK_COLUMNS = tuple(column.name for column in _task.columns)
 _ATTEMPT_KEY = ("task_id", "run", "attempt")
 _ATTEMPT_END = ("ended_us", "outcome")
-_LOOK_UP = 500
-"""Ids in one look-up: below every database's limit of bound values."""
+_CLAIM_COLUMNS = tuple(column.name for column in _claim.columns)
 
 
 class Batch:
@@ -60,23 +58,15 @@ class Batch:
         self, *, claims: Sequence[Claim], task_ids: Sequence[str], delivery_ids: Sequence[int]
     ) -> None:
         """Read the rows that this batch's conditions are about, and lock them."""
-        for some in _chunks(claims):
-            keys = tuple_(_claim.c.principal, _claim.c.kind, _claim.c.name)
-            wanted = select(_claim).where(keys.in_([(c.principal, c.kind, c.name) for c in some]))
-            for row in self._connection.execute(wanted):
-                found = Claim(*row)
-                self._claims[found.principal, found.kind, found.name] = found
-        for some in _chunks(task_ids):
-            present = select(_task.c.id, _task.c.run).where(_task.c.id.in_(some))
-            self._runs.update((row[0], row[1]) for row in self._connection.execute(present))
-        for some in _chunks(delivery_ids):
-            states = (
-                select(_delivery.c.id, _delivery.c.state, _delivery.c.attempts)
-                .where(_delivery.c.id.in_(some))
-                .with_for_update()
-            )
-            for row in self._connection.execute(states):
-                self._deliveries[row[0]] = (row[1], row[2])
+        connection = self._connection
+        names = [(claim.principal, claim.kind, claim.name) for claim in claims]
+        for row in rows_with(connection, _claim, _CLAIM_COLUMNS, names):
+            found = Claim(*row)
+            self._claims[found.principal, found.kind, found.name] = found
+        self._runs.update(rows_with(connection, _task, ("id", "run"), _keys(task_ids)))
+        states = ("id", "state", "attempts")
+        for row in rows_with(connection, _delivery, states, _keys(delivery_ids), lock=True):
+            self._deliveries[row[0]] = (row[1], row[2])
 
     def keep(self, record: Record) -> Kept:
         """Keep a record, unless it was claimed before or one of its tasks exists."""
@@ -166,6 +156,5 @@ class Batch:
         self._inserts.setdefault(table, []).extend(values)
 
 
-def _chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    for start in range(0, len(items), _LOOK_UP):
-        yield items[start : start + _LOOK_UP]
+def _keys(ids: Iterable[object]) -> list[tuple[object, ...]]:
+    return [(one,) for one in dict.fromkeys(ids)]

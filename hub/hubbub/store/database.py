@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlmodel import Session, SQLModel
 
-from hubbub.errors import HubError
+from hubbub.errors import NotFoundError, StoreUnavailableError
+from hubbub.store.connections import READ_THREADS, is_file, reading_engine, writing_engine
 from hubbub.store.migrate import upgrade
+from hubbub.store.outages import StoreDamagedError, is_damage, is_outage, reason_of
+from hubbub.store.ownership import FileOwnership, ServerOwnership, StoreOwnedError
 from hubbub.store.tables import table_of
 
 __all__ = ["Database", "StoreOwnedError"]
 
-READ_THREADS: Final = 4
-
 T = TypeVar("T")
-
-
-class StoreOwnedError(HubError):
-    """Another hub runs on this database file."""
-
-    code = "store_owned"
-
-    def __init__(self, *, path: Path, owner: str) -> None:
-        super().__init__(
-            f"{path} belongs to {owner}, which is running; "
-            "stop it, or give this hub another hub.data_dir"
-        )
 
 
 class Database:
@@ -45,95 +31,127 @@ class Database:
 
     def __init__(self, url: str, *, sync: str = "full", owner: str = "hub-1") -> None:
         self._url: URL = make_url(url)
-        self._owner = owner
-        self._lock: FileLock | None = None
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="hubbub-read")
-        self.engine: Final[Engine] = _create(self._url, sync=sync)
+        self._file = None if self.path is None else FileOwnership(self.path, owner)
+        self._server = None if is_file(self._url) else ServerOwnership(self.place, owner)
+        self._writer: Connection | None = None
+        self.engine: Final[Engine] = reading_engine(self._url, sync=sync)
+        self._writing = writing_engine(
+            self._url, sync=sync, name=self._server.name if self._server else ""
+        )
 
     @property
     def path(self) -> Path | None:
         """The file, for SQLite; None for a server."""
-        if self._url.get_backend_name() != "sqlite" or not self._url.database:
+        if not is_file(self._url) or not self._url.database:
             return None
         return Path(self._url.database)
 
+    @property
+    def place(self) -> str:
+        """Where it is, without a password."""
+        return str(self.path or self._url.render_as_string(hide_password=True))
+
     def open(self) -> None:
-        """Own the file, and bring its tables up to date.
+        """Own the database, and bring its tables up to date.
 
         Raises:
             StoreOwnedError: another hub runs on it.
+            StoreDamagedError: the file is no database.
+            StoreUnavailableError: it cannot be reached or written.
         """
-        path = self.path
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._own(path)
-        upgrade(self.engine)
+        self.own()
+        with self._told():
+            upgrade(self.engine)
+            if self._server is not None and self._writer is not None:
+                self._server.remember(self._writer)
+                self._writer.commit()
+
+    def migrate(self) -> None:
+        """Open, and close again."""
+        try:
+            self.open()
+        finally:
+            self.close()
+
+    def own(self) -> None:
+        """Own the database, whatever is in it.
+
+        Raises:
+            StoreOwnedError: another hub runs on it.
+            StoreUnavailableError: it cannot be reached.
+        """
+        with self._told():
+            if self._file is not None and self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file.take()
+            if self._server is not None:
+                self._writer = self.writer()
+
+    def writer(self) -> Connection:
+        """Return the connection that writes: the one that owns the database."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            return writer
+        connection = self._writing.connect()
+        try:
+            if self._server is not None:
+                self._server.take(connection)
+                connection.commit()
+        except BaseException:
+            with suppress(SQLAlchemyError):
+                connection.close()
+            raise
+        return connection
 
     def create(self, models: Sequence[type[SQLModel]]) -> None:
         """Create the tables a plugin brought, where they are missing."""
         SQLModel.metadata.create_all(self.engine, tables=[table_of(model) for model in models])
 
     async def read(self, query: Callable[[Session], T]) -> T:
-        """Run a query on a reading thread."""
+        """Run a query on a reading thread.
+
+        Raises:
+            StoreUnavailableError: the database cannot be read.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, query)
 
     def read_now(self, query: Callable[[Session], T]) -> T:
-        """Run a query on this thread."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        """Run a query on this thread.
+
+        Raises:
+            StoreUnavailableError: the database cannot be read.
+        """
+        with self._told(), Session(self.engine, expire_on_commit=False) as session:
             return query(session)
 
     def close(self) -> None:
-        """Close all connections and give the file free."""
+        """Close all connections and give the database free."""
         self._readers.shutdown()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self.engine.dispose()
-        if self._lock is not None:
-            self._lock.release()
+        self._writing.dispose()
+        if self._file is not None:
+            self._file.release()
 
-    def _own(self, path: Path) -> None:
-        """Hold a lock beside the file; its holder is named in a second file."""
-        named = path.with_suffix(path.suffix + ".owner")
-        lock = FileLock(path.with_suffix(path.suffix + ".lock"))
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """Tell an outage in words of the hub."""
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            owner = named.read_text(encoding="utf-8") if named.exists() else "another hub"
-            raise StoreOwnedError(path=path, owner=owner) from None
-        self._lock = lock
-        named.write_text(
-            f"{json.dumps(self._owner)} (process {os.getpid()} on {socket.gethostname()})",
-            encoding="utf-8",
-        )
+            yield
+        except SQLAlchemyError as error:
+            if _asks_for_nul(error):
+                raise NotFoundError("nothing is stored under a text with NUL") from error
+            if not is_outage(error):
+                raise
+            reason = reason_of(error)
+            if is_damage(error):
+                raise StoreDamagedError(path=self.place, cause=reason) from error
+            raise StoreUnavailableError(f"{self.place} cannot be used: {reason}") from error
 
 
-def _create(url: URL, *, sync: str) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        # By position, so that the journal's tuples serve every driver.
-        return create_engine(url, pool_pre_ping=True, paramstyle="format")
-    # One connection a reading thread and one for the journal; each opens its own transaction.
-    engine = create_engine(
-        url,
-        pool_size=READ_THREADS + 2,
-        max_overflow=4,
-        connect_args={"check_same_thread": False, "timeout": 5.0},
-    )
-
-    def connected(connection: DBAPIConnection, _: object) -> None:
-        connection.isolation_level = None  # pyright: ignore[reportAttributeAccessIssue]
-        cursor = connection.cursor()
-        for pragma in (
-            "journal_mode = WAL",
-            f"synchronous = {sync}",
-            "busy_timeout = 5000",
-            "temp_store = MEMORY",
-            "cache_size = -32768",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+def _asks_for_nul(error: SQLAlchemyError) -> bool:
+    """Tell whether a read asked PostgreSQL for what it cannot hold; SQLite just finds nothing."""
+    return isinstance(error, DataError) and "NUL" in str(error.orig)

@@ -1,8 +1,11 @@
 """The journal: one writer, group commit, no timer.
 
 While the writer commits, entries gather; they are the next batch. One batch is one transaction, in
-the order: claims, conditions, changes, inserts. What an entry asks for is decided here on the rows
+the order: claims, conditions, changes, inserts. What an entry asks for is decided on the rows
 as they stand inside the transaction, so that of two results for one delivery exactly one counts.
+
+When the database cannot be used, the writer tries again until it can. Who waits is told after
+`PATIENCE_S`, who comes later at once; what nobody waits for is kept and written afterwards.
 """
 
 from __future__ import annotations
@@ -11,62 +14,42 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from time import perf_counter
+from contextlib import suppress
+from time import monotonic, perf_counter, sleep
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, Engine, Executable
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from hubbub.errors import ConflictError, HubError, StoreUnavailableError
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Change, Kept, Record
-from hubbub.store.batch import Batch
+from hubbub.store.checkpoints import Checkpoints
+from hubbub.store.commits import CutOffError, commit, held, probe
+from hubbub.store.database import Database
+from hubbub.store.entries import Entry, Statement, done_in
+from hubbub.store.outages import cause_of, is_outage, reason_of
 from hubbub.store.rows import changed_values
-from hubbub.values import DeliveryState
 
 __all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_ENTRIES", "Journal", "Statement"]
 
 MAX_BATCH_ENTRIES: Final = 512
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 
-_DONE: Final = DeliveryState.DONE
-_FIRST_PAUSE_S: Final = 0.1
+PATIENCE_S: Final = 1.0
+"""A database that is back within this time is not noticed by those who wait."""
+
+DOUBT_S: Final = 15.0
+"""How long those wait of whom nobody knows whether they are written."""
+
+IDLE_S: Final = 2.0
+"""Without work, a server is asked this often whether it is there and still ours."""
+
+_FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 5.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-
-def _ended(snapshot: tuple[object, ...]) -> tuple[int, object]:
-    """Return the id and the state of `changed_values`."""
-    delivery_id = snapshot[-1]
-    assert isinstance(delivery_id, int)
-    return delivery_id, snapshot[1]
-
-
-Statement = tuple[Executable, list[dict[str, Any]]]
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One thing to write, whole or not at all; `future` is there when somebody waits."""
-
-    record: Record | None = None
-    changes: Sequence[Change] = ()
-    snapshots: Sequence[tuple[object, ...]] = ()
-    statements: Sequence[Statement] = ()
-    future: asyncio.Future[Any] | None = None
-    then: Callable[[bool], None] | None = None
-    kept: Callable[[Kept | None], None] | None = None
-    size: int = 0
-    answer: Kept | list[bool] | None = None
-
-
-@dataclass(slots=True)
-class _Health:
-    problem: str | None = None
-    pause_s: float = _FIRST_PAUSE_S
 
 
 class Journal:
@@ -74,18 +57,21 @@ class Journal:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Database,
         *,
         metrics: Metrics,
         settled: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
-        self._engine = engine
+        self._database = database
         self._metrics = metrics
         self._settled = settled
         self._waiting: deque[Entry] = deque()
         self._wake = threading.Event()
-        self._stopping = False
-        self._health = _Health()
+        self._stop = threading.Event()
+        self._writer: Connection | None = None
+        self._checkpoints = Checkpoints(database)
+        self._problem: str | None = None
+        self._out_since = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="hubbub-journal", daemon=True)
         self._stopped: asyncio.Event = asyncio.Event()
@@ -93,7 +79,7 @@ class Journal:
     @property
     def problem(self) -> str | None:
         """Why the store cannot be written just now; None while it can."""
-        return self._health.problem
+        return self._problem
 
     def start(self) -> None:
         """Begin to write."""
@@ -102,7 +88,7 @@ class Journal:
 
     async def stop(self) -> None:
         """Write what is queued and end."""
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
         if self._thread.is_alive():
             await self._stopped.wait()
@@ -155,8 +141,13 @@ class Journal:
         await self._submit(Entry())
 
     def _submit(self, entry: Entry) -> asyncio.Future[Any]:
-        entry.future = asyncio.get_running_loop().create_future()
-        self._push(entry)
+        loop = asyncio.get_running_loop()
+        entry.future = loop.create_future()
+        problem = self._problem
+        if problem is not None and monotonic() - self._out_since > PATIENCE_S:
+            loop.call_soon(self._fail, [entry], StoreUnavailableError(problem))
+        else:
+            self._push(entry)
         return entry.future
 
     def _push(self, entry: Entry) -> None:
@@ -174,123 +165,177 @@ class Journal:
             entries.append(entry)
         return entries
 
+    # On the journal's thread
+
     def _run(self) -> None:
-        connection: Connection | None = None
+        idle_s = None if self._database.path else IDLE_S
         while True:
-            self._wake.wait()
+            woken = self._wake.wait(idle_s)
             entries = self._gather()
             if not entries:
-                if self._stopping:
+                if self._stop.is_set():
                     break
                 self._wake.clear()
                 if self._waiting:
                     self._wake.set()
-                continue
+                if woken:
+                    continue
             try:
-                connection = connection or self._engine.connect()
-                self._write(connection, entries)
-            except (OperationalError, InterfaceError, OSError) as error:
-                connection = self._lost(connection, entries, error)
+                if entries:
+                    self._write(self._connected(), entries)
+                else:
+                    probe(self._connected())
+            except Exception as error:  # noqa: BLE001  # whatever it is, the writer must go on
+                self._lost(entries, error)
             else:
                 self._recovered()
-                self._call(self._resolve, entries)
-        if connection is not None:
-            connection.close()
+                self._call(self._resolve, [entry for entry in entries if not entry.told])
+                if self._writer is not None:
+                    self._checkpoints.wrote(self._writer)
+        self._checkpoints.stop()
+        self._disconnect()
         self._call(self._stopped.set)
+
+    def _connected(self) -> Connection:
+        if self._writer is None:
+            self._writer = self._database.writer()
+        return self._writer
+
+    def _disconnect(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(SQLAlchemyError, OSError):
+                writer.invalidate()
+                writer.close()
 
     def _call(self, callback: Callable[..., object], *args: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback, *args)
 
     def _write(self, connection: Connection, entries: list[Entry]) -> None:
+        """Commit entries; a bad one is refused alone."""
         began = perf_counter()
         try:
-            self._commit(connection, entries)
-        except (OperationalError, InterfaceError):
-            raise
-        except DBAPIError as error:
+            commit(connection, entries)
+        except Exception as error:
+            if isinstance(error, CutOffError) or is_outage(error):
+                raise
             if len(entries) == 1:
                 entries[0].answer = None
                 self._refuse(entries[0], error)
             else:
                 for entry in entries:
-                    self._write(connection, [entry])
+                    self._write_alone(connection, entry)
         self._metrics.journal_commit_seconds.observe(perf_counter() - began)
         self._metrics.journal_batch_size.observe(len(entries))
 
-    def _commit(self, connection: Connection, entries: list[Entry]) -> None:
-        with connection.begin():
-            batch = Batch(connection)
-            batch.look_up(
-                claims=[c for e in entries if e.record for c in e.record.claims],
-                task_ids=[
-                    t.id for e in entries if e.record for t in (*e.record.tasks, *e.record.reruns)
-                ],
-                delivery_ids=[change.delivery.id for e in entries for change in e.changes],
-            )
-            for entry in entries:
-                if entry.record is not None:
-                    entry.answer = batch.keep(entry.record)
-                if entry.changes:
-                    entry.answer = [
-                        batch.change(change, snapshot)
-                        for change, snapshot in zip(entry.changes, entry.snapshots, strict=True)
-                    ]
-            batch.write()
-            for entry in entries:
-                for statement, rows in entry.statements:
-                    connection.execute(statement, rows or None)
+    def _write_alone(self, connection: Connection, entry: Entry) -> None:
+        """Commit one of a batch that was refused, and answer at once: the next may fail."""
+        self._write(connection, [entry])
+        self._call(self._resolve, [entry])
+        entry.told = True
 
-    def _refuse(self, entry: Entry, error: DBAPIError) -> None:
+    def _refuse(self, entry: Entry, error: Exception) -> None:
+        cause = cause_of(error)
         kind = "conflicts with what is stored" if isinstance(error, IntegrityError) else "is bad"
-        log.error("store.entry_refused", error=type(error.orig).__name__, detail=str(error.orig))
-        refusal = ConflictError(f"the database refused this entry, it {kind}: {error.orig}")
+        log.error("store.entry_refused", error=type(cause).__name__, detail=str(cause))
+        refusal = ConflictError(f"the database refused this entry, it {kind}: {cause}")
         self._call(self._fail, [entry], refusal)
 
-    def _lost(
-        self, connection: Connection | None, entries: list[Entry], error: Exception
-    ) -> Connection | None:
-        """Answer those who wait, keep what nobody waits for, and pause before the next try."""
-        cause = getattr(error, "orig", None) or error
-        problem = f"the store cannot be written: {cause}"
-        if self._health.problem is None:
-            log.error("store.unavailable", error=str(cause))
-        self._health.problem = problem
-        if connection is not None:
-            connection.invalidate()
-            connection.close()
-        self._call(self._fail, [e for e in entries if e.future], StoreUnavailableError(problem))
-        self._waiting.extendleft(reversed([e for e in entries if e.future is None]))
-        pause_s = self._health.pause_s
-        self._health.pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
-        if self._stopping:
-            self._waiting.clear()
+    # While the database is away
+
+    def _lost(self, entries: list[Entry], error: Exception) -> None:
+        """Try until the database can be used; then what was not written is written first."""
+        ticket = error.ticket if isinstance(error, CutOffError) else None
+        entries = [entry for entry in entries if not entry.told]
+        written = False
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            self._broken(error)
+            out_s = monotonic() - self._out_since
+            if out_s > (PATIENCE_S if ticket is None else DOUBT_S):
+                entries = self._tell(entries, doubtful=ticket is not None)
+            if out_s > PATIENCE_S:
+                queue = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                entries += self._tell(queue, doubtful=False)
+                if self._stop.is_set():
+                    self._tell(entries, doubtful=False)
+                    return
+            sleep(_FIRST_PAUSE_S if self._stop.wait(pause_s) else 0)
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+            try:
+                connection = self._connected()
+                if ticket is not None:
+                    written, ticket = held(connection, ticket), None
+                if not written:
+                    probe(connection)
+                break
+            except Exception as again:  # noqa: BLE001  # as long as it takes
+                error = again
+        if written:
+            self._recovered()
+            self._call(self._resolve, entries)
         else:
-            threading.Event().wait(pause_s)
-        return None
+            self._once_more(entries)
+
+    def _once_more(self, entries: list[Entry]) -> None:
+        """Write first what was not written, but for those who were told so already."""
+        told = [entry for entry in entries if entry.told]
+        self._call(self._fail, told, StoreUnavailableError(str(self._problem)))
+        self._waiting.extendleft(reversed([entry for entry in entries if not entry.told]))
+        if self._waiting:
+            self._wake.set()
+        else:
+            self._recovered()
+
+    def _tell(self, entries: list[Entry], *, doubtful: bool) -> list[Entry]:
+        """Answer those who wait; returns the entries that are still to be written or decided."""
+        error = StoreUnavailableError(str(self._problem))
+        waiting = [entry for entry in entries if entry.future is not None]
+        if doubtful:
+            self._call(self._answer, [entry.future for entry in waiting if not entry.told], error)
+            for entry in waiting:
+                entry.told = True
+            return entries
+        self._call(self._fail, waiting, error)
+        return [entry for entry in entries if entry.future is None]
+
+    def _broken(self, error: Exception) -> None:
+        """Say what is wrong, and let go of the connection."""
+        if isinstance(error, CutOffError):
+            error = error.cause
+        reason = error.message if isinstance(error, HubError) else reason_of(error)
+        if self._problem is None:
+            self._out_since = monotonic()
+            log.error("store.unavailable", error=reason)
+        self._problem = f"the store cannot be written: {reason}"
+        self._disconnect()
 
     def _recovered(self) -> None:
-        if self._health.problem is not None:
-            log.info("store.recovered")
-            self._health.problem = None
-            self._health.pause_s = _FIRST_PAUSE_S
+        if self._problem is not None:
+            log.info("store.recovered", out_s=round(monotonic() - self._out_since, 3))
+            self._problem = None
+
+    # On the event loop
+
+    def _answer(self, futures: Sequence[asyncio.Future[Any] | None], error: HubError) -> None:
+        for future in futures:
+            if future is not None and not future.done():
+                future.set_exception(error)
 
     def _fail(self, entries: Sequence[Entry], error: HubError) -> None:
+        self._answer([entry.future for entry in entries], error)
         for entry in entries:
-            if entry.future is not None and not entry.future.done():
-                entry.future.set_exception(error)
             if entry.kept is not None:
                 entry.kept(None)
 
     def _resolve(self, entries: list[Entry]) -> None:
         """Answer all who wait, in order of arrival; only then does anything move on."""
-        done: list[int] = []
         for entry in entries:
-            # Only what ended: a retry is still in memory, and must not be read from the store.
-            done += [id_ for id_, state in map(_ended, entry.snapshots) if state == _DONE]
             future = entry.future
             if future is not None and not future.done():
                 future.set_result(entry.answer)
+        done = done_in(entries)
         if done:
             self._settled(done)
         for entry in entries:

@@ -2,7 +2,9 @@
 
 A driver gives the interpreter free at every step of a statement and must wait to get it back;
 with one statement for many rows the journal's thread and the event loop meet once, not once a row.
-The texts are the same for SQLite and PostgreSQL but for the placeholder.
+SQLite gets long lists of values, PostgreSQL `COPY` in binary form for what is new (a tenth of the
+time that the hub spends on values) and arrays for what changes: one round trip, whatever the
+number of rows.
 """
 
 from __future__ import annotations
@@ -10,21 +12,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import Column, Connection, Dialect, Table
 
-__all__ = ["insert_rows", "update_rows"]
+__all__ = ["insert_rows", "rows_with", "update_rows"]
 
 _CHUNKS: Final = (64, 16, 4, 1)
 """Rows of one statement: few sizes, so that few texts are prepared; 64 rows stay below every
 database's limit of bound values."""
+
+_BINARY: Final = {
+    "BIGINT": "int8",
+    "BOOLEAN": "bool",
+    "BYTEA": "bytea",
+    "INTEGER": "int4",
+    "TEXT": "text",
+    "VARCHAR": "text",
+}
+"""Types that `COPY` takes in binary form; a table with another one gets lists of values."""
 
 Rows = Sequence[tuple[object, ...]]
 
 
 def insert_rows(connection: Connection, table: Table, rows: Rows) -> None:
     """Insert rows of all columns, in order, but without an automatic key."""
+    if connection.dialect.name == "postgresql":
+        text, types = _copy_text(table, connection.dialect)
+        if types is not None:
+            with _driver(connection).cursor() as cursor, cursor.copy(text) as copy:
+                copy.set_types(types)
+                for row in rows:
+                    copy.write_row(row)
+            return
     for chunk in _chunked(rows):
         text = _insert_text(table, len(chunk), connection.dialect)
         connection.exec_driver_sql(text, tuple(chain.from_iterable(chunk)))
@@ -38,9 +58,43 @@ def update_rows(
     rows: Rows,
 ) -> None:
     """Set columns of the rows with these keys; each row is the values, then the keys."""
+    if connection.dialect.name == "postgresql":
+        text, plain = _arrays_text(table, keys, columns, connection.dialect)
+        given = zip(*rows, strict=True)
+        arrays = [
+            [None if value is None else str(value) for value in values] if is_text else list(values)
+            for values, is_text in zip(given, plain, strict=True)
+        ]
+        _driver(connection).execute(text, arrays)
+        return
     for chunk in _chunked(rows):
         text = _update_text(table, keys, columns, len(chunk), connection.dialect)
         connection.exec_driver_sql(text, tuple(chain.from_iterable(chunk)))
+
+
+def rows_with(
+    connection: Connection,
+    table: Table,
+    columns: tuple[str, ...],
+    keys: Rows,
+    *,
+    lock: bool = False,
+) -> Iterator[tuple[Any, ...]]:
+    """Return columns of the rows with these keys, the first columns of which they are.
+
+    Args:
+        lock: Nobody else may change them before the commit.
+    """
+    for chunk in _chunked(keys):
+        text = _look_up_text(table, columns, len(chunk[0]), len(chunk), connection.dialect)
+        if lock and connection.dialect.name == "postgresql":
+            text += " FOR UPDATE"
+        for row in connection.exec_driver_sql(text, tuple(chain.from_iterable(chunk))):
+            yield tuple(row)
+
+
+def _driver(connection: Connection) -> Any:  # noqa: ANN401  # psycopg is optional
+    return cast("Any", connection.connection.driver_connection)
 
 
 def _chunked(rows: Rows) -> Iterator[Rows]:
@@ -56,12 +110,39 @@ def _row(values: int, dialect: Dialect) -> str:
     return f"({', '.join([placeholder] * values)})"
 
 
+def _names(table: Table) -> list[str]:
+    automatic = table.autoincrement_column
+    return [column.name for column in table.columns if column is not automatic]
+
+
+@lru_cache(maxsize=256)
+def _copy_text(table: Table, dialect: Dialect) -> tuple[str, list[str] | None]:
+    names = _names(table)
+    types = [_BINARY.get(table.columns[name].type.compile(dialect=dialect)) for name in names]
+    text = f"COPY {table.name} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
+    return text, [one for one in types if one is not None] if None not in types else None
+
+
 @lru_cache(maxsize=256)
 def _insert_text(table: Table, rows: int, dialect: Dialect) -> str:
-    automatic = table.autoincrement_column
-    names = [column.name for column in table.columns if column is not automatic]
+    names = _names(table)
     row = _row(len(names), dialect)
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608  # names of our own tables
+
+
+@lru_cache(maxsize=256)
+def _arrays_text(
+    table: Table, keys: tuple[str, ...], columns: tuple[str, ...], dialect: Dialect
+) -> tuple[str, list[bool]]:
+    """Return the statement, and which of its arrays are of text."""
+    names = (*columns, *keys)
+    types = [table.columns[name].type.compile(dialect=dialect) for name in names]
+    arrays = ", ".join(f"%b::{one}[]" for one in types)
+    given = ", ".join(f"{name}_" for name in names)
+    sets = ", ".join(f"{name} = given.{name}_" for name in columns)
+    same = " AND ".join(f"{table.name}.{key} = given.{key}_" for key in keys)
+    text = f"UPDATE {table.name} SET {sets} FROM unnest({arrays}) AS given({given}) WHERE {same}"  # noqa: S608
+    return text, [one in ("VARCHAR", "TEXT") for one in types]
 
 
 @lru_cache(maxsize=256)
@@ -71,7 +152,6 @@ def _update_text(
     names = (*columns, *keys)
     row = _row(len(names), dialect)
     given = ", ".join(f"{name}_" for name in names)
-    # PostgreSQL takes a bare NULL for text: every value is cast to its column's type.
     sets = ", ".join(f"{name} = {_cast(table.columns[name], dialect)}" for name in columns)
     same = " AND ".join(
         f"{table.name}.{key} = {_cast(table.columns[key], dialect)}" for key in keys
@@ -80,6 +160,19 @@ def _update_text(
         f"WITH given({given}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608
         f"UPDATE {table.name} SET {sets} FROM given WHERE {same}"
     )
+
+
+@lru_cache(maxsize=256)
+def _look_up_text(
+    table: Table, columns: tuple[str, ...], keys: int, rows: int, dialect: Dialect
+) -> str:
+    names = f"({', '.join(columns[:keys])})" if keys > 1 else columns[0]
+    values = (
+        f"VALUES {', '.join([_row(keys, dialect)] * rows)}"
+        if keys > 1
+        else _row(rows, dialect)[1:-1]
+    )
+    return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {names} IN ({values})"  # noqa: S608
 
 
 def _cast(column: Column[Any], dialect: Dialect) -> str:

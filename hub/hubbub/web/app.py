@@ -10,21 +10,20 @@ import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hubbub.adapters import RunningAdapter
 from hubbub.core import Core
 from hubbub.envelope import encode_json
 from hubbub.errors import HubError, NotFoundError
-from hubbub.plugins import Plugin
 from hubbub.web import health
 from hubbub.web.api import all_operations
 from hubbub.web.calls import Paths, send_problem
 from hubbub.web.problems import InternalError, problem_of
 from hubbub.web.sockets import StreamSockets
 
-__all__ = ["HubApp", "build_adapter_app", "build_app"]
+__all__ = ["HubApp", "build_adapter_app", "build_app", "has_routes"]
 
 PREFIX: Final = "/api/v1/"
 """Below this all paths are the hub's own."""
@@ -51,6 +50,7 @@ class HubApp(Starlette):
         )
         self.core: Final = core
         self.paths: Final = paths
+        self._direct: Final = _direct(routes)
         self.router.default = self._unknown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,6 +58,8 @@ class HubApp(Starlette):
         path = scope.get("path", "")
         if self.paths.operations and (path.startswith(PREFIX) or self.paths.knows(path)):
             await self.paths(scope, receive, send)
+        elif scope["type"] == "http" and (app := self._direct.get(path)) is not None:
+            await app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -89,6 +91,21 @@ class HubApp(Starlette):
         )
 
 
+def _direct(routes: Sequence[BaseRoute]) -> dict[str, ASGIApp]:
+    """Return what serves a whole path by itself: it needs no routing, nor middleware.
+
+    That is a plain ASGI application on a path without parameters that no route before it covers.
+    """
+    found: dict[str, ASGIApp] = {}
+    for place, route in enumerate(routes):
+        if not isinstance(route, Route) or route.methods or "{" in route.path:
+            continue
+        scope: Scope = {"type": "http", "method": "POST", "path": route.path, "headers": []}
+        if all(before.matches(scope)[0] is Match.NONE for before in routes[:place]):
+            found.setdefault(route.path, route.app)
+    return found
+
+
 def build_app(core: Core, *, more: Sequence[BaseRoute] = ()) -> HubApp:
     """Return everything on the one port: the hub's paths, then plugins', then adapters'.
 
@@ -97,24 +114,57 @@ def build_app(core: Core, *, more: Sequence[BaseRoute] = ()) -> HubApp:
     """
     paths = Paths(core, (*health.OPERATIONS, *all_operations(core)))
     paths.sockets["/api/v1/stream"] = StreamSockets(core)
-    claims = _Claims()
-    for route in more:
-        claims.take((route,), "the hub", own=True)
-    routes: list[BaseRoute] = list(more)
-    for plugin, given in core.plugins.collect("http_routes"):
-        taken = claims.take(given, f"plugin {plugin.name!r}")
-        if taken is None:
-            routes += given
-        else:
-            core.plugins.fail(plugin, taken)
-    for one in core.adapters:
-        adapter_routes = _routes_of(one, "http_routes")
-        taken = claims.take(adapter_routes, f"adapter {one.name!r}")
-        if taken is None:
-            routes += adapter_routes
-        else:
-            _refuse(core, one, taken)
-    return HubApp(core, paths, routes)
+    board = _Board(core, more)
+    app = HubApp(core, paths, board.routes())
+
+    def changed() -> None:
+        app.router.routes[:] = board.routes()
+
+    core.changed.append(changed)
+    return app
+
+
+class _Board:
+    """The routes of plugins and adapters, as they come and go. Each is asked for them once."""
+
+    def __init__(self, core: Core, more: Sequence[BaseRoute]) -> None:
+        self._core = core
+        self._more = more
+        self._given: dict[tuple[str, int], Sequence[BaseRoute]] = {}
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of all that are there; who claims a path of another is refused."""
+        core = self._core
+        claims = _Claims()
+        for route in self._more:
+            claims.take((route,), "the hub", own=True)
+        routes: list[BaseRoute] = list(self._more)
+        before, self._given = self._given, {}
+        for plugin in core.plugins:
+            if plugin.state != "up":
+                continue
+            given = before.get((plugin.name, id(plugin.object)))
+            if given is None:
+                asked = core.plugins.collect("http_routes", only=plugin)
+                given = asked[0][1] if asked else ()
+            taken = claims.take(given, f"plugin {plugin.name!r}")
+            if taken is None:
+                routes += given
+                self._given[plugin.name, id(plugin.object)] = given
+            else:
+                core.plugins.fail(plugin, taken)
+        for one in core.adapters:
+            if one.state in ("stopped", "failed"):
+                continue
+            given = before.get((one.name, id(one.adapter)))
+            given = _routes_of(one, "http_routes") if given is None else given
+            taken = claims.take(given, f"adapter {one.name!r}")
+            if taken is None:
+                routes += given
+                self._given[one.name, id(one.adapter)] = given
+            else:
+                _refuse(core, one, taken)
+        return routes
 
 
 def build_adapter_app(core: Core, name: str) -> HubApp:
@@ -131,18 +181,22 @@ def build_adapter_app(core: Core, name: str) -> HubApp:
     return HubApp(core, Paths(core, ()), routes)
 
 
+def has_routes(one: RunningAdapter) -> bool:
+    """Tell whether an adapter speaks HTTP, so that its `listen` is served here."""
+    return hasattr(one.adapter, "http_routes") or hasattr(one.adapter, "listener_routes")
+
+
 def _routes_of(one: RunningAdapter, method: str) -> list[BaseRoute]:
     routes: Any = getattr(one.adapter, method, None)
     return [] if routes is None else list(routes())
 
 
 def _refuse(core: Core, one: RunningAdapter, reason: str) -> None:
-    """Leave out an adapter whose paths are taken; its plugin is `failed` if it bears its name."""
-    plugin: Plugin | None = core.plugins.get(one.name)
-    if plugin is not None:
-        core.plugins.fail(plugin, reason)
-    one.state, one.reason = "failed", reason
-    core.metrics.adapter_up[one.name].set(0)
+    """Leave out an adapter whose paths are taken, and the plugin that brought it."""
+    offered = core.contributions.offered.get(one.name)
+    if offered is not None:
+        core.plugins.fail(offered.plugin, reason)
+    core.adapters.fail(one.name, reason)
     log.error("adapter.failed", adapter=one.name, reason=reason)
 
 

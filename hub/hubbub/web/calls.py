@@ -23,8 +23,20 @@ from hubbub.values import Principal
 from hubbub.web.auth import authenticated, need
 from hubbub.web.bodies import ClientGoneError, UnreadBodyError, decode, read_body
 from hubbub.web.problems import InternalError, MethodError, header, problem_of
+from hubbub.web.specs import NOTHING, Parameter, Spec
 
-__all__ = ["ANYONE", "OPEN", "Call", "Handler", "Operation", "Paths", "Reply", "send_problem"]
+__all__ = [
+    "ANYONE",
+    "OPEN",
+    "Call",
+    "Handler",
+    "Operation",
+    "Parameter",
+    "Paths",
+    "Reply",
+    "Spec",
+    "send_problem",
+]
 
 T = TypeVar("T")
 
@@ -153,6 +165,7 @@ class Operation:
         path: `{name}` is one part of the path, `{name:any}` all of the rest.
         scopes: One of them is needed; `ANYONE` for every token, `OPEN` for no token.
         says: What it does, in a line.
+        spec: What it takes and gives.
     """
 
     method: str
@@ -160,6 +173,7 @@ class Operation:
     handle: Handler
     says: str
     scopes: tuple[str, ...] | None = ("admin",)
+    spec: Spec = NOTHING
 
 
 class _Path:

@@ -13,10 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from hubbub.config import AdapterSettings
 from hubbub.core import Core
 from hubbub.delivery.mailbox import requirement_of
+from hubbub.errors import StoreUnavailableError
 from hubbub.observe.metrics import Key
 from hubbub.store.reads import tasks as task_reads
 from hubbub.web.auth import authenticated, need
-from hubbub.web.calls import OPEN, Call, Operation, Reply
+from hubbub.web.calls import OPEN, Call, Operation, Reply, Spec
+from hubbub.web.shapes_of_the_hub import Health, Readiness
 
 __all__ = ["OPERATIONS", "fill_gauges", "hub_version"]
 
@@ -98,14 +100,32 @@ async def fill_gauges(core: Core) -> None:
     )
     tasks: Counter[Key] = Counter()
     tasks.update(core.finished)
-    with suppress(SQLAlchemyError):  # a broken store must not hide the other metrics
+    with suppress(
+        SQLAlchemyError, StoreUnavailableError
+    ):  # a broken store must not hide the other metrics
         tasks.update(await core.read(task_reads.counts))
     metrics.tasks.fill(tasks)
     metrics.refresh()
 
 
 OPERATIONS: Final = (
-    Operation("GET", "/healthz", alive, "Whether the process answers", OPEN),
-    Operation("GET", "/readyz", ready, "Whether the hub takes messages", OPEN),
-    Operation("GET", "/metrics", metrics, "Metrics for Prometheus", OPEN),
+    Operation(
+        "GET", "/healthz", alive, "Whether the process answers", OPEN, Spec(answers={200: Health})
+    ),
+    Operation(
+        "GET",
+        "/readyz",
+        ready,
+        "Whether the hub takes messages",
+        OPEN,
+        Spec(answers={200: Readiness, 503: Readiness}),
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        metrics,
+        "Metrics for Prometheus; open on loopback, else for the scope `read`",
+        OPEN,
+        Spec(answers={200: "text/plain"}, problems=(401, 403)),
+    ),
 )

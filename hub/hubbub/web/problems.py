@@ -80,7 +80,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         index: Place of the bad member in a batch.
-        headers: Not part of the body.
+        problems: Each mistake of a configuration, a line each.
     """
 
     type: str
@@ -90,6 +90,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     trace_id: str
     index: int | None = None
+    problems: list[str] | None = None
 
 
 def header(headers: Headers, name: bytes) -> str | None:
@@ -132,6 +133,7 @@ def problem_of(
         code=error.code,
         trace_id=parent[0] if parent else new_trace,
         index=error.index if isinstance(error, InvalidError) else None,
+        problems=error.problems if isinstance(error, ConfigError) else None,
     )
     return problem, _headers_of(error, status)
 

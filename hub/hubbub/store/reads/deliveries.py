@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, exists, func, literal_column
@@ -187,13 +188,14 @@ def listed(
     found: list[tuple[DeliveryRow, str, str]] = []
     last: int | None = None
     looked_at = 0
-    for row, envelope_id, subject in session.exec(query):
-        looked_at += 1
-        if pattern is None or matches(pattern, subject):
-            if len(found) == limit:
-                return found, last
-            found.append((row, envelope_id, subject))
-        last = row.id
+    with closing(session.exec(query)) as rows:
+        for row, envelope_id, subject in rows:
+            looked_at += 1
+            if pattern is None or matches(pattern, subject):
+                if len(found) == limit:
+                    return found, last
+                found.append((row, envelope_id, subject))
+            last = row.id
     return found, last if scans and looked_at == SCAN else None
 
 

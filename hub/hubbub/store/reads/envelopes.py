@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,13 +91,14 @@ def history(
     looked_at = 0
     scans = pattern is not None and is_pattern(pattern)
     query = query.limit(SCAN if scans else limit + 1).execution_options(yield_per=PIECE)
-    for row in session.exec(query):
-        looked_at += 1
-        if pattern is None or matches(pattern, row.subject):
-            if len(found) == limit:
-                return found, last
-            found.append(_stored(row))
-        last = row.seq
+    with closing(session.exec(query)) as rows:
+        for row in rows:
+            looked_at += 1
+            if pattern is None or matches(pattern, row.subject):
+                if len(found) == limit:
+                    return found, last
+                found.append(_stored(row))
+            last = row.seq
     return found, last if scans and looked_at == SCAN else None
 
 
@@ -110,11 +112,12 @@ def later(session: Session, seq: int, patterns: Sequence[str], *, limit: int) ->
         .execution_options(yield_per=PIECE)
     )
     found: list[Stored] = []
-    for row in session.exec(query):
-        if any(matches(pattern, row.subject) for pattern in patterns):
-            found.append(_stored(row))
-            if len(found) == limit:
-                break
+    with closing(session.exec(query)) as rows:
+        for row in rows:
+            if any(matches(pattern, row.subject) for pattern in patterns):
+                found.append(_stored(row))
+                if len(found) == limit:
+                    break
     return found
 
 

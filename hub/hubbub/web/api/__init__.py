@@ -8,6 +8,8 @@ from hubbub.web.api import (
     deliveries,
     endpoints,
     envelopes,
+    plugins,
+    reload,
     requests,
     routes,
     stream,
@@ -15,6 +17,7 @@ from hubbub.web.api import (
     tokens,
     traces,
 )
+from hubbub.web.api.specs import described
 from hubbub.web.calls import Operation
 
 __all__ = ["all_operations"]
@@ -22,7 +25,7 @@ __all__ = ["all_operations"]
 
 def all_operations(core: Core) -> tuple[Operation, ...]:
     """Return every operation of the hub's own API."""
-    return (
+    operations = (
         *envelopes.operations(core),
         *requests.OPERATIONS,
         *tasks.OPERATIONS,
@@ -31,6 +34,9 @@ def all_operations(core: Core) -> tuple[Operation, ...]:
         *routes.OPERATIONS,
         *tokens.OPERATIONS,
         *traces.OPERATIONS,
+        *plugins.OPERATIONS,
+        *reload.operations(core),
         *admin.OPERATIONS,
         *stream.OPERATIONS,
     )
+    return described(core, operations)

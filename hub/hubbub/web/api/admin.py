@@ -1,22 +1,27 @@
-"""Administration: the audit, adapters, plugins, counts."""
+"""Administration: the audit, adapters, counts."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from pathlib import Path
 from typing import Final
-
-from prometheus_client import Counter as PrometheusCounter
 
 from hubbub.adapters import RunningAdapter
 from hubbub.envelope import rfc3339
-from hubbub.observe.metrics import Labelled
+from hubbub.observe.metrics import total_of, value_of
 from hubbub.store.reads import audit as audit_reads
 from hubbub.store.reads import tasks as task_reads
 from hubbub.web import pages
-from hubbub.web.calls import Call, Operation, Reply
+from hubbub.web.calls import Call, Operation, Reply, Spec
 from hubbub.web.health import hub_version
+from hubbub.web.inputs import CURSOR, LIMIT
+from hubbub.web.shapes_of_the_hub import AdapterList, AdapterView, AuditList, Stats
 
 __all__ = ["OPERATIONS"]
+
+MAX_BOXES: Final = 100
+"""Mailboxes that are listed, the fullest first."""
 
 
 async def audit(call: Call) -> Reply:
@@ -56,77 +61,80 @@ def _adapter(one: RunningAdapter) -> dict[str, object]:
 async def restart(call: Call) -> Reply:
     """Stop one adapter and start it again."""
     name, core = call.params["name"], call.core
-    await core.adapters.restart(name, core)
+    await core.restart_adapter(name)
     await core.audit(call.principal.name, "adapter.restart", name)
     return Reply(200, _adapter(core.adapters.get(name)))
-
-
-async def plugins(call: Call) -> Reply:
-    """List plugins that were found, their state and why."""
-    items = [
-        {
-            "name": plugin.name,
-            "distribution": plugin.distribution or None,
-            "version": plugin.version or None,
-            "bundled": plugin.bundled,
-            "state": plugin.state,
-            "reason": plugin.reason or None,
-        }
-        for plugin in call.core.plugins
-    ]
-    return pages.page(items, None)
 
 
 async def stats(call: Call) -> Reply:
     """Count: messages since the start, and what is here now."""
     core, metrics = call.core, call.core.metrics
+    now_us = core.clock.now_us()
     tasks = Counter(await core.read(task_reads.counts))
     tasks.update(core.finished)
     outcomes: Counter[str] = Counter()
     for key, child in metrics.deliveries.items():
-        outcomes[key[1]] += _count(child)
+        outcomes[key[1]] += value_of(child)
+    accepted = total_of(metrics.envelopes_accepted)
+    boxes = sorted(
+        (box for box in core.room.boxes if box.depth), key=lambda box: box.depth, reverse=True
+    )
     return Reply(
         200,
         {
             "version": hub_version(),
             "hub": core.config.hub.name,
             "state": core.state,
-            "at": rfc3339(core.clock.now_us()),
+            "at": rfc3339(now_us),
+            "uptime_s": max(0.0, (now_us - core.started_us) / 1e6),
             "envelopes": {
-                "accepted": _sum(metrics.envelopes_accepted),
-                "refused": _sum(metrics.envelopes_refused),
-                "unrouted": _sum(metrics.envelopes_unrouted),
+                "accepted": accepted,
+                "refused": total_of(metrics.envelopes_refused),
+                "unrouted": total_of(metrics.envelopes_unrouted),
+                "per_second": max(0.0, core.accepted.per_second(now_us, accepted)),
             },
             "deliveries": dict(sorted(outcomes.items())),
-            "waiting": sum(box.depth for box in core.room.boxes),
+            "waiting": sum(box.depth for box in boxes),
             "in_flight": len(core.room.held()),
+            "mailboxes": [{"mailbox": box.name, "waiting": box.depth} for box in boxes[:MAX_BOXES]],
             "endpoints": dict(Counter(known.state.value for known in core.directory)),
             "tasks": dict(sorted(tasks.items())),
             "routes": len(core.table),
+            "store": await asyncio.to_thread(_store, core.database.path),
         },
     )
 
 
-def _sum(counters: Labelled[PrometheusCounter]) -> int:
-    return sum(_count(child) for child in counters.values())
-
-
-def _count(child: PrometheusCounter) -> int:
-    """Return the value of a counter, by its public samples."""
-    return int(
-        sum(
-            sample.value
-            for family in child.collect()
-            for sample in family.samples
-            if sample.name.endswith("_total")
-        )
-    )
+def _store(path: Path | None) -> dict[str, object]:
+    """Return what the store takes on disk, where it is a file."""
+    if path is None:
+        return {"kind": "server", "bytes": None}
+    files = (path, path.with_name(path.name + "-wal"))
+    return {"kind": "sqlite", "bytes": sum(file.stat().st_size for file in files if file.exists())}
 
 
 OPERATIONS: Final = (
-    Operation("GET", "/api/v1/audit", audit, "Administrative acts, newest first"),
-    Operation("GET", "/api/v1/adapters", adapters, "Adapters and how they are", ("read",)),
-    Operation("POST", "/api/v1/adapters/{name}/restart", restart, "Restart an adapter"),
-    Operation("GET", "/api/v1/plugins", plugins, "Plugins and how they are", ("read",)),
-    Operation("GET", "/api/v1/stats", stats, "Counts", ("read",)),
+    Operation(
+        "GET",
+        "/api/v1/audit",
+        audit,
+        "Administrative acts, newest first",
+        spec=Spec(answers={200: AuditList}, parameters=(LIMIT, CURSOR)),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/adapters",
+        adapters,
+        "Adapters and how they are",
+        ("read",),
+        Spec(answers={200: AdapterList}),
+    ),
+    Operation(
+        "POST",
+        "/api/v1/adapters/{name}/restart",
+        restart,
+        "Restart an adapter",
+        spec=Spec(answers={200: AdapterView}, problems=(404, 422)),
+    ),
+    Operation("GET", "/api/v1/stats", stats, "Counts", ("read",), Spec(answers={200: Stats})),
 )

@@ -15,8 +15,20 @@ from hubbub.store.reads import deliveries as reads
 from hubbub.subjects import check_pattern
 from hubbub.values import DeliveryState, Outcome
 from hubbub.web import pages
-from hubbub.web.calls import Call, Operation, Reply
-from hubbub.web.views import delivery_view
+from hubbub.web.calls import Call, Operation, Reply, Spec
+from hubbub.web.inputs import (
+    CURSOR,
+    LIMIT,
+    SINCE,
+    SUBJECT,
+    UNTIL,
+    ReplayIn,
+    ReplaySomeIn,
+    choice_of,
+    text,
+)
+from hubbub.web.shapes import DeliveryList, ReplayCount, ReplayedWith
+from hubbub.web.views import DeliveryView, delivery_view
 
 __all__ = ["operations"]
 
@@ -171,8 +183,53 @@ def operations(core: Core) -> tuple[Operation, ...]:
     """Return the operations on deliveries."""
     replaying = Replaying(core)
     return (
-        Operation("GET", PATH, listed, "Deliveries, newest first", ("read",)),
-        Operation("POST", PATH + "/replay", replaying.some, "Replay dead ones by filter"),
-        Operation("POST", PATH + "/{id}/replay", replaying.one, "Replay a dead one"),
-        Operation("GET", PATH + "/{id}", show, "One delivery", ("read",)),
+        Operation(
+            "GET",
+            PATH,
+            listed,
+            "Deliveries, newest first",
+            ("read",),
+            Spec(
+                answers={200: DeliveryList},
+                parameters=(
+                    choice_of("outcome", "How it ended.", [each.value for each in Outcome]),
+                    choice_of("state", "Where it is.", [each.value for each in DeliveryState]),
+                    text("endpoint", "An address."),
+                    text("route", "The name of a route."),
+                    text("reason", "Why it ended so."),
+                    SUBJECT,
+                    SINCE,
+                    UNTIL,
+                    LIMIT,
+                    CURSOR,
+                ),
+            ),
+        ),
+        Operation(
+            "POST",
+            PATH + "/replay",
+            replaying.some,
+            "Replay dead ones by filter",
+            spec=Spec(answers={200: ReplayCount}, body=ReplaySomeIn, body_needed=False),
+        ),
+        Operation(
+            "POST",
+            PATH + "/{id}/replay",
+            replaying.one,
+            "Replay a dead one",
+            spec=Spec(
+                answers={202: (DeliveryView, ReplayedWith)},
+                body=ReplayIn,
+                body_needed=False,
+                problems=(404, 409),
+            ),
+        ),
+        Operation(
+            "GET",
+            PATH + "/{id}",
+            show,
+            "One delivery",
+            ("read",),
+            Spec(answers={200: DeliveryView}, problems=(404,)),
+        ),
     )

@@ -9,7 +9,9 @@ from hubbub.errors import NotFoundError
 from hubbub.subjects import matches
 from hubbub.values import PresenceState
 from hubbub.web import pages
-from hubbub.web.calls import Call, Operation, Reply
+from hubbub.web.calls import Call, Operation, Reply, Spec
+from hubbub.web.inputs import CURSOR, LIMIT, choice_of, text
+from hubbub.web.shapes import EndpointList, EndpointView
 from hubbub.web.views import endpoint_view
 
 __all__ = ["OPERATIONS"]
@@ -45,6 +47,28 @@ async def show(call: Call) -> Reply:
 
 
 OPERATIONS: Final = (
-    Operation("GET", PATH, listed, "Who is here", ("read",)),
-    Operation("GET", PATH + "/{address:any}", show, "One endpoint", ("read",)),
+    Operation(
+        "GET",
+        PATH,
+        listed,
+        "Who is here",
+        ("read",),
+        Spec(
+            answers={200: EndpointList},
+            parameters=(
+                choice_of("state", "Whether it is there.", [each.value for each in PresenceState]),
+                text("address", "A pattern of addresses."),
+                LIMIT,
+                CURSOR,
+            ),
+        ),
+    ),
+    Operation(
+        "GET",
+        PATH + "/{address:any}",
+        show,
+        "One endpoint",
+        ("read",),
+        Spec(answers={200: EndpointView}, problems=(404,)),
+    ),
 )

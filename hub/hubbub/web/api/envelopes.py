@@ -18,13 +18,34 @@ from hubbub.store.reads import envelopes as reads
 from hubbub.store.tables import DeliveryRow
 from hubbub.values import Receipt
 from hubbub.web import pages
-from hubbub.web.calls import ANYONE, Call, Operation, Reply
+from hubbub.web.calls import ANYONE, Call, Operation, Reply, Spec
 from hubbub.web.forms import Given, read_forms
+from hubbub.web.inputs import (
+    CURSOR,
+    IDEMPOTENCY_KEY,
+    LIMIT,
+    SINCE,
+    SUBJECT,
+    TRACEPARENT,
+    UNTIL,
+    EnvelopeIn,
+    EventIn,
+    choice_of,
+    text,
+)
+from hubbub.web.shapes import Batch, EnvelopeView, EventList
 from hubbub.web.views import delivery_view
 
 __all__ = ["Accepted", "Publishing", "operations"]
 
 PATH: Final = "/api/v1/envelopes"
+SHORTS: Final = list[EnvelopeIn]
+EVENTS: Final = list[EventIn]
+MEDIA: Final = (
+    "application/json",
+    "application/cloudevents+json",
+    "application/cloudevents-batch+json",
+)
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,9 +63,7 @@ class Publishing:
     """Takes what callers publish, in every form."""
 
     def __init__(self, core: Core) -> None:
-        hub = core.config.hub
         self._core = core
-        self._batch_limit = hub.batch_limit
 
     async def publish(self, call: Call) -> Reply:
         """Publish one envelope or a batch; answers after the commit."""
@@ -53,7 +72,7 @@ class Publishing:
         now_us = core.clock.now_us()
         given = Given(principal, now_us, call.header(b"traceparent") or "")
         envelopes, batch = read_forms(
-            body, call.scope["headers"], given, batch_limit=self._batch_limit
+            body, call.scope["headers"], given, batch_limit=core.config.hub.batch_limit
         )
         key = call.header(b"idempotency-key")
         if key is not None:
@@ -152,8 +171,44 @@ def operations(core: Core) -> tuple[Operation, ...]:
     publishing = Publishing(core)
     return (
         Operation(
-            "POST", PATH, publishing.publish, "Publish an envelope or a batch of them", ANYONE
+            "POST",
+            PATH,
+            publishing.publish,
+            "Publish an envelope or a batch of them",
+            ANYONE,
+            Spec(
+                answers={202: (Accepted, Batch)},
+                body=(EnvelopeIn, EventIn, SHORTS, EVENTS),
+                media=MEDIA,
+                parameters=(IDEMPOTENCY_KEY, TRACEPARENT),
+                problems=(409, 429),
+            ),
         ),
-        Operation("GET", PATH, history, "History, newest first", ("read",)),
-        Operation("GET", PATH + "/{id:any}", show, "One envelope and its deliveries", ("read",)),
+        Operation(
+            "GET",
+            PATH,
+            history,
+            "History, newest first",
+            ("read",),
+            Spec(
+                answers={200: EventList},
+                parameters=(
+                    SUBJECT,
+                    text("type", "An envelope type."),
+                    choice_of("outcome", "What came of it.", ["accepted", "unrouted"]),
+                    SINCE,
+                    UNTIL,
+                    LIMIT,
+                    CURSOR,
+                ),
+            ),
+        ),
+        Operation(
+            "GET",
+            PATH + "/{id:any}",
+            show,
+            "One envelope and its deliveries",
+            ("read",),
+            Spec(answers={200: EnvelopeView}, problems=(404,)),
+        ),
     )

@@ -8,8 +8,10 @@ import msgspec
 
 from hubbub.errors import InvalidError
 from hubbub.times import parse_duration
-from hubbub.web.calls import ANYONE, Call, Operation, Reply
+from hubbub.web.calls import ANYONE, Call, Operation, Reply, Spec
 from hubbub.web.forms import Given, read_forms
+from hubbub.web.inputs import TRACEPARENT, RequestIn
+from hubbub.web.shapes import Event
 
 __all__ = ["OPERATIONS"]
 
@@ -45,5 +47,17 @@ def _without_timeout(body: bytes) -> tuple[float, bytes]:
 
 
 OPERATIONS: Final = (
-    Operation("POST", "/api/v1/requests", request, "Publish and wait for one reply", ANYONE),
+    Operation(
+        "POST",
+        "/api/v1/requests",
+        request,
+        "Publish and wait for one reply",
+        ANYONE,
+        Spec(
+            answers={200: Event},
+            body=RequestIn,
+            parameters=(TRACEPARENT,),
+            problems=(429, 503, 504),
+        ),
+    ),
 )

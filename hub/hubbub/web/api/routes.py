@@ -14,8 +14,10 @@ from hubbub.intake import Limits, check_envelope
 from hubbub.tasks import read_request
 from hubbub.values import Delivery
 from hubbub.web import pages
-from hubbub.web.calls import Call, Operation, Reply
+from hubbub.web.calls import Call, Operation, Reply, Spec
 from hubbub.web.forms import Given, read_forms
+from hubbub.web.inputs import CURSOR, LIMIT, EnvelopeIn, EventIn, RouteIn
+from hubbub.web.shapes import RouteList, RouteTrial, RouteView
 from hubbub.web.views import route_view
 
 __all__ = ["OPERATIONS"]
@@ -118,9 +120,42 @@ def _target(delivery: Delivery) -> dict[str, Any]:
 
 
 OPERATIONS: Final = (
-    Operation("GET", PATH, listed, "The routing table, in order", ("read",)),
-    Operation("POST", PATH + "/test", try_out, "Where an envelope would go", ("read",)),
-    Operation("GET", PATH + "/{name:any}", show, "One route", ("read",)),
-    Operation("PUT", PATH + "/{name:any}", put, "Add or replace a route"),
-    Operation("DELETE", PATH + "/{name:any}", remove, "Take a route out"),
+    Operation(
+        "GET",
+        PATH,
+        listed,
+        "The routing table, in order",
+        ("read",),
+        Spec(answers={200: RouteList}, parameters=(LIMIT, CURSOR)),
+    ),
+    Operation(
+        "POST",
+        PATH + "/test",
+        try_out,
+        "Where an envelope would go",
+        ("read",),
+        Spec(answers={200: RouteTrial}, body=(EnvelopeIn, EventIn)),
+    ),
+    Operation(
+        "GET",
+        PATH + "/{name:any}",
+        show,
+        "One route",
+        ("read",),
+        Spec(answers={200: RouteView}, problems=(404,)),
+    ),
+    Operation(
+        "PUT",
+        PATH + "/{name:any}",
+        put,
+        "Add or replace a route",
+        spec=Spec(answers={200: RouteView, 201: RouteView}, body=RouteIn),
+    ),
+    Operation(
+        "DELETE",
+        PATH + "/{name:any}",
+        remove,
+        "Take a route out",
+        spec=Spec(answers={204: None}, problems=(404, 409)),
+    ),
 )

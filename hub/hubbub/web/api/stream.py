@@ -19,7 +19,7 @@ from hubbub.store.reads import envelopes as reads
 from hubbub.subjects import check_pattern, matches
 from hubbub.values import Principal
 from hubbub.web.auth import has_scope
-from hubbub.web.calls import ANYONE, Call, Operation
+from hubbub.web.calls import ANYONE, Call, Operation, Parameter, Spec
 
 __all__ = ["OPERATIONS", "covers", "patterns_for"]
 
@@ -182,5 +182,20 @@ async def _since(core: Core, last: str, patterns: Sequence[str], reader: Reader)
 
 
 OPERATIONS: Final = (
-    Operation("GET", "/api/v1/stream", stream, "Server-sent events, live", ANYONE),
+    Operation(
+        "GET",
+        "/api/v1/stream",
+        stream,
+        "Server-sent events, live; as WebSocket, an endpoint (see asyncapi.json)",
+        ANYONE,
+        Spec(
+            answers={200: "text/event-stream"},
+            parameters=(
+                Parameter("subject", "Patterns to watch.", {"type": "string"}, repeated=True),
+                Parameter(
+                    "Last-Event-ID", "Goes on after this event.", {"type": "string"}, "header"
+                ),
+            ),
+        ),
+    ),
 )

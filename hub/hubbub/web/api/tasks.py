@@ -18,8 +18,18 @@ from hubbub.tasks import request_subject
 from hubbub.times import parse_deadline, parse_duration
 from hubbub.values import Principal, Task, TaskState
 from hubbub.web import pages
-from hubbub.web.calls import Call, Operation, Reply
-from hubbub.web.views import delivery_view, moment, task_view
+from hubbub.web.calls import Call, Operation, Reply, Spec
+from hubbub.web.inputs import (
+    CURSOR,
+    IDEMPOTENCY_KEY,
+    LIMIT,
+    TRACEPARENT,
+    TaskIn,
+    choice_of,
+    text,
+)
+from hubbub.web.shapes import TaskDetail, TaskList, TaskSubmitted
+from hubbub.web.views import TaskView, delivery_view, moment, task_view
 
 __all__ = ["OPERATIONS"]
 
@@ -183,9 +193,57 @@ async def retry(call: Call) -> Reply:
 
 
 OPERATIONS: Final = (
-    Operation("POST", PATH, submit, "Submit a task", SCOPES),
-    Operation("GET", PATH, listed, "Tasks, newest first", ("tasks", "read")),
-    Operation("POST", PATH + "/{id}/cancel", cancel, "Take a task back", SCOPES),
-    Operation("POST", PATH + "/{id}/retry", retry, "Run a finished task again", SCOPES),
-    Operation("GET", PATH + "/{id}", show, "One task and its history", ("tasks", "read")),
+    Operation(
+        "POST",
+        PATH,
+        submit,
+        "Submit a task",
+        SCOPES,
+        Spec(
+            answers={202: TaskSubmitted},
+            body=TaskIn,
+            parameters=(IDEMPOTENCY_KEY, TRACEPARENT),
+            problems=(409, 429),
+        ),
+    ),
+    Operation(
+        "GET",
+        PATH,
+        listed,
+        "Tasks, newest first",
+        ("tasks", "read"),
+        Spec(
+            answers={200: TaskList},
+            parameters=(
+                choice_of("state", "A state.", [state.value for state in TaskState]),
+                text("task_type", "A task type."),
+                LIMIT,
+                CURSOR,
+            ),
+        ),
+    ),
+    Operation(
+        "POST",
+        PATH + "/{id}/cancel",
+        cancel,
+        "Take a task back",
+        SCOPES,
+        Spec(answers={200: TaskView}, problems=(404, 409)),
+    ),
+    Operation(
+        "POST",
+        PATH + "/{id}/retry",
+        retry,
+        "Run a finished task again",
+        SCOPES,
+        Spec(answers={202: TaskView}, problems=(404, 409)),
+    ),
+    Operation(
+        "GET",
+        PATH + "/{id}",
+        show,
+        "One task and its history",
+        ("tasks", "read"),
+        Spec(answers={200: TaskDetail}, problems=(404,)),
+    ),
 )

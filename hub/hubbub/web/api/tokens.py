@@ -9,7 +9,9 @@ import msgspec
 from hubbub.errors import InvalidError
 from hubbub.times import parse_deadline
 from hubbub.web import pages
-from hubbub.web.calls import Call, Operation, Reply
+from hubbub.web.calls import Call, Operation, Reply, Spec
+from hubbub.web.inputs import CURSOR, LIMIT, NewTokenIn
+from hubbub.web.shapes_of_the_hub import NewTokenView, TokenList
 from hubbub.web.views import moment, token_view
 
 __all__ = ["OPERATIONS"]
@@ -69,7 +71,25 @@ async def revoke(call: Call) -> Reply:
 
 
 OPERATIONS: Final = (
-    Operation("POST", PATH, create, "Make a token"),
-    Operation("GET", PATH, listed, "All tokens"),
-    Operation("DELETE", PATH + "/{id}", revoke, "Revoke a token"),
+    Operation(
+        "POST",
+        PATH,
+        create,
+        "Make a token",
+        spec=Spec(answers={201: NewTokenView}, body=NewTokenIn),
+    ),
+    Operation(
+        "GET",
+        PATH,
+        listed,
+        "All tokens",
+        spec=Spec(answers={200: TokenList}, parameters=(LIMIT, CURSOR)),
+    ),
+    Operation(
+        "DELETE",
+        PATH + "/{id}",
+        revoke,
+        "Revoke a token",
+        spec=Spec(answers={204: None}, problems=(404,)),
+    ),
 )

@@ -19,7 +19,8 @@ from hubbub.store.reads import envelopes as envelope_reads
 from hubbub.store.reads import tasks as task_reads
 from hubbub.store.tables import DeliveryRow, SpanRow, TaskAttemptRow
 from hubbub.values import Delivery, DeliveryState, Task
-from hubbub.web.calls import Call, Operation, Reply
+from hubbub.web.calls import Call, Operation, Reply, Spec
+from hubbub.web.shapes_of_the_hub import Trace
 from hubbub.web.views import target_of
 
 __all__ = ["OPERATIONS", "Span", "spans_of"]
@@ -238,5 +239,12 @@ def _of_step(name: str, at_us: int, took_us: int, detail: dict[str, Any]) -> _Pl
 
 
 OPERATIONS: Final = (
-    Operation("GET", "/api/v1/traces/{id}", show, "All steps of a trace", ("read",)),
+    Operation(
+        "GET",
+        "/api/v1/traces/{id}",
+        show,
+        "All steps of a trace",
+        ("read",),
+        Spec(answers={200: Trace}, problems=(404,)),
+    ),
 )

@@ -1,0 +1,212 @@
+"""`hubbub doctor`: what is wrong on this machine, and how to mend it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from hubbub.cli.errors import FAILED
+from hubbub.cli.options import AsJson, ConfigFile, Overrides
+from hubbub.cli.output import clean, print_json, print_line, quiet_logs
+
+if TYPE_CHECKING:
+    from hubbub.config import Config
+
+__all__ = ["Finding", "doctor", "examine"]
+
+OLDEST_PYTHON: Final = (3, 11)
+LEAST_FREE_BYTES: Final = 512 * 1024**2
+"""Free space below which a disk counts as full."""
+
+EARLIEST_S: Final = 1_735_689_600
+"""2025-01-01; a clock before that was never set."""
+
+STEP_S: Final = 0.5
+"""How far the wall clock may move against the steady one while it is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: `mend` says what to do when it is not ok."""
+
+    check: str
+    ok: bool
+    says: str
+    mend: str = ""
+
+
+def doctor(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Look for what would keep a hub from running well here. Exit 0 when all is well, else 1."""
+    findings = list(examine(config, overrides or []))
+    ok = all(finding.ok for finding in findings)
+    if as_json:
+        print_json({"ok": ok, "checks": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            mend = f"; {clean(finding.mend)}" if finding.mend else ""
+            verdict = "ok     " if finding.ok else "problem"
+            print_line(f"{verdict}  {finding.check}: {clean(finding.says)}{mend}")
+    raise typer.Exit(0 if ok else FAILED)
+
+
+def examine(config: ConfigFile, overrides: list[str]) -> Iterator[Finding]:
+    """Yield what was looked at; what needs the settings is left out where there are none."""
+    from hubbub.config import load_config
+    from hubbub.errors import ConfigError
+
+    quiet_logs()
+    yield _python()
+    yield _clock()
+    try:
+        settings = load_config(config, overrides=overrides)
+    except ConfigError as error:
+        yield Finding("config", False, "; ".join(error.problems), "mend these lines")
+        return
+    yield from _plugins(config, overrides)
+    for look in (_port, _data_dir, _disk, _token, _database):
+        yield look(settings)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    ok = sys.version_info >= OLDEST_PYTHON
+    return Finding(
+        "python", ok, f"{version} at {sys.executable}", "" if ok else "use 3.11 or newer"
+    )
+
+
+def _clock() -> Finding:
+    wall_s, steady_s = time.time(), time.monotonic()
+    time.sleep(0.05)
+    drift_s = abs((time.time() - wall_s) - (time.monotonic() - steady_s))
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wall_s))
+    if wall_s < EARLIEST_S:
+        return Finding("clock", False, f"it says {now}", "set it; time synchronisation may be off")
+    if drift_s > STEP_S:
+        return Finding("clock", False, f"it moved {drift_s:.1f} s by itself", "look at its service")
+    return Finding("clock", True, now)
+
+
+def _plugins(config: ConfigFile, overrides: list[str]) -> Iterator[Finding]:
+    from hubbub.cli.check import examine as check
+    from hubbub.cli.plugins import load_plugins
+
+    failed = [plugin for plugin in load_plugins() if plugin.state == "failed"]
+    found = check(config, overrides)
+    about = [f"plugin {plugin.name!r}: " for plugin in failed]
+    problems = [line for line in found.problems if not line.startswith(tuple(about) or ("\0",))]
+    yield Finding(
+        "config",
+        not problems,
+        "; ".join(problems) or f"{found.file}, {found.routes} routes",
+        "mend these lines; `hubbub check` says the same" if problems else "",
+    )
+    yield Finding(
+        "plugins",
+        not failed,
+        "; ".join(f"{plugin.name}: {plugin.reason}" for plugin in failed)
+        or f"{len(found.plugins)} load",
+        "mend or uninstall them; `hubbub run --safe` starts without" if failed else "",
+    )
+
+
+def _port(config: Config) -> Finding:
+    host, port = config.hub.host, config.hub.port
+    where = f"{host}:{port}"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            why = error.strerror or str(error)
+            mend = "end what listens there (a running hub?), or set hub.host and hub.port"
+            return Finding("port", False, f"{where}: {why}", mend)
+    return Finding("port", True, f"{where} is free")
+
+
+def _data_dir(config: Config) -> Finding:
+    folder = config.hub.data_dir
+    there = _nearest(folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        why = error.strerror or str(error)
+        return Finding(
+            "data_dir", False, f"{there}: {why}", "give the hub's user the right to write there"
+        )
+    return Finding("data_dir", True, f"{folder} can be written")
+
+
+def _disk(config: Config) -> Finding:
+    free = shutil.disk_usage(_nearest(config.hub.data_dir)).free
+    ok = free >= LEAST_FREE_BYTES
+    says = f"{free / 1024**3:.1f} GiB free"
+    return Finding("disk", ok, says, "" if ok else "make room, or lower store.retention")
+
+
+def _token(config: Config) -> Finding:
+    path = config.hub.data_dir / "admin.token"
+    try:
+        mode = path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return Finding("token", True, "none yet; the first start makes one")
+    except OSError as error:
+        return Finding("token", False, f"{path}: {error.strerror}", "run this as the hub's user")
+    ok = mode & 0o077 == 0
+    return Finding("token", ok, f"{path} has mode {mode:o}", "" if ok else f"chmod 600 {path}")
+
+
+def _database(config: Config) -> Finding:
+    """Open the database without changing it, and compare its tables with those of this version."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from hubbub.store.database import Database
+
+    database = Database(config.store_url, sync=config.store.sync)
+    try:
+        if database.path is not None and not database.path.exists():
+            return Finding("database", True, f"{database.path} is made at the first start")
+        return _revision(database.engine)
+    except (SQLAlchemyError, OSError) as error:
+        says = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return Finding("database", False, says, "look at store.url, its server and its rights")
+    finally:
+        database.close()
+
+
+def _revision(engine: object) -> Finding:
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import Engine
+
+    from hubbub.store.migrate import HEAD
+
+    assert isinstance(engine, Engine)
+    with engine.connect() as connection:
+        has = MigrationContext.configure(connection).get_current_revision()
+    if has == HEAD:
+        return Finding("database", True, f"opens, and is at revision {has}")
+    if has is None:
+        return Finding("database", True, "is empty; the first start makes its tables")
+    return Finding(
+        "database",
+        False,
+        f"is at revision {has}, this version has {HEAD}",
+        "`hubbub db upgrade` brings it there; a newer one wants a newer hubbub",
+    )
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())

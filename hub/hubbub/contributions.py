@@ -1,0 +1,189 @@
+"""What plugins brought into the rooms: adapters, converters, routes, endpoints; and out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import structlog
+
+from hubbub.adapters import Adapters
+from hubbub.config import AdapterSettings, Config, Settings
+from hubbub.conversion import Conversions
+from hubbub.errors import ConfigError, PluginError, RouteError
+from hubbub.plugins import Plugin, Plugins
+from hubbub.ports import Adapter, HubApi, Link
+from hubbub.routing import RoutingTable
+from hubbub.values import Endpoint, Route
+
+__all__ = ["Contributions", "Offered"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+MIN_OWNERS: Final = 1000
+"""Addresses whose plugin is remembered before those that are gone are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An adapter that a plugin brought, enabled or not."""
+
+    adapter: Adapter
+    plugin: Plugin
+    settings: Settings
+
+    @property
+    def enabled(self) -> bool:
+        """Whether hub.toml says so."""
+        return isinstance(self.settings, AdapterSettings) and self.settings.enabled
+
+
+class Contributions:
+    """Puts in what plugins give, and remembers whose it is."""
+
+    def __init__(
+        self,
+        plugins: Plugins,
+        *,
+        conversions: Conversions,
+        table: RoutingTable,
+        adapters: Adapters,
+        hub: HubApi,
+    ) -> None:
+        self._plugins = plugins
+        self._conversions = conversions
+        self._table = table
+        self._adapters = adapters
+        self._hub = hub
+        self._routes: dict[str, list[str]] = {}
+        self.owners: Final[dict[str, str]] = {}
+        self.offered: Final[dict[str, Offered]] = {}
+
+    # In
+
+    def read_adapters(self, config: Config, *, only: Plugin | None = None) -> list[str]:
+        """Take in adapters and read their tables; returns what is wrong in those."""
+        problems: list[str] = []
+        for plugin, given in self._plugins.collect("adapters", only=only):
+            for adapter in given:
+                if (there := self.offered.get(adapter.name)) and there.plugin is not plugin:
+                    self._plugins.fail(
+                        plugin,
+                        f"adapter {adapter.name!r} is there already, from plugin "
+                        f"{there.plugin.name!r}; take one of the two out",
+                    )
+                    continue
+                try:
+                    settings = config.section("adapters", adapter.name, adapter.Config)
+                except ConfigError as error:
+                    problems += error.problems
+                    continue
+                self.offered[adapter.name] = Offered(adapter, plugin, settings)
+                if isinstance(settings, AdapterSettings) and settings.enabled:
+                    self._adapters.add(adapter, settings, self.hub_for(plugin))
+        return problems
+
+    def check_sections(self, config: Config) -> list[str]:
+        """Return a line for each table of hub.toml that nobody claims.
+
+        While a plugin is off, nobody can say which adapters it would have; then tables of
+        unknown adapters are only logged.
+        """
+        names = {plugin.name for plugin in self._plugins}
+        unread = {name for name in config.names("plugins") if name not in names}
+        known = {"plugins": names, "adapters": set(self.offered)}
+        if any(plugin.state != "up" for plugin in self._plugins):
+            for name in set(config.names("adapters")) - known["adapters"]:
+                log.warning("adapter.unknown", adapter=name, hint="its plugin may be off")
+            del known["adapters"]
+        if not unread:
+            known.pop("plugins")
+        try:
+            config.check_sections(known)
+        except ConfigError as error:
+            return error.problems
+        return []
+
+    def read_converters(self, *, only: Plugin | None = None) -> None:
+        """Take in converters, each inside the fence."""
+        for plugin, converters in self._plugins.collect("converters", only=only):
+            try:
+                for converter in converters:
+                    fenced = self._plugins.fenced(plugin, converter)
+                    self._conversions.add(fenced, plugin=plugin.name)
+            except PluginError as error:
+                self._plugins.fail(plugin, str(error))
+
+    def read_routes(self, *, only: Plugin | None = None) -> None:
+        """Take in routes; one that cannot be used makes its plugin `failed`."""
+        for plugin, routes in self._plugins.collect("routes", only=only):
+            names = self._routes.setdefault(plugin.name, [])
+            for route in routes:
+                try:
+                    self._put(route, names)
+                except RouteError as error:
+                    self._plugins.fail(plugin, str(error))
+                    break
+
+    def _put(self, route: Route, names: list[str]) -> None:
+        """Put one route into the table, beside those its plugin has there."""
+        if route.name not in names:
+            if any(route.name == there.name for there in self._table):
+                raise RouteError(
+                    f"route {route.name!r} is there already; give this one another name"
+                )
+            names.append(route.name)
+        try:
+            self._table.put(route)
+        except RouteError:
+            names.remove(route.name)
+            raise
+
+    # Out
+
+    def take_out(self, plugin: Plugin) -> list[str]:
+        """Take out what a plugin brought; returns addresses of its endpoints.
+
+        Routes of one in quarantine stay, so that messages wait where they would have waited.
+        """
+        self._conversions.remove_plugin(plugin.name)
+        if plugin.state != "quarantined":
+            for name in self._routes.pop(plugin.name, []):
+                self._table.remove(name)
+        return [address for address, owner in self.owners.items() if owner == plugin.name]
+
+    def adapters_of(self, plugin: Plugin) -> list[str]:
+        """Return the names of adapters that a plugin brought."""
+        return [name for name, offered in self.offered.items() if offered.plugin is plugin]
+
+    def forget_owners(self, known: Callable[[str], bool]) -> None:
+        """Forget whose endpoints were that nobody knows any more."""
+        if len(self.owners) > MIN_OWNERS:
+            for address in [address for address in self.owners if not known(address)]:
+                del self.owners[address]
+
+    def hub_for(self, plugin: Plugin) -> HubApi:
+        """Return the hub as one plugin sees it."""
+        return cast("HubApi", _HubOf(self._hub, plugin.name, self.owners))
+
+
+class _HubOf:
+    """The hub, with a note of whose endpoints are attached; everything else is the hub's own."""
+
+    def __init__(self, hub: HubApi, plugin: str, owners: dict[str, str]) -> None:
+        self._hub = hub
+        self._plugin = plugin
+        self._owners = owners
+        self.publish = hub.publish  # the path of messages: no detour
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # as the hub has it
+        return getattr(self._hub, name)
+
+    def attach(self, endpoint: Endpoint) -> Link:
+        self._owners[endpoint.address] = self._plugin
+        return self._hub.attach(endpoint)
+
+    async def attach_for_good(self, endpoint: Endpoint) -> Link:
+        self._owners[endpoint.address] = self._plugin
+        return await self._hub.attach_for_good(endpoint)

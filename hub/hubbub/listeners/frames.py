@@ -1,0 +1,161 @@
+"""Connections whose bytes are frames: cut by the protocol, handled one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, Self
+
+from hubbub.errors import HubError
+from hubbub.listeners.tcp import Connection
+
+__all__ = ["FrameConnection", "LineConnection"]
+
+WAITING_FRAMES: Final = 256
+"""Frames of one connection that wait for its `talk`; then nothing more is read."""
+
+
+class FrameConnection(Connection):
+    """A connection that is read frame by frame, in one of two ways.
+
+    Fast: override `frame`, which is called for each. Comfortable: override `talk`, and read with
+    `async for frame in self`; while it works on one frame, a bounded number waits and then the
+    peer does. The connection closes when `talk` returns.
+
+    A `HubError` in `frame` refuses that frame, which is counted under its code, and goes on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffer = bytearray()
+        self._waiting: deque[bytes] = deque()
+        self._came = asyncio.Event()
+        self._talking: asyncio.Task[None] | None = None
+        self._cutting = False
+
+    # To override
+
+    def cut(self, buffer: bytearray, start: int) -> int | None:
+        """Return where the frame that begins at `start` ends; None while it is not all there.
+
+        Raises:
+            HubError: what is there is no beginning of a frame; counted, and the connection ends.
+        """
+        raise NotImplementedError
+
+    def frame(self, frame: bytes) -> None:
+        """Take one frame."""
+        self._waiting.append(frame)
+        self._came.set()
+
+    async def talk(self) -> None:
+        """Talk to the peer until it leaves."""
+
+    # Inside
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in, and begin to talk."""
+        super().connection_made(transport)
+        if self.is_open and type(self).talk is not FrameConnection.talk:
+            self._talking = self.home.spawn(self._talk())
+            self.home.talking.add(self._talking)
+            self._talking.add_done_callback(self.home.talking.discard)
+
+    def received(self, data: bytes) -> None:
+        """Cut what has come."""
+        self._buffer += data
+        self._cut_on()
+
+    def _cut_on(self) -> None:
+        if self._cutting:
+            return
+        self._cutting = True
+        try:
+            self._cut_all()
+        finally:
+            self._cutting = False
+
+    def _cut_all(self) -> None:
+        buffer, limit, start = self._buffer, self.limits.frame, 0
+        while start < len(buffer) and not self.paused and self.is_open:
+            end = self.cut(buffer, start)
+            if (len(buffer) if end is None else end) - start > limit:
+                self._too_large()
+                return
+            if end is None:
+                break
+            frame = bytes(memoryview(buffer)[start:end])
+            start = end
+            try:
+                self.frame(frame)
+            except HubError as error:
+                self.refuse(error.code)
+            if len(self._waiting) >= WAITING_FRAMES:
+                self.pause()
+        if start:
+            del buffer[:start]
+
+    def _too_large(self) -> None:
+        """End: where the next frame begins is not known."""
+        self._buffer.clear()
+        self.refuse("too_large")
+        self.home.gate.refuse("too_large")
+        self.close()
+
+    def resume(self) -> None:
+        """Read on, what was cut off first."""
+        self.paused = False
+        self._cut_on()
+        if not self.paused:
+            super().resume()
+
+    def finished(self) -> None:
+        """Close; when there is a talk, once it has had the frames that wait."""
+        self._came.set()
+        if self._talking is None:
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        self._came.set()
+
+    async def _talk(self) -> None:
+        try:
+            await self.talk()
+        except HubError as error:
+            self.refuse(error.code)
+        except Exception as error:  # noqa: BLE001  # the plugin boundary: counted and logged
+            self._broken(error)
+        finally:
+            self.close()
+
+    def __aiter__(self) -> Self:
+        """Return the frames."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next frame, once it is there."""
+        while not self._waiting:
+            if self.paused:
+                self.resume()
+                continue
+            if self.ended or not self.is_open:
+                raise StopAsyncIteration
+            self._came.clear()
+            await self._came.wait()
+        return self._waiting.popleft()
+
+
+class LineConnection(FrameConnection):
+    r"""A connection whose frames are lines, handed over with their `\n`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looked = 0
+
+    def cut(self, buffer: bytearray, start: int) -> int | None:
+        r"""Return the end of the line, behind its `\n`."""
+        end = buffer.find(b"\n", max(start, self._looked))
+        self._looked = 0 if end >= 0 else len(buffer) - start
+        return end + 1 if end >= 0 else None

@@ -1,0 +1,286 @@
+"""HTTP and WebSocket: a listener that serves an ASGI application, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from socket import socket
+from typing import Any, Final, cast
+
+from uvicorn import Config as UvicornConfig
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+from hubbub.clock import SystemClock
+from hubbub.config import Address, LimitSettings, TlsSettings
+from hubbub.config.models import PortLimits
+from hubbub.listeners.limits import Gate, Watch
+from hubbub.listeners.sockets import bind_stream, host_of
+from hubbub.listeners.tls import HANDSHAKE_S, server_context
+from hubbub.observe.metrics import Metrics
+from hubbub.ports import Clock
+
+__all__ = ["HttpListener"]
+
+HEADERS_S: Final = 10.0
+"""How long a client may take from its first byte, or from connecting, to the end of its headers."""
+
+HEADER_BYTES: Final = 65_536
+"""Request line and headers together."""
+
+
+class _Guest:
+    """One connection inside: its place, its deadlines."""
+
+    __slots__ = ("_gate", "_source", "is_paused", "transport", "watch")
+
+    def __init__(self, gate: Gate, clock: Clock, transport: asyncio.Transport, source: str) -> None:
+        self._gate = gate
+        self._source = source
+        self.transport = transport
+        self.is_paused: Callable[[], bool] = bool
+        self.watch: Final = Watch(clock, self.overdue)
+
+    def overdue(self, reason: str) -> None:
+        if reason == "idle" and self.is_paused():  # the application is slow, not the client
+            self.watch.read_within(self._gate.limits.idle)
+            return
+        self._gate.refuse(reason)
+        self.transport.abort()
+
+    def unread(self, waits: bool) -> None:
+        self.watch.write_within(self._gate.limits.idle if waits else 0)
+
+    def leave(self) -> None:
+        self.watch.close()
+        self._gate.leave(self._source)
+
+
+class _Http(HttpToolsProtocol):
+    """Uvicorn's connection, with a place at the gate and deadlines for what the client owes."""
+
+    def __init__(self, *, listener: HttpListener, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
+        super().__init__(**how)
+        self._listener = listener
+        self._guest: _Guest | None = None
+        self._owed = 0
+        self._in_body = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
+        self._guest = self._listener.admit(transport)
+        if self._guest is None:
+            transport.abort()
+        else:
+            self._guest.is_paused = lambda: self.flow.read_paused
+            self._guest.watch.read_within(HEADERS_S, "headers")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._guest is not None:
+            self._guest.leave()
+            self._guest = None
+
+    def data_received(self, data: bytes) -> None:
+        self._owed += len(data)
+        super().data_received(data)
+        if self._owed > HEADER_BYTES and self._guest is not None and not self._in_body:
+            self._guest.overdue("too_large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_body = False
+        self._owed = 0
+        if self._guest is not None:
+            self._guest.watch.read_within(HEADERS_S, "headers")
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        self._owes_body()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._owes_body()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._owed = 0
+        if self._guest is not None:
+            self._guest.watch.read_within(0)
+        super().on_message_complete()
+
+    def _owes_body(self) -> None:
+        if self._guest is not None:
+            self._guest.watch.read_within(self._listener.limits.idle)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._guest is not None:
+            self._guest.unread(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._guest is not None:
+            self._guest.unread(False)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand over the place as well: `connection_lost` is the other protocol's from here on."""
+        guest, self._guest = self._guest, None
+        made = cast("Any", self.ws_protocol_class)
+
+        def with_guest(**how: Any) -> WebSocketsSansIOProtocol:  # noqa: ANN401
+            return cast("WebSocketsSansIOProtocol", made(guest=guest, **how))
+
+        self.ws_protocol_class = cast("Any", with_guest)
+        super().handle_websocket_upgrade()
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """Uvicorn's WebSocket in the place of its HTTP connection."""
+
+    def __init__(self, *, guest: _Guest | None, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
+        super().__init__(**how)
+        self._guest = guest
+        if guest is not None:
+            guest.watch.read_within(0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._guest is not None:
+            self._guest.leave()
+            self._guest = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._guest is not None:
+            self._guest.unread(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._guest is not None:
+            self._guest.unread(False)
+
+
+class HttpListener:
+    """One bound address, serving one application until it is stopped.
+
+    Attributes:
+        address: Where it listens; with its real port once it is bound.
+        limits: What it takes.
+    """
+
+    kind: Final = "http"
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        name: str = "hub",
+        limits: LimitSettings | None = None,
+        tls: TlsSettings | None = None,
+        clock: Clock | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.address = Address(host, port)
+        self.limits: Final = limits or PortLimits()
+        self._tls = tls
+        self._context: ssl.SSLContext | None = None
+        self._clock = clock or SystemClock()
+        self._gate = Gate(name, self.limits, clock=self._clock, metrics=metrics)
+        self._socket: socket | None = None
+        self._server: asyncio.Server | None = None
+        self._state = ServerState()
+        self._drain_s = 1.0
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{'https' if self._tls else 'http'}://{self.address}"
+
+    def bind(self) -> None:
+        """Take the address, without answering yet.
+
+        Raises:
+            PortTakenError: it cannot be had.
+            TlsError: the certificate cannot be used.
+        """
+        self._context = None if self._tls is None else server_context(self._tls, alpn=["http/1.1"])
+        self._socket = bind_stream(self.address)
+        self.address = Address(self.address.host, self._socket.getsockname()[1])
+
+    async def serve(
+        self,
+        app: Any,  # noqa: ANN401  # ASGI
+        *,
+        drain_timeout_s: float,
+        frame_bytes: int | None = None,
+    ) -> None:
+        """Begin to answer.
+
+        Args:
+            drain_timeout_s: How long `stop` waits for answers under way, unless it is told.
+            frame_bytes: Largest WebSocket message, where that is not `limits.frame`.
+        """
+        assert self._socket is not None
+        self._drain_s = drain_timeout_s
+        config = UvicornConfig(
+            app,
+            loop="none",
+            http=_Http,
+            ws=_WebSocket,
+            ws_per_message_deflate=False,
+            ws_max_size=frame_bytes or self.limits.frame,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+        )
+        config.load()
+        # Not `uvicorn.Server`: that one polls ten times a second, and leaves connections of peers
+        # that do not read behind when it ends.
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Http(listener=self, config=config, server_state=self._state, app_state={}),
+            sock=self._socket,
+            ssl=self._context,
+            ssl_handshake_timeout=HANDSHAKE_S if self._context else None,
+            ssl_shutdown_timeout=1.0 if self._context else None,
+        )
+
+    def admit(self, transport: asyncio.Transport) -> _Guest | None:
+        """Give a connection its place; None when there is none for it."""
+        source = self._gate.enter(host_of(transport.get_extra_info("peername")))
+        return None if source is None else _Guest(self._gate, self._clock, transport, source)
+
+    def close(self) -> None:
+        """Give the address free; connections stay."""
+        self._gate.open = False
+        if self._server is not None:
+            self._server.close()
+        elif self._socket is not None:
+            self._socket.close()
+
+    async def stop(self, timeout_s: float | None = None) -> None:
+        """Close the connections that are idle, wait for the others, and give the address free."""
+        self.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s if timeout_s is None else timeout_s):
+                await self._gate.emptied()
+                while self._state.tasks:
+                    await asyncio.wait(self._state.tasks)
+        tasks = list(self._state.tasks)
+        for task in tasks:
+            task.cancel()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        await asyncio.sleep(0)

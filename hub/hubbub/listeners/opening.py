@@ -1,0 +1,142 @@
+"""Listeners of adapters: opened, tried again while their port is taken, closed in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from hubbub.errors import HubError
+from hubbub.ports import Clock, Listener, Timer
+
+__all__ = ["Listeners", "Opened"]
+
+RETRY_LISTEN_S: Final = 5.0
+"""From a port that is taken to the next try."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Opened:
+    """A listener that somebody asked for, and how it is."""
+
+    owner: str
+    listener: Listener
+    serve: Callable[[], Awaitable[None]]
+    name: str
+    stays: bool = False
+    state: str = "closed"
+    again: Timer | None = None
+
+
+class Listeners:
+    """All listeners beside the one port."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        told: Callable[[str, str, str | None], None],
+        stop_timeout_s: float,
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            told: Called with the owner, the listener and why it is down; with None once it is up.
+        """
+        self._clock = clock
+        self._spawn = spawn
+        self._told = told
+        self._stop_timeout_s = stop_timeout_s
+        self._opened: list[Opened] = []
+        self._begun = False
+        self._ending = False
+
+    def __iter__(self) -> Iterator[Opened]:
+        return iter(list(self._opened))
+
+    def of(self, owner: str) -> list[Listener]:
+        """Return the listeners of an adapter, in the order they were asked for."""
+        return [opened.listener for opened in self._opened if opened.owner == owner]
+
+    async def open(
+        self,
+        owner: str,
+        listener: Listener,
+        serve: Callable[[], Awaitable[None]],
+        *,
+        stays: bool = False,
+    ) -> None:
+        """Take an address now, and serve it once the hub is ready; tried again until it is had.
+
+        Args:
+            stays: Whether it outlives a restart of its adapter.
+        """
+        name = f"{listener.kind} {listener.address}"
+        opened = Opened(owner, listener, serve, name, stays)
+        self._opened.append(opened)
+        await self._try(opened)
+
+    async def begin(self) -> None:
+        """Serve what is bound: all that must not lose anything runs now."""
+        self._begun = True
+        for opened in self:
+            if opened.state == "bound":
+                await self._serve(opened)
+
+    def close(self) -> None:
+        """Accept nobody any more; who is connected stays."""
+        self._ending = True
+        for opened in self._opened:
+            self._no_more(opened)
+
+    async def stop(self, owner: str | None = None) -> None:
+        """Close what one adapter asked for, or all, each within its time."""
+        ending = [
+            each
+            for each in self._opened
+            if owner is None or (each.owner == owner and not each.stays)
+        ]
+        self._opened = [each for each in self._opened if each not in ending]
+        for opened in ending:
+            self._no_more(opened)
+        await asyncio.gather(*(each.listener.stop(self._stop_timeout_s) for each in ending))
+
+    def _no_more(self, opened: Opened) -> None:
+        if opened.again is not None:
+            opened.again.cancel()
+            opened.again = None
+        opened.state = "closed"
+        opened.listener.close()
+
+    async def _try(self, opened: Opened) -> None:
+        try:
+            opened.listener.bind()
+        except HubError as error:
+            log.warning("listener.down", adapter=opened.owner, error=str(error))
+            self._told(opened.owner, opened.name, str(error))
+            due_us = self._clock.now_us() + int(RETRY_LISTEN_S * 1e6)
+            opened.again = self._clock.call_at(due_us, lambda: self._again(opened))
+            return
+        opened.state = "bound"
+        if self._begun:
+            await self._serve(opened)
+
+    async def _serve(self, opened: Opened) -> None:
+        opened.state = "up"
+        await opened.serve()
+        if opened not in self._opened:  # stopped meanwhile
+            opened.listener.close()
+            return
+        self._told(opened.owner, opened.name, None)
+        log.info("listener.up", adapter=opened.owner, url=opened.listener.url)
+
+    def _again(self, opened: Opened) -> None:
+        opened.again = None
+        if not self._ending and opened in self._opened:
+            self._spawn(self._try(opened))

@@ -1,0 +1,288 @@
+"""hub.toml read again while the hub runs: all of it is valid and holds, or nothing changes.
+
+What is read at every use takes effect at once, and so do the routes of the file and what adapters
+say they can take over. Everything else keeps its old value and is named as needing a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
+
+import structlog
+from pydantic import BaseModel
+
+from hubbub.config import Config, Settings
+from hubbub.config.problems import dotted
+from hubbub.contributions import Offered
+from hubbub.core import Core
+from hubbub.errors import ConfigError, DrainingError, RouteError
+from hubbub.intake import Limits
+from hubbub.observe.logs import configure_logs
+from hubbub.planning import TryHard
+from hubbub.values import Route
+
+__all__ = ["AT_ONCE", "Reloadable", "Reloaded", "Reloads"]
+
+AT_ONCE: Final = frozenset(
+    {
+        "hub.attempts",
+        "hub.batch_limit",
+        "hub.data_depth",
+        "hub.dedupe_window",
+        "hub.drain_timeout",
+        "hub.hook_budget",
+        "hub.hook_limit",
+        "hub.max_body",
+        "hub.publish_rate",
+        "hub.queue_ttl",
+        "hub.stream_ttl",
+        "hub.timeout",
+        "log.format",
+        "log.level",
+        "store.retention",
+        "store.retention_max_bytes",
+        "store.retention_max_envelopes",
+        "store.retention_rules",
+    }
+)
+"""Settings of the core that hold from the reload on."""
+
+OF_EVERY_ADAPTER: Final = ("enabled", "required")
+"""Settings of an adapter that the hub itself applies."""
+
+S = TypeVar("S", bound=Settings)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@runtime_checkable
+class Reloadable(Protocol):
+    """An adapter that can take over another table while it runs."""
+
+    async def reload(self, settings: Settings) -> None:
+        """Take the whole table over, or raise and stay as it was."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload did, as dotted keys."""
+
+    applied: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapter:
+    """One adapter as it was and as hub.toml has it now."""
+
+    before: Offered
+    after: Offered
+    keys: tuple[str, ...]
+    """Keys that differ and are the adapter's own."""
+
+    @property
+    def takes_over(self) -> bool:
+        return bool(self.keys) and isinstance(self.before.adapter, Reloadable)
+
+
+class Reloads:
+    """Reloads of one hub; one at a time, whoever asks."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def reload(self, *, by: str) -> Reloaded:
+        """Read hub.toml again and apply what can be applied.
+
+        Raises:
+            ConfigError: with every problem; everything is as it was.
+            DrainingError: the hub is stopping.
+        """
+        core = self._core
+        async with core.reloading:
+            if core.state != "ready":
+                raise DrainingError
+            config = await asyncio.to_thread(core.config.read_again)
+            adapters, problems = self._adapters(config)
+            problems = core.contributions.check_sections(config) + problems
+            routes = [settings.route() for settings in config.routes]
+            changed_routes = self._changed_routes(routes)
+            if problems:
+                raise ConfigError(problems)
+            await self._take_over(adapters)
+            try:
+                core.table.replace_all("file", routes)
+            except RouteError as error:
+                await self._take_back(adapters)
+                raise ConfigError([str(error)]) from error
+            applied, waiting = self._settle_core(config)
+            more, rest = await self._settle_adapters(adapters)
+            done = Reloaded(
+                tuple(sorted({*applied, *more, *changed_routes})),
+                tuple(sorted({*waiting, *rest, *self._changed_plugins(config)})),
+            )
+            core.keep_config(_mixed(core.config, config))
+            self._apply_core()
+        await self._tell(done, by)
+        return done
+
+    # What is different
+
+    def _adapters(self, config: Config) -> tuple[list[_Adapter], list[str]]:
+        found: list[_Adapter] = []
+        problems: list[str] = []
+        for name, offered in self._core.contributions.offered.items():
+            try:
+                settings = config.section("adapters", name, offered.adapter.Config)
+            except ConfigError as error:
+                problems += error.problems
+                continue
+            keys = _differing(offered.settings, settings)
+            own = tuple(key for key in keys if key not in OF_EVERY_ADAPTER)
+            if keys:
+                found.append(_Adapter(offered, replace(offered, settings=settings), own))
+        return found, problems
+
+    def _changed_routes(self, routes: list[Route]) -> list[str]:
+        before = {route.name: route for route in self._core.table if route.origin == "file"}
+        after = {route.name: route for route in routes}
+        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        if not names and list(before) != list(after):
+            names = list(after)  # only their order
+        return [dotted(("routes", name)) for name in names]
+
+    def _changed_plugins(self, config: Config) -> Iterator[str]:
+        before = self._core.config
+        for name in {*before.names("plugins"), *config.names("plugins")}:
+            old, new = before.table("plugins", name), config.table("plugins", name)
+            for key in {*old, *new}:
+                if old.get(key) != new.get(key):
+                    yield dotted(("plugins", name, key))
+
+    # Adapters
+
+    async def _take_over(self, adapters: list[_Adapter]) -> None:
+        """Let running adapters take their tables over; if one cannot, all go back."""
+        done: list[_Adapter] = []
+        for one in adapters:
+            if not (one.takes_over and one.before.enabled and one.after.enabled):
+                continue
+            try:
+                await _reload(one.before, one.after.settings)
+            except Exception as error:
+                await self._take_back(done)
+                name = one.before.adapter.name
+                raise ConfigError(
+                    [f"adapters.{name}: it cannot take this over: {type(error).__name__}: {error}"]
+                ) from error
+            done.append(one)
+
+    async def _take_back(self, adapters: list[_Adapter]) -> None:
+        for one in adapters:
+            if one.takes_over and one.before.enabled and one.after.enabled:
+                try:
+                    await _reload(one.before, one.before.settings)
+                except Exception:
+                    log.exception("reload.not_taken_back", adapter=one.before.adapter.name)
+
+    async def _settle_adapters(self, adapters: list[_Adapter]) -> tuple[list[str], list[str]]:
+        """Start, stop and change adapters; returns keys that hold now, and keys that do not."""
+        core = self._core
+        applied: list[str] = []
+        waiting: list[str] = []
+        for one in adapters:
+            name = one.before.adapter.name
+            keys = _differing(one.before.settings, one.after.settings)
+            held = one.before.enabled and one.after.enabled and not one.takes_over
+            later = one.keys if held else ()
+            applied += [dotted(("adapters", name, key)) for key in keys if key not in later]
+            waiting += [dotted(("adapters", name, key)) for key in later]
+            kept = one.after if not later else replace(
+                one.after, settings=_with(one.before.settings, one.after.settings, keys, later)
+            )  # fmt: skip
+            core.contributions.offered[name] = kept
+            await core.change_adapter(name, kept)
+        return applied, waiting
+
+    # The core
+
+    def _settle_core(self, config: Config) -> tuple[list[str], list[str]]:
+        """Return keys of the core that will hold now, and keys that will not."""
+        before = self._core.config
+        keys = [
+            f"{table}.{key}"
+            for table in ("hub", "log", "store", "engine")
+            for key in _differing(getattr(before, table), getattr(config, table))
+        ]
+        return [key for key in keys if key in AT_ONCE], [key for key in keys if key not in AT_ONCE]
+
+    def _apply_core(self) -> None:
+        core = self._core
+        hub = core.config.hub
+        configure_logs(core.config.log.level, core.config.log.format)
+        core.router.limit(
+            Limits(data_bytes=hub.max_body, data_depth=hub.data_depth), rate_per_s=hub.publish_rate
+        )
+        core.planner.defaults = TryHard(
+            attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl
+        )
+        core.plugins.fence.budget_s = hub.hook_budget
+        core.watchdog.limit_s = hub.hook_limit
+        core.retention.change(core.config.store, dedupe_window_s=hub.dedupe_window)
+
+    async def _tell(self, done: Reloaded, by: str) -> None:
+        log.info(
+            "hub.reloaded",
+            by=by,
+            applied=list(done.applied),
+            needs_restart=list(done.needs_restart),
+        )
+        detail = f"applied: {', '.join(done.applied) or 'nothing'}"
+        if done.needs_restart:
+            detail += f"; needs a restart: {', '.join(done.needs_restart)}"
+        await self._core.audit(by, "reload", str(self._core.config.file or "defaults"), detail)
+
+
+async def _reload(offered: Offered, settings: Settings) -> None:
+    adapter: object = offered.adapter
+    assert isinstance(adapter, Reloadable)
+    await adapter.reload(settings)
+
+
+def _differing(before: Settings, after: Settings) -> list[str]:
+    """Return the names of settings that differ."""
+    old, new = cast("BaseModel", before), cast("BaseModel", after)
+    return [
+        field.alias or name
+        for name, field in type(new).model_fields.items()
+        if getattr(old, name) != getattr(new, name)
+    ]
+
+
+def _with(before: S, after: Settings, keys: list[str], later: tuple[str, ...]) -> S:
+    """Return settings as they were, with the changed ones that hold now."""
+    now: Mapping[str, Any] = {key: getattr(after, key) for key in keys if key not in later}
+    return before.model_copy(update=now)
+
+
+def _mixed(before: Config, after: Config) -> Config:
+    """Return the new configuration with the old values of what needs a restart."""
+
+    def table(name: str) -> Any:  # noqa: ANN401  # one of four models
+        old: Settings = getattr(before, name)
+        new: Settings = getattr(after, name)
+        keys = _differing(old, new)
+        later = tuple(key for key in keys if f"{name}.{key}" not in AT_ONCE)
+        return _with(old, new, keys, later)
+
+    return replace(
+        after,
+        hub=table("hub"),
+        log=table("log"),
+        store=table("store"),
+        engine=table("engine"),
+    )

@@ -1,0 +1,119 @@
+"""One commit: begun, filled, and its fate told when the connection breaks on the way.
+
+A server numbers each transaction. Whoever asks for that number before the commit can ask after it,
+over another connection, what became of it: so a commit that was cut off is neither acknowledged
+wrongly nor done twice. A file needs no such thing, its commit says what it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from hubbub.store.batch import Batch
+from hubbub.store.entries import Entry
+from hubbub.store.outages import is_outage
+
+__all__ = ["CutOffError", "commit", "held", "probe"]
+
+_NUMBERED = b"BEGIN; SELECT txid_current()"
+_FATE = text("SELECT txid_status(:ticket)")
+_PROBE = text(
+    "INSERT INTO meta (name, value) VALUES ('probe', '1') "
+    "ON CONFLICT (name) DO UPDATE SET value = CASE meta.value WHEN '1' THEN '2' ELSE '1' END"
+)
+
+
+class CutOffError(Exception):
+    """The connection broke while a commit was under way.
+
+    Attributes:
+        ticket: Number of the transaction, to ask for its fate.
+        cause: What the driver said.
+    """
+
+    def __init__(self, ticket: int, cause: Exception) -> None:
+        self.ticket = ticket
+        self.cause = cause
+        super().__init__(str(cause))
+
+
+def commit(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Write entries in one transaction, and give each its answer.
+
+    Raises:
+        CutOffError: nobody knows whether they are written.
+        Exception: they are not.
+    """
+    if all(entry.empty for entry in entries):
+        return
+    connection.begin()
+    try:
+        ticket = _numbered(connection)
+        _fill(connection, entries)
+    except BaseException:
+        with suppress(SQLAlchemyError):
+            connection.rollback()
+        raise
+    try:
+        connection.commit()
+    except Exception as error:
+        with suppress(SQLAlchemyError):
+            connection.rollback()
+        if ticket is not None and is_outage(error):
+            raise CutOffError(ticket, error) from error
+        raise
+
+
+def held(connection: Connection, ticket: int) -> bool:
+    """Tell whether the commit of a ticket holds.
+
+    The connection must own the database: then the one that was cut off has ended.
+    """
+    try:
+        return connection.scalar(_FATE, {"ticket": ticket}) == "committed"
+    finally:
+        connection.rollback()
+
+
+def probe(connection: Connection) -> None:
+    """Write a little; raises when the database cannot be written."""
+    with connection.begin():
+        if connection.dialect.name == "postgresql":
+            cast("Any", connection.connection.driver_connection).execute("BEGIN")
+        connection.execute(_PROBE)
+
+
+def _numbered(connection: Connection) -> int | None:
+    """Begin a transaction of a server in the same round trip that asks for its number."""
+    if connection.dialect.name != "postgresql":
+        return None
+    cursor = cast("Any", connection.connection.driver_connection).execute(_NUMBERED)
+    cursor.nextset()
+    ticket: int = cursor.fetchone()[0]
+    return ticket
+
+
+def _fill(connection: Connection, entries: Sequence[Entry]) -> None:
+    batch = Batch(connection)
+    batch.look_up(
+        claims=[c for e in entries if e.record for c in e.record.claims],
+        task_ids=[t.id for e in entries if e.record for t in (*e.record.tasks, *e.record.reruns)],
+        delivery_ids=[change.delivery.id for e in entries for change in e.changes],
+    )
+    for entry in entries:
+        if entry.record is not None:
+            entry.answer = batch.keep(entry.record)
+        if entry.changes:
+            entry.answer = [
+                batch.change(change, snapshot)
+                for change, snapshot in zip(entry.changes, entry.snapshots, strict=True)
+            ]
+    batch.write()
+    for entry in entries:
+        for statement, rows in entry.statements:
+            connection.execute(statement, rows or None)

@@ -1,0 +1,139 @@
+"""Engines of SQLAlchemy: many connections that read, and one that writes.
+
+They differ in more than their use: what writes waits a short time only for a file that another
+process holds, begins each transaction as a writer, and never checkpoints by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from hubbub.errors import HubError
+
+__all__ = [
+    "READ_THREADS",
+    "WAL_BYTES",
+    "DriverError",
+    "is_file",
+    "reading_engine",
+    "writing_engine",
+]
+
+READ_THREADS: Final = 4
+
+WAL_BYTES: Final = 64 * 1024 * 1024
+"""The log of a file may grow so large before the writer itself empties it."""
+
+_READ_WAIT_MS: Final = 5000
+_WRITE_WAIT_MS: Final = 1000
+"""How long a statement waits for a file that another process has locked."""
+
+_ALIVE: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A server that vanished is noticed within half a minute, not after two hours."""
+
+
+class DriverError(HubError):
+    """The database of `store.url` needs a package that is not installed."""
+
+    code = "store_driver"
+
+
+def is_file(url: URL) -> bool:
+    """Tell whether a database is a file of SQLite."""
+    return url.get_backend_name() == "sqlite"
+
+
+def reading_engine(url: URL, *, sync: str) -> Engine:
+    """Return the engine of all that reads, and of what is rarely written.
+
+    Raises:
+        DriverError: its driver is not installed.
+    """
+    if not is_file(url):
+        return _server(url, pool_size=READ_THREADS, max_overflow=4, pool_pre_ping=True)
+    engine = create_engine(
+        url,
+        pool_size=READ_THREADS + 2,
+        max_overflow=4,
+        connect_args={"check_same_thread": False, "timeout": _READ_WAIT_MS / 1000},
+    )
+    _file(engine, sync=sync, wait_ms=_READ_WAIT_MS, begin="BEGIN")
+    return engine
+
+
+def writing_engine(url: URL, *, sync: str, name: str) -> Engine:
+    """Return the engine of the journal: one connection, made anew when it is lost.
+
+    Args:
+        name: What the server is told that this is; seen by a hub that finds it there.
+
+    Raises:
+        DriverError: its driver is not installed.
+    """
+    if not is_file(url):
+        return _server(
+            url, poolclass=NullPool, isolation_level="AUTOCOMMIT",  # the journal says BEGIN itself
+            connect_args=_ALIVE | {"application_name": name, "options": _options(sync)},
+        )  # fmt: skip
+    engine = create_engine(
+        url,
+        poolclass=NullPool,
+        connect_args={"check_same_thread": False, "timeout": _WRITE_WAIT_MS / 1000},
+    )
+    _file(engine, sync=sync, wait_ms=_WRITE_WAIT_MS, begin="BEGIN IMMEDIATE")
+    return engine
+
+
+def _options(sync: str) -> str:
+    """Return settings of the server for the journal: how safe, and how soon it forgets us."""
+    commit = "on" if sync == "full" else "off"
+    return (
+        f"-c synchronous_commit={commit} -c tcp_keepalives_idle=10 "
+        "-c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    )
+
+
+def _server(url: URL, **how: Any) -> Engine:  # noqa: ANN401  # as create_engine
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    how.setdefault("connect_args", _ALIVE)
+    try:
+        return create_engine(url, **how)
+    except ImportError as error:
+        raise DriverError(
+            f"store.url is {url.get_backend_name()}, and its driver is not installed; "
+            "install it: pip install 'hubbub[postgres]'"
+        ) from error
+
+
+def _file(engine: Engine, *, sync: str, wait_ms: int, begin: str) -> None:
+    def connected(connection: DBAPIConnection, _: object) -> None:
+        connection.isolation_level = None  # pyright: ignore[reportAttributeAccessIssue]
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {wait_ms}",
+            "journal_mode = WAL",
+            f"synchronous = {sync}",
+            "wal_autocheckpoint = 0",  # store.checkpoints does it, beside the writer
+            f"journal_size_limit = {WAL_BYTES}",
+            "temp_store = MEMORY",
+            "cache_size = -32768",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)

@@ -1,0 +1,58 @@
+"""What the journal is asked to write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Executable
+
+from hubbub.ports import Change, Kept, Record
+from hubbub.values import DeliveryState
+
+__all__ = ["Entry", "Statement", "done_in"]
+
+Statement = tuple[Executable, list[dict[str, Any]]]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One thing to write, whole or not at all.
+
+    Attributes:
+        snapshots: `changed_values` of each change, as they were when it was queued.
+        future: Somebody waits.
+        then: Called with what became of a change.
+        kept: Called with what became of a record; with None when it was not kept.
+        told: Nobody waits any more: it was refused while its fate was not known.
+    """
+
+    record: Record | None = None
+    changes: Sequence[Change] = ()
+    snapshots: Sequence[tuple[object, ...]] = ()
+    statements: Sequence[Statement] = ()
+    future: asyncio.Future[Any] | None = None
+    then: Callable[[bool], None] | None = None
+    kept: Callable[[Kept | None], None] | None = None
+    size: int = 0
+    answer: Kept | list[bool] | None = None
+    told: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to write: it only waits for its turn."""
+        return self.record is None and not self.changes and not self.statements
+
+
+def done_in(entries: Iterable[Entry]) -> list[int]:
+    """Return the deliveries that ended; a retry is still in memory, and not to be read again."""
+    done: list[int] = []
+    for entry in entries:
+        for snapshot in entry.snapshots:
+            if snapshot[1] == DeliveryState.DONE:
+                delivery_id = snapshot[-1]
+                assert isinstance(delivery_id, int)
+                done.append(delivery_id)
+    return done

@@ -1,0 +1,84 @@
+"""`hubbub doctor` finds what is wrong, and says how to mend it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubbub.cli import doctor
+from hubbub.cli.app import main
+from hubbub.testing import running_hub
+
+CHECKS = {"python", "clock", "config", "plugins", "port", "data_dir", "disk", "token", "database"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, dict[str, Any]]:
+    code = main(["doctor", "--json", "--set", "hub.port=0", *args])
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is (code == 0)
+    return code, {one["check"]: one for one in told["checks"]}
+
+
+def test_all_is_well_where_nothing_is_yet(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    """Every check says so, and nothing was made."""
+    code, found = run(capsys)
+    assert code == 0, found
+    assert found.keys() == CHECKS
+    assert list(folder.iterdir()) == []
+
+
+async def test_the_database_of_a_hub_is_looked_at(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """Its revision is the one of this version; its token is for the owner only."""
+    async with running_hub(folder / "var"):
+        pass
+    (folder / "var" / "hub.toml").unlink()
+    _, found = run(capsys)
+    assert "revision" in found["database"]["says"]
+    assert found["token"]["ok"]
+    (folder / "var" / "admin.token").chmod(0o644)
+    code, found = run(capsys)
+    assert code == 1
+    assert "chmod 600" in found["token"]["mend"]
+
+
+def test_each_problem_is_named(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A taken port, a data directory that is a file, no database there, no room."""
+    (folder / "var").write_text("a file")
+    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 2**63)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, found = run(capsys, "--set", f"hub.port={port}")
+    assert code == 1
+    assert {name for name, one in found.items() if not one["ok"]} >= {"port", "data_dir", "disk"}
+    assert all(one["mend"] for one in found.values() if not one["ok"])
+
+
+def test_a_broken_file_ends_it_there(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    """What needs settings is not looked at without them."""
+    (folder / "hub.toml").write_text("[hub]\nprot = 1\n")
+    code, found = run(capsys)
+    assert code == 1
+    assert "did you mean 'port'" in found["config"]["says"]
+    assert "database" not in found
+
+
+def test_a_person_reads_a_line_a_check(capsys: pytest.CaptureFixture[str]) -> None:
+    """`ok` or `problem`, what was looked at, and what to do."""
+    assert main(["doctor", "--set", "hub.port=0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(CHECKS)
+    assert all(line.startswith("ok ") for line in lines)

@@ -1,0 +1,128 @@
+"""Listeners without a hub around them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvloop
+
+from hubbub.config import Address, LimitSettings
+from hubbub.listeners import (
+    Connection,
+    Datagrams,
+    HttpListener,
+    TcpListener,
+    UdpListener,
+)
+from hubbub.observe.metrics import Metrics
+from hubbub.testing import FakeClock, TcpPeer
+
+ANY = Address("127.0.0.1", 0)
+
+
+@dataclass
+class Bench:
+    """Opens listeners and stops them after the test."""
+
+    clock: FakeClock
+    metrics: Metrics = field(default_factory=Metrics)
+    opened: list[Any] = field(default_factory=list[Any])
+    peers: list[TcpPeer] = field(default_factory=list[TcpPeer])
+
+    def limits(self, **limits: Any) -> LimitSettings:
+        return LimitSettings.model_validate(limits)
+
+    async def tcp(self, make: Callable[[], Connection], **how: Any) -> TcpListener:
+        tls = how.pop("tls", None)
+        listener = TcpListener(
+            ANY,
+            make,
+            name="test",
+            limits=self.limits(**how),
+            clock=self.clock,
+            metrics=self.metrics,
+            spawn=lambda work: asyncio.get_running_loop().create_task(work),
+            tls=tls,
+        )
+        return await self._serving(listener, listener.serve)
+
+    async def udp(self, make: Callable[[], Datagrams], **how: Any) -> UdpListener:
+        listener = UdpListener(
+            ANY,
+            make,
+            name="test",
+            limits=self.limits(**how),
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        return await self._serving(listener, listener.serve)
+
+    async def http(self, app: Any, **how: Any) -> HttpListener:
+        tls = how.pop("tls", None)
+        listener = HttpListener(
+            "127.0.0.1",
+            0,
+            name="test",
+            limits=self.limits(**how),
+            clock=self.clock,
+            metrics=self.metrics,
+            tls=tls,
+        )
+        return await self._serving(listener, lambda: listener.serve(app, drain_timeout_s=0.2))
+
+    async def _serving(self, listener: Any, serve: Callable[[], Awaitable[None]]) -> Any:
+        listener.bind()
+        self.opened.append(listener)
+        await serve()
+        return listener
+
+    async def peer(self, listener: Any, **how: Any) -> TcpPeer:
+        """Connect to a listener; closed after the test."""
+        peer = await TcpPeer.connect(listener.address, **how)
+        self.peers.append(peer)
+        return peer
+
+    def refused(self, reason: str) -> float:
+        """Return how many connections were refused for a reason."""
+        return self._value("hubbub_connections_refused_total", reason)
+
+    def frames(self, reason: str) -> float:
+        """Return how many frames were refused for a reason."""
+        return self._value("hubbub_frames_refused_total", reason)
+
+    @property
+    def open(self) -> float:
+        """How many connections are open."""
+        value = self.metrics.registry.get_sample_value
+        return value("hubbub_connections", {"adapter": "test"}) or 0.0
+
+    def _value(self, name: str, reason: str) -> float:
+        labels = {"adapter": "test", "reason": reason}
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds."""
+        async with asyncio.timeout(10):
+            while not holds():  # noqa: ASYNC110  # sockets have no event for it
+                await asyncio.sleep(0.002)
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test on both loops."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def bench(clock: FakeClock) -> AsyncIterator[Bench]:
+    """Listeners that are stopped in the end."""
+    made = Bench(clock)
+    yield made
+    for peer in made.peers:
+        await peer.close()
+    for listener in made.opened:
+        await listener.stop(0.2)
+    await made.until(lambda: made.open == 0)

@@ -1,0 +1,218 @@
+"""HTTP and WebSocket on the hub's listener: limits, and clients that do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from hubbub.listeners import HttpListener
+from hubbub.listeners.http import HEADER_BYTES, HEADERS_S
+from tests.hub.listeners.conftest import Bench
+
+GET = b"GET /%s HTTP/1.1\r\nHost: hub\r\n\r\n"
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answer by the path; echo over WebSocket."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] != "websocket.disconnect":
+            if message["type"] == "websocket.receive":
+                if message.get("text") == "flood":
+                    while True:
+                        await send({"type": "websocket.send", "bytes": b"x" * 100_000})
+                await send({"type": "websocket.send", "text": message["text"]})
+        return
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    if scope["path"] == "/hang":
+        await asyncio.Event().wait()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/flood":
+        for _ in range(3000):  # once the client is gone this goes nowhere
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+    await send({"type": "http.response.body", "body": b"%d" % len(body)})
+
+
+async def works(listener: HttpListener) -> bool:
+    async with httpx2.AsyncClient(base_url=listener.url, trust_env=False) as client:
+        return (await client.post("/", content=b"four")).text == "4"
+
+
+async def test_requests_and_their_count(bench: Bench) -> None:
+    """A connection counts while it is open, also as a WebSocket."""
+    listener = await bench.http(app)
+    assert await works(listener)
+    await bench.until(lambda: bench.open == 0)
+    async with connect(listener.url.replace("http", "ws"), proxy=None) as socket:
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+        assert bench.open == 1
+    await bench.until(lambda: bench.open == 0)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /sl", b"GET / HTTP/1.1\r\nHost: hub\r\nX-Slow: "],
+    ids=["nothing", "half a line", "no end of headers"],
+)
+async def test_headers_that_are_never_finished(bench: Bench, sent: bytes) -> None:
+    """Slow-loris: closed after a while, however regularly a byte comes."""
+    listener = await bench.http(app)
+    peer = await bench.peer(listener)
+    await peer.send(sent)
+    await bench.until(lambda: bench.open == 1)
+    await asyncio.sleep(0.02)
+    await bench.clock.advance(HEADERS_S - 1)
+    if sent:
+        await peer.send(b"x")
+        await asyncio.sleep(0.02)
+    assert bench.open == 1
+    await bench.clock.advance(2)
+    assert await peer.rest() == b""
+    assert bench.refused("headers") == 1
+    assert await works(listener)
+
+
+async def test_a_second_request_that_is_never_finished(bench: Bench) -> None:
+    """The first byte of it starts the time again."""
+    listener = await bench.http(app)
+    peer = await bench.peer(listener)
+    await peer.send(GET % b"")
+    assert await peer.line() == b"HTTP/1.1 200 OK\r\n"
+    await bench.clock.advance(HEADERS_S * 2)
+    assert bench.open == 1
+    await peer.send(b"GET / ")
+    await asyncio.sleep(0.02)
+    await bench.clock.advance(HEADERS_S + 1)
+    await peer.rest()
+    assert bench.refused("headers") == 1
+
+
+async def test_a_body_that_is_never_finished(bench: Bench) -> None:
+    """After `idle` without a byte of it; an answer that takes long is something else."""
+    listener = await bench.http(app, idle="30s")
+    waiting = await bench.peer(listener)
+    await waiting.send(GET % b"hang")
+    peer = await bench.peer(listener)
+    await peer.send(b"POST / HTTP/1.1\r\nHost: hub\r\nContent-Length: 10\r\n\r\nfour")
+    await asyncio.sleep(0.02)
+    await bench.clock.advance(29)
+    assert bench.open == 2
+    await bench.clock.advance(2)
+    assert await peer.rest() == b""
+    assert bench.refused("idle") == 1
+    assert bench.open == 1
+
+
+async def test_headers_over_the_limit(bench: Bench) -> None:
+    """They are not kept for ever."""
+    listener = await bench.http(app)
+    peer = await bench.peer(listener)
+    await peer.send(b"GET / HTTP/1.1\r\nX-Large: ")
+    with pytest.raises((ConnectionError, AssertionError)):
+        for _ in range(100):
+            await peer.send(b"x" * (HEADER_BYTES // 4))
+            await asyncio.sleep(0.005)
+        raise AssertionError
+    assert bench.refused("too_large") == 1
+
+
+async def test_a_client_that_never_reads(bench: Bench) -> None:
+    """Closed after `idle`, over HTTP and over WebSocket."""
+    listener = await bench.http(app, idle="30s")
+    peer = await bench.peer(listener)
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await peer.send(GET % b"flood")
+    await asyncio.sleep(0.2)
+    await bench.clock.advance(31)
+    await bench.until(lambda: bench.refused("unread") == 1 and bench.open == 0)
+    async with connect(
+        listener.url.replace("http", "ws"), proxy=None, max_queue=1, close_timeout=0.1
+    ) as socket:
+        await socket.send("flood")
+        await asyncio.sleep(0.3)
+        await bench.clock.advance(31)
+        await bench.until(lambda: bench.refused("unread") == 2)
+    await bench.until(lambda: bench.open == 0)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_the_limit_of_a_message(bench: Bench, over: int) -> None:
+    """At the limit it is taken, one byte over it the socket is closed with 1009."""
+    listener = await bench.http(app, frame=1000)
+    async with connect(listener.url.replace("http", "ws"), proxy=None) as socket:
+        await socket.send("x" * (1000 + over))
+        if over:
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1009
+        else:
+            assert len(await socket.recv()) == 1000
+    assert await works(listener)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"connections": 2}, "connections"),
+        ({"connections_per_source": 2}, "source"),
+        ({"rate_per_source": 2}, "rate"),
+    ],
+)
+async def test_limits_of_connections(bench: Bench, limits: dict[str, Any], reason: str) -> None:
+    """The third is closed without an answer; the two go on."""
+    listener = await bench.http(app, **limits)
+    peers = [await bench.peer(listener) for _ in range(2)]
+    await bench.until(lambda: bench.open == 2)
+    third = await bench.peer(listener)
+    assert await third.rest() == b""
+    assert bench.refused(reason) == 1
+    for peer in peers:
+        await peer.send(GET % b"")
+        assert await peer.line() == b"HTTP/1.1 200 OK\r\n"
+
+
+async def test_a_thousand_come_and_go(bench: Bench) -> None:
+    """Politely and rudely in turn; nothing stays behind."""
+    listener = await bench.http(app)
+    for number in range(1000):
+        peer = await bench.peer(listener)
+        await peer.send(GET % b"" if number % 3 else b"GET ")
+        if number % 2:
+            peer.vanish()
+        else:
+            peer.writer.close()
+    await bench.until(lambda: bench.open == 0 and not listener._state.connections)
+    assert await works(listener)
+
+
+async def test_it_stops_in_time(bench: Bench) -> None:
+    """An answer that never comes, a client that never reads, a socket that stays."""
+    listener = await bench.http(app)
+    hanging, flooded, silent = [await bench.peer(listener) for _ in range(3)]
+    await hanging.send(GET % b"hang")
+    await flooded.send(GET % b"flood")
+    async with connect(listener.url.replace("http", "ws"), proxy=None) as socket:
+        await bench.until(lambda: bench.open == 4)
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        await listener.stop()
+        assert time.monotonic() - began < 3
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+    assert await silent.rest() == b""
+    await bench.until(lambda: bench.open == 0)
+    with pytest.raises(OSError):
+        await bench.peer(listener)

@@ -1,0 +1,170 @@
+"""TLS on every kind of listener; its errors say what to do."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from hubbub.config import TlsSettings, load_config
+from hubbub.listeners import TlsError
+from hubbub.listeners.tls import server_context
+from hubbub.testing import TcpPeer, serving_hub
+from tests.hub.listeners.conftest import Bench
+from tests.hub.listeners.test_http import app
+from tests.hub.listeners.test_tcp import Echo, Talker
+
+OPENSSL = shutil.which("openssl")
+pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes certificates with openssl")
+
+
+@dataclass(frozen=True)
+class Files:
+    """A certificate that signs itself, and its key."""
+
+    cert: Path
+    key: Path
+
+    @property
+    def settings(self) -> TlsSettings:
+        return TlsSettings(cert=self.cert, key=self.key)
+
+    def client(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.cert)
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Files]:
+    """Make a certificate for 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def made(name: str) -> Files:
+        cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+        command = (
+            f"{OPENSSL} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+            f"-subj /CN={name} -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"
+        )
+        subprocess.run(command.split(), check=True, capture_output=True)
+        return Files(cert, key)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def files(make: Callable[[str], Files]) -> Files:
+    return make("hub")
+
+
+@pytest.mark.parametrize("protocol", [Echo, Talker])
+async def test_lines_over_tls(bench: Bench, files: Files, protocol: type[Echo]) -> None:
+    """As without; whoever speaks no TLS is closed."""
+    listener = await bench.tcp(protocol, tls=files.settings)
+    assert listener.url.startswith("tls://127.0.0.1:")
+    peer = await bench.peer(listener, tls=files.client())
+    await peer.send(b"secret\n")
+    assert await peer.line() == b"secret\n"
+    plain = await bench.peer(listener)
+    await plain.send(b"hello\n")
+    assert b"hello" not in await plain.rest()
+    await peer.send(b"still here\n")
+    assert await peer.line() == b"still here\n"
+
+
+async def test_requests_over_tls(bench: Bench, files: Files) -> None:
+    """HTTPS with HTTP/1.1."""
+    listener = await bench.http(app, tls=files.settings)
+    assert listener.url.startswith("https://")
+    async with httpx2.AsyncClient(verify=files.client(), trust_env=False) as client:
+        assert (await client.post(listener.url, content=b"four")).text == "4"
+
+
+async def test_a_client_without_a_certificate(
+    bench: Bench, files: Files, make: Callable[[str], Files]
+) -> None:
+    """With `client_ca` it is not let in; one with a certificate is."""
+    friend = make("friend")
+    tls = TlsSettings(cert=files.cert, key=files.key, client_ca=friend.cert)
+    listener = await bench.tcp(Echo, tls=tls)
+    known = files.client()
+    known.load_cert_chain(friend.cert, friend.key)
+    peer = await bench.peer(listener, tls=known)
+    await peer.send(b"hello\n")
+    assert await peer.line() == b"hello\n"
+    try:
+        stranger = await bench.peer(listener, tls=files.client())
+        await stranger.send(b"hello\n")
+        assert await stranger.rest() == b""
+    except (ssl.SSLError, ConnectionError):
+        pass
+
+
+async def test_the_hub_over_tls(tmp_path: Path, files: Files) -> None:
+    """`[hub] tls`; the paths are relative to hub.toml."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    for path in (files.cert, files.key):
+        shutil.copy(path, folder)
+    toml = '[hub]\ndrain_timeout = 0.5\ntls = { cert = "hub.pem", key = "hub.key" }\n'
+    async with serving_hub(folder, toml) as hub:
+        assert hub.main.url.startswith("https://")
+        async with httpx2.AsyncClient(verify=files.client(), trust_env=False) as client:
+            assert (await client.get(f"{hub.main.url}/healthz")).status_code == 200
+
+
+def test_files_that_cannot_be_used(
+    tmp_path: Path, files: Files, make: Callable[[str], Files]
+) -> None:
+    """Each is named, with what to do."""
+    nothing, other = tmp_path / "nothing.pem", make("other")
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("hello")
+    cases = {
+        f"tls.cert: cannot read {nothing}": TlsSettings(cert=nothing, key=files.key),
+        f"tls.key: cannot read {nothing}": TlsSettings(cert=files.cert, key=nothing),
+        "tls.client_ca: cannot read": TlsSettings(
+            cert=files.cert, key=files.key, client_ca=nothing
+        ),
+        "key values mismatch": TlsSettings(cert=files.cert, key=other.key),
+        "both are PEM": TlsSettings(cert=garbage, key=files.key),
+        "certificates of authorities": TlsSettings(
+            cert=files.cert, key=files.key, client_ca=garbage
+        ),
+    }
+    for text, tls in cases.items():
+        with pytest.raises(TlsError, match=".") as raised:
+            server_context(tls)
+        assert text in str(raised.value)
+
+
+async def test_a_hub_without_its_certificate_does_not_start(tmp_path: Path) -> None:
+    """And says which file it is."""
+    toml = '[hub]\ntls = { cert = "no.pem", key = "no.key" }\n'
+    with pytest.raises(TlsError, match=r"no\.pem"):
+        async with serving_hub(tmp_path, toml):
+            pass
+
+
+def test_a_certificate_without_a_key_is_a_mistake(tmp_path: Path) -> None:
+    """Found when hub.toml is read."""
+    path = tmp_path / "hub.toml"
+    path.write_text('[hub]\ntls = { cert = "hub.pem" }\n')
+    with pytest.raises(Exception, match="key: is missing"):
+        load_config(path, environ={})
+
+
+async def test_a_peer_that_never_shakes_hands_harms_nobody(bench: Bench, files: Files) -> None:
+    """It takes no place of the others."""
+    listener = await bench.tcp(Echo, tls=files.settings, connections=1)
+    silent = [await TcpPeer.connect(listener.address) for _ in range(5)]
+    peer = await bench.peer(listener, tls=files.client())
+    await peer.send(b"hello\n")
+    assert await peer.line() == b"hello\n"
+    for each in silent:
+        each.vanish()
+        await each.close()

@@ -1,0 +1,108 @@
+"""A TCP proxy in front of a database, which cuts connections when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+__all__ = ["Proxy", "running_proxy"]
+
+COMMIT = b"COMMIT"
+"""In clear text in what a client sends, also in the extended protocol."""
+
+
+class Proxy:
+    """Passes bytes on.
+
+    Attributes:
+        port: Where it listens.
+        refusing: New connections are closed at once.
+        commits: Commits that were passed on.
+        cut_at: Cut the connection of the commit with this number, after it was passed on and
+            before its answer comes back.
+        swallow_at: Cut the connection of the commit with this number, which is not passed on.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.refusing = False
+        self.commits = 0
+        self.cut_at = 0
+        self.swallow_at = 0
+        self.cuts = 0
+
+    def cut(self) -> None:
+        """Cut all connections now."""
+        self.cuts += 1
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            if self.refusing:
+                writer.transport.abort()
+                return
+            up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+            ends = {writer, up_writer}
+            self._writers |= ends
+            back = asyncio.create_task(self._pass(up_reader, writer, watch=False))
+            with suppress(ConnectionError):
+                await self._pass(reader, up_writer, watch=True)
+            for end in ends:
+                end.transport.abort()
+            self._writers -= ends
+            with suppress(ConnectionError):
+                await back
+        finally:
+            self._tasks.discard(task)
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, watch: bool
+    ) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if watch and COMMIT in data:
+                    self.commits += 1
+                    if self.commits == self.swallow_at:
+                        self.cut()
+                        return
+                writer.write(data)
+                await writer.drain()
+                if watch and COMMIT in data and self.commits == self.cut_at:
+                    self.cuts += 1
+                    for end in self._writers - {writer}:  # the server still gets the commit
+                        end.transport.abort()
+                    await asyncio.sleep(0.02)
+                    return
+        if not watch:
+            writer.transport.abort()
+
+    async def end(self) -> None:
+        """Close everything."""
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running_proxy(host: str, port: int) -> AsyncGenerator[Proxy]:
+    """Run a proxy on a free port."""
+    proxy = Proxy(host, port)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.end()
