@@ -535,11 +535,14 @@ class Adapter(Protocol):
 
     Attributes:
         name: Its table in hub.toml, its label in metrics, the first token of its addresses.
-        Config: Model of `[adapters.<name>]`.
     """
 
     name: str
-    Config: type[Settings]
+
+    @property
+    def Config(self) -> type[Settings]:  # noqa: N802  # a class; any subclass may stand there
+        """Model of `[adapters.<name>]`."""
+        ...
 
     async def start(self, hub: HubApi) -> None:
         """Begin; raises when it cannot, and is tried again."""

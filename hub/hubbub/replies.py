@@ -73,6 +73,10 @@ class Waiters:
         if len(self._over) > self._remembered:
             self._over.popitem(last=False)
 
+    def waits_for(self, envelope: Envelope) -> bool:
+        """Tell whether somebody waits for this answer."""
+        return envelope.in_reply_to in self._waiting
+
     def is_over(self, envelope_id: str) -> bool:
         """Tell whether an answer to this request is late."""
         return envelope_id in self._over

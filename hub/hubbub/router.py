@@ -108,7 +108,12 @@ class Router:
         room.follow = self._following
 
     def _publish_soon(self, envelope: Envelope) -> None:
-        """Publish what an endpoint answered; a refusal is logged, its deliverer has gone on."""
+        """Publish what an endpoint answered, if somebody waits for it.
+
+        A refusal is logged: the one who delivered has gone on.
+        """
+        if not self.waiters.waits_for(envelope):
+            return
 
         async def publish() -> None:
             try:

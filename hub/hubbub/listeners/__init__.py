@@ -6,11 +6,12 @@ of `LineConnection`, `FrameConnection`, `Connection` or `Datagrams`.
 
 from __future__ import annotations
 
+from hubbub.listeners.connections import Connection
 from hubbub.listeners.frames import FrameConnection, LineConnection
 from hubbub.listeners.http import HttpListener
 from hubbub.listeners.opening import Listeners
 from hubbub.listeners.sockets import PortTakenError
-from hubbub.listeners.tcp import Connection, TcpListener
+from hubbub.listeners.tcp import TcpListener
 from hubbub.listeners.tls import TlsError
 from hubbub.listeners.udp import Datagrams, UdpListener
 

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Final, Self
 
 from hubbub.errors import HubError
-from hubbub.listeners.tcp import Connection
+from hubbub.listeners.connections import Connection
 
 __all__ = ["FrameConnection", "LineConnection"]
 

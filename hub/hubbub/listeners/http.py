@@ -130,10 +130,10 @@ class _Http(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hand over the place as well: `connection_lost` is the other protocol's from here on."""
         guest, self._guest = self._guest, None
-        made = cast("Any", self.ws_protocol_class)
+        made: Any = self.ws_protocol_class
 
-        def with_guest(**how: Any) -> WebSocketsSansIOProtocol:  # noqa: ANN401
-            return cast("WebSocketsSansIOProtocol", made(guest=guest, **how))
+        def with_guest(**how: Any) -> Any:  # noqa: ANN401  # uvicorn's
+            return made(guest=guest, **how)
 
         self.ws_protocol_class = cast("Any", with_guest)
         super().handle_websocket_upgrade()
@@ -173,8 +173,6 @@ class HttpListener:
         limits: What it takes.
     """
 
-    kind: Final = "http"
-
     def __init__(
         self,
         host: str,
@@ -196,6 +194,11 @@ class HttpListener:
         self._server: asyncio.Server | None = None
         self._state = ServerState()
         self._drain_s = 1.0
+
+    @property
+    def kind(self) -> str:
+        """What it speaks."""
+        return "http"
 
     @property
     def url(self) -> str:

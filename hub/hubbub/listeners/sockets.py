@@ -99,4 +99,8 @@ def source_of(host: str) -> tuple[str, bool]:
 
 def host_of(peername: Any) -> str:  # noqa: ANN401  # what a transport says of its peer
     """Return the address in a transport's `peername`; empty when there is none."""
-    return str(peername[0]) if isinstance(peername, tuple) and peername else ""
+    match peername:
+        case (str(host), *_):
+            return host
+        case _:
+            return ""

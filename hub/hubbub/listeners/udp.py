@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from socket import socket
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import structlog
 
@@ -114,8 +114,6 @@ class UdpListener:
         address: Where it listens; with its real port once it is bound.
     """
 
-    kind: Final = "udp"
-
     def __init__(
         self,
         address: Address,
@@ -134,6 +132,11 @@ class UdpListener:
         self._gate = Gate(name, limits, clock=clock, metrics=metrics)
         self._socket: socket | None = None
         self._transport: asyncio.DatagramTransport | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it speaks."""
+        return "udp"
 
     @property
     def url(self) -> str:

@@ -47,7 +47,7 @@ IDLE_S: Final = 2.0
 """Without work, a server is asked this often whether it is there and still ours."""
 
 _FIRST_PAUSE_S: Final = 0.05
-_LONGEST_PAUSE_S: Final = 5.0
+_LONGEST_PAUSE_S: Final = 2.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import httpx2
 
@@ -26,7 +27,7 @@ class TestRelay(AdapterSuite[Master]):
 
     name = "relay"
     subject = "relay.*.message"
-    garbage = {
+    garbage: ClassVar = {
         "nothing": b"",
         "not json": b"{",
         "no object": b"[1]",

@@ -142,7 +142,7 @@ class World:
             patch.object(core_module, "Database", SteppedDatabase),
         ):
             self.core = Core(config, clock=self.clock, environ={})
-        self.core.plugins.load = lambda found=None: None  # type: ignore[method-assign]
+        self.core.plugins.load = _load_nothing  # type: ignore[method-assign]
         for name, plugin in self.plugins.items():
             self.core.plugins.add(name, plugin)
         self.journal = cast("SteppedJournal", self.core.journal)
@@ -498,6 +498,10 @@ class World:
             overflow=overflow,
         )
         self.held_links[address] = self.core.attach(endpoint)
+
+
+def _load_nothing(found: object = None, *, states: object = None) -> None:
+    """Load no plugin that is installed beside."""
 
 
 def _no_entry_points(**_: str) -> list[Any]:

@@ -48,7 +48,8 @@ class Bench:
             spawn=lambda work: asyncio.get_running_loop().create_task(work),
             tls=tls,
         )
-        return await self._serving(listener, listener.serve)
+        await self._serving(listener, listener.serve)
+        return listener
 
     async def udp(self, make: Callable[[], Datagrams], **how: Any) -> UdpListener:
         listener = UdpListener(
@@ -59,7 +60,8 @@ class Bench:
             clock=self.clock,
             metrics=self.metrics,
         )
-        return await self._serving(listener, listener.serve)
+        await self._serving(listener, listener.serve)
+        return listener
 
     async def http(self, app: Any, **how: Any) -> HttpListener:
         tls = how.pop("tls", None)
@@ -72,13 +74,13 @@ class Bench:
             metrics=self.metrics,
             tls=tls,
         )
-        return await self._serving(listener, lambda: listener.serve(app, drain_timeout_s=0.2))
+        await self._serving(listener, lambda: listener.serve(app, drain_timeout_s=0.2))
+        return listener
 
-    async def _serving(self, listener: Any, serve: Callable[[], Awaitable[None]]) -> Any:
+    async def _serving(self, listener: Any, serve: Callable[[], Awaitable[None]]) -> None:
         listener.bind()
         self.opened.append(listener)
         await serve()
-        return listener
 
     async def peer(self, listener: Any, **how: Any) -> TcpPeer:
         """Connect to a listener; closed after the test."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -118,11 +119,11 @@ async def test_headers_over_the_limit(bench: Bench) -> None:
     listener = await bench.http(app)
     peer = await bench.peer(listener)
     await peer.send(b"GET / HTTP/1.1\r\nX-Large: ")
-    with pytest.raises((ConnectionError, AssertionError)):
-        for _ in range(100):
+    for _ in range(8):
+        with suppress(ConnectionError):
             await peer.send(b"x" * (HEADER_BYTES // 4))
-            await asyncio.sleep(0.005)
-        raise AssertionError
+        await asyncio.sleep(0.005)
+    assert await peer.rest() == b""
     assert bench.refused("too_large") == 1
 
 
@@ -214,5 +215,5 @@ async def test_it_stops_in_time(bench: Bench) -> None:
         assert closed.value.rcvd.code == 1012
     assert await silent.rest() == b""
     await bench.until(lambda: bench.open == 0)
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         await bench.peer(listener)

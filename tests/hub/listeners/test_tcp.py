@@ -116,7 +116,7 @@ async def test_a_bug_ends_its_connection_only(bench: Bench) -> None:
     assert await peer.rest() == b""
     await other.send(b"well\n")
     assert await other.line() == b"well\n"
-    assert bench.metrics.plugin_errors["test", "connection"]._value.get() == 1  # type: ignore[attr-defined]
+    assert bench.metrics.plugin_errors["test", "connection"]._value.get() == 1
 
 
 async def test_a_protocol_that_cannot_be_made(bench: Bench) -> None:
@@ -234,8 +234,7 @@ class Polite(Connection):
                 await self.send(b"x" * 100_000)
                 Polite.sent += 1
         except Retry as gone:
-            Polite.sent = -1
-            assert gone.reason == "connection_lost"
+            Polite.sent = -1 if gone.reason == "connection_lost" else 0
 
 
 async def test_send_waits_for_a_slow_peer_and_not_for_ever(bench: Bench) -> None:
@@ -342,7 +341,7 @@ async def test_it_stops_in_time(bench: Bench) -> None:
     assert 0.1 < time.monotonic() - began < 2
     for peer in peers:
         assert await peer.rest() == b""
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         await bench.peer(listener)
 
 

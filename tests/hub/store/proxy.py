@@ -1,10 +1,14 @@
-"""A TCP proxy in front of a database, which cuts connections when a test says so."""
+"""A TCP proxy in front of a database, which cuts connections when a test says so.
+
+It has a thread of its own: a hub that starts keeps its loop waiting for the database.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 
 __all__ = ["Proxy", "running_proxy"]
 
@@ -35,9 +39,13 @@ class Proxy:
         self.cut_at = 0
         self.swallow_at = 0
         self.cuts = 0
+        self.loop = asyncio.new_event_loop()
 
     def cut(self) -> None:
         """Cut all connections now."""
+        self.loop.call_soon_threadsafe(self._cut)
+
+    def _cut(self) -> None:
         self.cuts += 1
         for writer in self._writers:
             writer.transport.abort()
@@ -74,7 +82,7 @@ class Proxy:
                 if watch and COMMIT in data:
                     self.commits += 1
                     if self.commits == self.swallow_at:
-                        self.cut()
+                        self._cut()
                         return
                 writer.write(data)
                 await writer.drain()
@@ -89,20 +97,34 @@ class Proxy:
 
     async def end(self) -> None:
         """Close everything."""
-        self.cut()
+        self._cut()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-@asynccontextmanager
-async def running_proxy(host: str, port: int) -> AsyncGenerator[Proxy]:
+    async def serve(self, ready: threading.Event, done: asyncio.Event) -> None:
+        """Listen on a free port until it is done."""
+        server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        await done.wait()
+        server.close()
+        await self.end()
+
+
+@contextmanager
+def running_proxy(host: str, port: int) -> Generator[Proxy]:
     """Run a proxy on a free port."""
     proxy = Proxy(host, port)
-    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
+    ready, done = threading.Event(), asyncio.Event()
+    serving = proxy.serve(ready, done)
+    thread = threading.Thread(target=lambda: proxy.loop.run_until_complete(serving), daemon=True)
+    thread.start()
+    ready.wait()
     try:
         yield proxy
     finally:
-        server.close()
-        await proxy.end()
+        proxy.loop.call_soon_threadsafe(done.set)
+        thread.join()
+        proxy.loop.close()
