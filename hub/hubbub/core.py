@@ -10,32 +10,29 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
 from sqlalchemy import insert
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from hubbub.adapters import Adapters
+from hubbub.attachments import Attachment, Attachments
 from hubbub.clock import Ids, SystemClock
 from hubbub.config import (
-    AdapterSettings,
     Address,
     Config,
     LimitSettings,
     Settings,
     TlsSettings,
 )
-from hubbub.contributions import Contributions, Offered
+from hubbub.contributions import Contributions
 from hubbub.conversion import Conversions
-from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.room import DeliveryRoom
 from hubbub.delivery.rules import DeliveryPolicy
 from hubbub.delivery.work import WorkDesk
-from hubbub.directory import Directory, Known
+from hubbub.directory import Directory
 from hubbub.engines.local import LocalEngine
 from hubbub.envelope import PRESENCE, Envelope
 from hubbub.errors import (
@@ -45,15 +42,15 @@ from hubbub.errors import (
     HubError,
     NotFoundError,
     RouteError,
-    StoreUnavailableError,
 )
+from hubbub.extensions import Extensions
 from hubbub.intake import Limits
 from hubbub.listeners import Connection, Datagrams, Listeners, TcpListener, UdpListener
 from hubbub.meter import Meter
 from hubbub.observe.metrics import Metrics, total_of
 from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
-from hubbub.plugins import Plugin, Plugins, Shutdown
+from hubbub.plugins import Plugin, Plugins
 from hubbub.ports import Clock, HubApi, Kept, Record
 from hubbub.recovery import recover
 from hubbub.retention import Retention
@@ -64,7 +61,6 @@ from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
 from hubbub.store.reads import envelopes as envelope_reads
-from hubbub.store.reads import plugins as plugin_reads
 from hubbub.store.tables import AuditRow
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
@@ -99,31 +95,6 @@ TASKS_ROUTE: Final = Route(
 """Where a task goes when nobody said where: to any endpoint that takes it."""
 
 
-@dataclass(slots=True)
-class _Away:
-    """A link of the hub's API: closing it marks the endpoint away, and later gone."""
-
-    core: Core
-    link: EndpointLink
-
-    @property
-    def slots(self) -> int:
-        """Envelopes it takes at once; 0 pauses it."""
-        return self.link.slots
-
-    @slots.setter
-    def slots(self, slots: int) -> None:
-        self.link.slots = slots
-        known = self.core.directory.get(self.link.address)
-        if known is not None and self.core.room.link_of(self.link.address) is self.link:
-            state = PresenceState.ONLINE if slots else PresenceState.PAUSED
-            self.core.directory.mark(known, state)
-
-    def close(self) -> None:
-        """End this attachment only; a newer one of the same address stays."""
-        self.core.detach(self.link)
-
-
 class Core:
     """One hub: its rooms, and what plugins and adapters may do with them."""
 
@@ -142,14 +113,17 @@ class Core:
         self.tracer: Final = Tracer()
         self._tasks: set[asyncio.Task[None]] = set()
         hub = config.hub
-        self.watchdog: Final = Watchdog(limit_s=hub.hook_limit, remember=self._remember_stuck)
+        self.extensions: Final = Extensions(self)
+        self.watchdog: Final = Watchdog(
+            limit_s=hub.hook_limit, remember=self.extensions.remember_stuck
+        )
         self.plugins: Final = Plugins(
             self.metrics,
             order=hub.plugins,
             safe=safe,
             budget_s=hub.hook_budget,
             watchdog=self.watchdog,
-            off=self._plugin_off,
+            off=self.extensions.plugin_off,
         )
         self.conversions: Final = Conversions()
         self.directory: Final = Directory(self.conversions)
@@ -183,7 +157,6 @@ class Core:
         self.started_us: Final = self.clock.now_us()
         self.accepted.note(self.started_us, 0)
         self.reloading: Final = asyncio.Lock()
-        self._ending: Final[set[asyncio.Task[None]]] = set()
         self.subscriptions: Final = Subscriptions(self.table)
         self.tokens: Final = Tokens(self.database, self.journal, self.clock, self.ids)
         self.routes: Final = Routes(self.table, self.database, self.journal, self.clock)
@@ -203,6 +176,13 @@ class Core:
             ),
             spawn=self.spawn,
             after_delivery=self._after_delivery,
+        )
+        self.attachments: Final = Attachments(
+            directory=self.directory,
+            room=self.room,
+            subscriptions=self.subscriptions,
+            journal=self.journal,
+            clock=self.clock,
         )
         self.planner: Final = Planner(
             table=self.table,
@@ -257,7 +237,7 @@ class Core:
             StoreOwnedError: another hub runs on the database.
         """
         self.watchdog.start()
-        self.load(self._plugin_states())
+        self.load(self.extensions.remembered())
         self.database.open()
         self.make_tables()
         self.ids.continue_after(self.database.read_now(envelope_reads.newest_seq))
@@ -266,7 +246,7 @@ class Core:
         await self.engine.start()
         self.routes.load()
         for endpoint, patterns in self.database.read_now(endpoint_reads.retained):
-            self._away(self.directory.put(endpoint, PresenceState.OFFLINE))
+            self.attachments.away(self.directory.put(endpoint, PresenceState.OFFLINE))
             for pattern in patterns:
                 self.subscriptions.add(endpoint.address, pattern, limit=len(patterns))
         await recover(self.room, self.database, self.engine, self.journal)
@@ -309,7 +289,7 @@ class Core:
             await self.drain()
         await self.adapters.stop()
         await self.listeners.stop()
-        await self.ended_plugins()
+        await self.extensions.ended()
         await self.plugins.shutdown(self.hub_for)
         self.room.timers.close()
         for task in list(self._tasks):
@@ -334,48 +314,13 @@ class Core:
 
     # What plugins and adapters may do (ports.HubApi)
 
-    def attach(self, endpoint: Endpoint) -> _Away:
+    def attach(self, endpoint: Endpoint) -> Attachment:
         """Bring an endpoint here; attaching its address again closes the older link."""
-        self.directory.put(endpoint, PresenceState.ONLINE)
-        link = self.room.attach(endpoint)
-        for box in self.room.boxes:
-            if box.requirement and self.directory.covers(box.requirement, endpoint):
-                self.room.pump(box)
-        own = self.room.boxes.find(endpoint.address)
-        if own is not None:
-            self.room.boxes.refill(own)
-        return _Away(self, link)
+        return self.attachments.attach(endpoint)
 
-    async def attach_for_good(self, endpoint: Endpoint) -> _Away:
+    async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
         """Attach an endpoint that is remembered over a restart, away until it is attached again."""
-        await self._remember(endpoint)
-        return self.attach(endpoint)
-
-    async def _remember(self, endpoint: Endpoint) -> None:
-        subscriptions = self.subscriptions.of(endpoint.address)
-        now_us = self.clock.now_us()
-        await self.journal.execute(*endpoint_reads.remembering(endpoint, subscriptions, now_us))
-
-    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
-        """Give an endpoint a private route; kept over a restart if the endpoint is.
-
-        Raises:
-            SubjectError: no pattern.
-            ConflictError: it has too many already.
-        """
-        self.subscriptions.add(endpoint.address, pattern, limit=limit)
-        if endpoint.linger_s != 0:
-            await self._remember(endpoint)
-
-    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
-        """Take a private route back.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        self.subscriptions.remove(endpoint.address, pattern)
-        if endpoint.linger_s != 0:
-            await self._remember(endpoint)
+        return await self.attachments.attach_for_good(endpoint)
 
     async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
         """Take the result of a task from the endpoint that was given it.
@@ -398,40 +343,6 @@ class Core:
             duplicate=finished.verdict == "late",
             task_id=result.task_id,
         )
-
-    def detach(self, link: EndpointLink) -> None:
-        """End one attachment; the endpoint is away, and gone when its `linger` is over."""
-        newest = self.room.link_of(link.address) is link
-        if newest:
-            known = self.directory.get(link.address)
-            if known is not None:
-                self._away(known)
-        link.close()
-
-    def _away(self, known: Known) -> None:
-        endpoint = known.endpoint
-        self.directory.mark(known, PresenceState.OFFLINE)
-        if endpoint.linger_s is None:
-            return
-
-        def gone() -> None:
-            if self.directory.get(endpoint.address) is known and not known.present:
-                self._gone(endpoint)
-
-        self.room.timers.at(self.clock.now_us() + int(endpoint.linger_s * 1e6), gone)
-
-    def _gone(self, endpoint: Endpoint) -> None:
-        self.directory.forget(endpoint.address)
-        self.subscriptions.forget(endpoint.address)
-        self.room.lifecycle.gone(endpoint.address)
-        if endpoint.linger_s:
-            self.spawn(self._unremember(endpoint.address))
-
-    async def _unremember(self, address: str) -> None:
-        try:
-            await self.journal.execute(*endpoint_reads.forgetting(address))
-        except HubError as error:  # it is away again at the next start, and goes then
-            log.warning("hub.endpoint_not_forgotten", endpoint=address, error=str(error))
 
     async def publish(
         self,
@@ -544,48 +455,9 @@ class Core:
         """Whether the one port is reachable from this machine only."""
         return self.config.hub.host in ("127.0.0.1", "::1", "localhost")
 
-    # Plugins and adapters that come and go
-
     def hub_for(self, plugin: Plugin) -> HubApi:
         """Return the hub as one plugin sees it."""
         return self.contributions.hub_for(plugin)
-
-    async def start_adapter(self, name: str) -> None:
-        """Start an adapter that was taken in while the hub runs; its paths come with it."""
-        if any(one.name == name for one in self.adapters):
-            await self.adapters.start_one(name)
-            self.say_changed()
-
-    async def restart_adapter(self, name: str) -> None:
-        """Stop one adapter and start it again, with its table as it is in hub.toml now.
-
-        Raises:
-            NotFoundError: none of that name is enabled.
-        """
-        offered = self.contributions.offered.get(name)
-        if offered is not None:
-            settings = self.config.section("adapters", name, offered.adapter.Config)
-            self.contributions.offered[name] = replace(offered, settings=settings)
-            if isinstance(settings, AdapterSettings):
-                self.adapters.get(name).settings = settings
-        await self.adapters.restart(name)
-        self.say_changed()
-
-    async def change_adapter(self, name: str, offered: Offered) -> None:
-        """Start an adapter that is enabled now, stop one that is not any more."""
-        settings = offered.settings
-        running = next((one for one in self.adapters if one.name == name), None)
-        if not isinstance(settings, AdapterSettings):
-            return
-        if running is not None and settings.enabled:
-            running.settings = settings
-        elif running is not None:
-            await self.adapters.stop_one(name)
-            self.adapters.remove(name)
-        elif settings.enabled:
-            self.adapters.add(offered.adapter, settings, self.hub_for(offered.plugin))
-            await self.adapters.start_one(name)
-        self.say_changed()
 
     def keep_config(self, config: Config) -> None:
         """Go on with another configuration; whoever reads settings at every use has it now."""
@@ -595,75 +467,6 @@ class Core:
         """Tell whoever serves them that plugins or adapters came or went."""
         for changed in tuple(self.changed):
             changed()
-
-    def remembering(self, plugin: Plugin) -> tuple[Statement, ...]:
-        """Return the statements that keep a plugin in its state over a restart."""
-        now_us = self.clock.now_us()
-        row = plugin_reads.remembering(plugin.name, plugin.state, plugin.reason, now_us)
-        return plugin_reads.forgetting(plugin.name), row
-
-    async def ended_plugins(self) -> None:
-        """Wait until plugins that were switched off have ended."""
-        await asyncio.gather(*self._ending, return_exceptions=True)
-
-    def _plugin_off(self, plugin: Plugin, shutdown: Shutdown | None) -> None:
-        """Take out what a plugin brought that is switched off."""
-        addresses = self.contributions.take_out(plugin)
-        adapters = self.contributions.adapters_of(plugin)
-        self.router.before_route = self.plugins.before_route
-        if self.state != "ready":
-            for name in adapters:
-                self.adapters.fail(
-                    name, f"plugin {plugin.name!r} is {plugin.state}: {plugin.reason}"
-                )
-            return
-        ending = self.spawn(self._end_plugin(plugin, addresses, adapters, shutdown))
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
-
-    async def _end_plugin(
-        self,
-        plugin: Plugin,
-        addresses: Sequence[str],
-        adapters: Sequence[str],
-        shutdown: Shutdown | None,
-    ) -> None:
-        for name in adapters:
-            if any(one.name == name for one in self.adapters):
-                await self.adapters.stop_one(name)
-                self.adapters.fail(
-                    name, f"plugin {plugin.name!r} is {plugin.state}: {plugin.reason}"
-                )
-        if shutdown is not None:
-            wrong = await self.plugins.fence.live(
-                plugin, "shutdown", shutdown, self.hub_for(plugin)
-            )
-            if wrong is not None:
-                log.warning("plugin.shutdown_failed", plugin=plugin.name, reason=wrong)
-        for address in addresses:
-            link = self.room.link_of(address)
-            if link is not None:
-                self.detach(link)
-        self.say_changed()
-        if plugin.state == "quarantined":
-            await self.journal.execute(*self.remembering(plugin))
-
-    def _plugin_states(self) -> dict[str, tuple[str, str]]:
-        """Return what is remembered of plugins; nothing where there is no database yet."""
-        path = self.database.path
-        if path is not None and not path.exists():
-            return {}
-        try:
-            return self.database.read_now(plugin_reads.remembered)
-        except (SQLAlchemyError, StoreUnavailableError):
-            return {}
-
-    def _remember_stuck(self, name: str, reason: str) -> None:
-        """Keep a plugin off at the next start; called on the watchdog's thread."""
-        row = plugin_reads.remembering(name, "quarantined", reason, self.clock.now_us())
-        with self.database.engine.begin() as connection:
-            for statement, rows in (plugin_reads.forgetting(name), row):
-                connection.execute(statement, rows or None)
 
     # Inside
 

@@ -205,7 +205,7 @@ class Reloads:
                 one.after, settings=_with(one.before.settings, one.after.settings, keys, later)
             )  # fmt: skip
             core.contributions.offered[name] = kept
-            await core.change_adapter(name, kept)
+            await core.extensions.change_adapter(name, kept)
         return applied, waiting
 
     # The core

@@ -44,7 +44,7 @@ async def enable(core: Core, plugin: Plugin) -> None:
     await core.plugins.startup(core.hub_for, only=plugin)
     if _is_up(plugin):
         for name in core.contributions.adapters_of(plugin):
-            await core.start_adapter(name)
+            await core.extensions.start_adapter(name)
     core.say_changed()
 
 
@@ -54,8 +54,8 @@ async def disable(core: Core, plugin: Plugin, *, by: str) -> None:
         return
     reason = f"disabled by {by}"
     core.plugins.switch_off(plugin, "disabled", reason)
-    await core.ended_plugins()
-    await core.execute(*core.remembering(plugin))
+    await core.extensions.ended()
+    await core.execute(*core.extensions.remembering(plugin))
 
 
 def _is_up(plugin: Plugin) -> bool:

@@ -238,7 +238,7 @@ async def test_three_faults_in_a_row_are_quarantine(tmp_path: Path, install: Ins
             await publish(core, "bad.5")
         assert raises.state == "quarantined"
         assert "before_route raised ValueError" in raises.reason
-        await core.ended_plugins()
+        await core.extensions.ended()
         await settle()
         assert core.router.before_route is None
         assert not core.known("plugin.raises")
@@ -255,7 +255,7 @@ async def test_a_quarantined_plugin_stays_so_until_it_is_enabled(
     async with running_hub(tmp_path / "hub") as core:
         for _ in range(3):
             await publish(core, "bad")
-        await core.ended_plugins()
+        await core.extensions.ended()
     del sys.modules["hubbub_raises"]
     async with running_hub(tmp_path / "hub") as core:
         raises = plugin_of(core, "raises")

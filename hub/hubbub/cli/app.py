@@ -11,6 +11,7 @@ import typer
 
 from hubbub.cli import (
     check,
+    db,
     dlq,
     doctor,
     endpoints,
@@ -53,6 +54,7 @@ _COMMANDS: Final[dict[str, Callable[..., None]]] = {
 }
 
 _GROUPS: Final = {
+    "db": db.group,
     "dlq": dlq.group,
     "routes": routes.group,
     "tasks": tasks.group,

@@ -166,7 +166,7 @@ class AdapterSuite(ABC, Generic[P]):
             peer = await self.connect(served)
             await self.say(peer, "before", TRACEPARENT)
             await served.said(1)
-            await served.core.restart_adapter(self.name)
+            await served.core.extensions.restart_adapter(self.name)
             assert (served.adapter.state, served.adapter.reason) == ("up", "")
             await self.leave(peer)
             await self._heard(served, 2)

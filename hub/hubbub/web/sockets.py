@@ -299,7 +299,7 @@ class Connection:
                 patterns_for(self._principal, (subject,))
                 await self._subscribe(subject)
             case frames.Unsubscribe(subject):
-                await self._core.unsubscribe(self._endpoint, subject)
+                await self._core.attachments.unsubscribe(self._endpoint, subject)
             case frames.Ack(number):
                 self._endpoint.answer(number)
             case frames.Nack(number, reason, True):
@@ -355,7 +355,7 @@ class Connection:
         return envelopes[0]
 
     async def _subscribe(self, pattern: str) -> None:
-        await self._core.subscribe(self._endpoint, pattern, limit=MAX_SUBSCRIPTIONS)
+        await self._core.attachments.subscribe(self._endpoint, pattern, limit=MAX_SUBSCRIPTIONS)
 
     async def _write(self, text: str) -> None:
         if self._closed.is_set():

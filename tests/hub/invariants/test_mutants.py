@@ -290,14 +290,14 @@ def nobody_is_woken_by_an_attach(patch: pytest.MonkeyPatch) -> None:
 
 
 def _attach_only(self: Core, endpoint: Any) -> Any:
-    from hubbub.core import _Away
+    from hubbub.attachments import Attachment
     from hubbub.values import PresenceState
 
     self.directory.put(endpoint, PresenceState.ONLINE)
     pump, self.room.pump_link = self.room.pump_link, lambda link: None  # type: ignore[method-assign]
     link = self.room.attach(endpoint)
     self.room.pump_link = pump  # type: ignore[method-assign]
-    return _Away(self, link)
+    return Attachment(self.attachments, link)
 
 
 MUTANTS: tuple[Mutate, ...] = (

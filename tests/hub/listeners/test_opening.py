@@ -72,7 +72,7 @@ async def test_a_restart_closes_and_opens(tmp_path: Path) -> None:
     """Both listeners are new ones on the old port; stopping gives it free."""
     async with running_hub(tmp_path, TOML, plugins={"both": Both(0)}) as hub:
         before = hub.listeners.of("both")
-        await hub.restart_adapter("both")
+        await hub.extensions.restart_adapter("both")
         after = hub.listeners.of("both")
         assert len(after) == 2
         assert not set(before) & set(after)

@@ -102,7 +102,6 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-
     async def serve(self, ready: threading.Event, done: asyncio.Event) -> None:
         """Listen on a free port until it is done."""
         server = await asyncio.start_server(self.accept, "127.0.0.1", 0)

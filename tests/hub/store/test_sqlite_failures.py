@@ -88,9 +88,7 @@ def full(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
         yield make_room
 
 
-async def test_a_full_disk_refuses_and_comes_back(
-    tmp_path: Path, full: Callable[[], None]
-) -> None:
+async def test_a_full_disk_refuses_and_comes_back(tmp_path: Path, full: Callable[[], None]) -> None:
     """Publishers hear the reason, and all goes on by itself when there is room."""
     acknowledged: list[str] = []
     async with running_hub(tmp_path / "hub", ROUTE) as core:

@@ -117,7 +117,7 @@ async def test_quarantine_is_named_and_leaves_the_hub_ready(tmp_path: Path) -> N
         panel.raises = True
         for _ in range(3):
             await served.publish("any.thing")
-        await served.core.ended_plugins()
+        await served.core.extensions.ended()
         ready = await served.client.get("/readyz")
         assert ready.status_code == 200
         part = ready.json()["parts"]["plugins"]["panel"]

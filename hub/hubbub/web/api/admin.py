@@ -61,7 +61,7 @@ def _adapter(one: RunningAdapter) -> dict[str, object]:
 async def restart(call: Call) -> Reply:
     """Stop one adapter and start it again."""
     name, core = call.params["name"], call.core
-    await core.restart_adapter(name)
+    await core.extensions.restart_adapter(name)
     await core.audit(call.principal.name, "adapter.restart", name)
     return Reply(200, _adapter(core.adapters.get(name)))
 

@@ -1,0 +1,145 @@
+"""Endpoints that come, go away, and are gone; what they subscribed comes and goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from hubbub.delivery import DeliveryRoom
+from hubbub.delivery.links import EndpointLink
+from hubbub.directory import Directory, Known
+from hubbub.errors import HubError
+from hubbub.ports import Clock
+from hubbub.store.journal import Journal
+from hubbub.store.reads import endpoints as reads
+from hubbub.subscriptions import Subscriptions
+from hubbub.values import Endpoint, PresenceState
+
+__all__ = ["Attachment", "Attachments"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Attachment:
+    """A link as plugins see it: closing it marks the endpoint away, and later gone."""
+
+    attachments: Attachments
+    link: EndpointLink
+
+    @property
+    def slots(self) -> int:
+        """Envelopes it takes at once; 0 pauses it."""
+        return self.link.slots
+
+    @slots.setter
+    def slots(self, slots: int) -> None:
+        self.link.slots = slots
+        self.attachments.paused(self.link, paused=slots == 0)
+
+    def close(self) -> None:
+        """End this attachment only; a newer one of the same address stays."""
+        self.attachments.detach(self.link)
+
+
+class Attachments:
+    """Who is attached to one hub, and for how long somebody who left is waited for."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        room: DeliveryRoom,
+        subscriptions: Subscriptions,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._directory = directory
+        self._room = room
+        self._subscriptions = subscriptions
+        self._journal = journal
+        self._clock = clock
+
+    def attach(self, endpoint: Endpoint) -> Attachment:
+        """Bring an endpoint here; attaching its address again closes the older link."""
+        self._directory.put(endpoint, PresenceState.ONLINE)
+        link = self._room.attach(endpoint)
+        for box in self._room.boxes:
+            if box.requirement and self._directory.covers(box.requirement, endpoint):
+                self._room.pump(box)
+        own = self._room.boxes.find(endpoint.address)
+        if own is not None:
+            self._room.boxes.refill(own)
+        return Attachment(self, link)
+
+    async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
+        """Attach an endpoint that is remembered over a restart."""
+        await self._remember(endpoint)
+        return self.attach(endpoint)
+
+    def paused(self, link: EndpointLink, *, paused: bool) -> None:
+        """Note that an endpoint takes nothing just now, or does again."""
+        known = self._directory.get(link.address)
+        if known is not None and self._room.link_of(link.address) is link:
+            self._directory.mark(known, PresenceState.PAUSED if paused else PresenceState.ONLINE)
+
+    def detach(self, link: EndpointLink) -> None:
+        """End one attachment; the endpoint is away, and gone when its `linger` is over."""
+        if self._room.link_of(link.address) is link:
+            known = self._directory.get(link.address)
+            if known is not None:
+                self.away(known)
+        link.close()
+
+    def away(self, known: Known) -> None:
+        """An endpoint has no link; it is gone when nobody brings it back in time."""
+        endpoint = known.endpoint
+        self._directory.mark(known, PresenceState.OFFLINE)
+        if endpoint.linger_s is None:
+            return
+
+        def over() -> None:
+            if self._directory.get(endpoint.address) is known and not known.present:
+                self._gone(endpoint)
+
+        self._room.timers.at(self._clock.now_us() + int(endpoint.linger_s * 1e6), over)
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+        """Give an endpoint a private route; kept over a restart if the endpoint is.
+
+        Raises:
+            SubjectError: no pattern.
+            ConflictError: it has too many already.
+        """
+        self._subscriptions.add(endpoint.address, pattern, limit=limit)
+        if endpoint.linger_s != 0:
+            await self._remember(endpoint)
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        self._subscriptions.remove(endpoint.address, pattern)
+        if endpoint.linger_s != 0:
+            await self._remember(endpoint)
+
+    def _gone(self, endpoint: Endpoint) -> None:
+        self._directory.forget(endpoint.address)
+        self._subscriptions.forget(endpoint.address)
+        self._room.lifecycle.gone(endpoint.address)
+        if endpoint.linger_s:
+            self._room.spawn(self._unremember(endpoint.address))
+
+    async def _remember(self, endpoint: Endpoint) -> None:
+        subscriptions = self._subscriptions.of(endpoint.address)
+        now_us = self._clock.now_us()
+        await self._journal.execute(*reads.remembering(endpoint, subscriptions, now_us))
+
+    async def _unremember(self, address: str) -> None:
+        try:
+            await self._journal.execute(*reads.forgetting(address))
+        except HubError as error:  # it is away again at the next start, and goes then
+            log.warning("hub.endpoint_not_forgotten", endpoint=address, error=str(error))

@@ -1,0 +1,162 @@
+"""Copies of the database: made while a hub runs, put back while none does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import make_url
+from sqlalchemy.engine import URL
+
+from hubbub.errors import HubError
+from hubbub.store.connections import is_file
+from hubbub.store.database import Database
+from hubbub.store.outages import reason_of
+
+__all__ = ["BackupError", "back_up", "restore", "upgrade"]
+
+OWNER: Final = "hubbub db"
+_BESIDE: Final = ("-wal", "-shm")
+_LONGEST_ERROR: Final = 500
+
+
+class BackupError(HubError):
+    """A copy of the database could not be made or put back; nothing was changed."""
+
+    code = "backup"
+
+
+def upgrade(url: str) -> None:
+    """Bring the tables up to date.
+
+    Raises:
+        StoreOwnedError: a hub runs on the database; it did that when it started.
+    """
+    Database(url, owner=OWNER).migrate()
+
+
+def back_up(url: str, target: Path) -> int:
+    """Copy the database into a new file, also while a hub runs; returns its bytes.
+
+    Raises:
+        BackupError: it cannot be made.
+    """
+    if target.exists():
+        raise BackupError(f"{target} is there already; name a new file, or move that one away")
+    there = make_url(url)
+    part = target.with_name(target.name + ".part")
+    try:
+        if is_file(there):
+            _copy_file(Path(there.database or ""), part)
+        else:
+            _run("pg_dump", there, ["--format=custom", f"--file={part}"])
+        part.replace(target)
+    except OSError as error:
+        raise BackupError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target.stat().st_size
+
+
+def restore(url: str, source: Path) -> Path | None:
+    """Put a copy back; returns where what was there before is kept, if there was anything.
+
+    Raises:
+        StoreOwnedError: a hub runs on the database.
+        BackupError: the copy cannot be used.
+    """
+    if not source.is_file():
+        raise BackupError(f"there is no file {source}")
+    there = make_url(url)
+    if is_file(there):
+        _check_file(source)
+    database = Database(url, owner=OWNER)
+    try:
+        database.own()
+        path = database.path
+        kept = _swap(path, source) if path is not None else _reload(there, source)
+    except OSError as error:
+        raise BackupError(f"cannot restore {source}: {error}") from error
+    finally:
+        database.close()
+    upgrade(url)
+    return kept
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise BackupError(f"there is no database at {source} yet; nothing to back up")
+    try:
+        with (
+            closing(sqlite3.connect(source, timeout=5.0)) as there,
+            closing(sqlite3.connect(target)) as here,
+        ):
+            there.backup(here)
+            here.execute("PRAGMA journal_mode = DELETE")  # one file, whole by itself
+    except sqlite3.DatabaseError as error:
+        raise BackupError(f"cannot copy {source}: {reason_of(error)}") from error
+
+
+def _check_file(source: Path) -> None:
+    """See that a file is whole, and of a hub, before anything is touched."""
+    try:
+        with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
+            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise BackupError(f"{source} is damaged: {verdict}; choose another backup")
+            copy.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise BackupError(f"{source} is no database of a hub: {error}") from error
+
+
+def _swap(path: Path, source: Path) -> Path | None:
+    """Move the file aside with its log, and copy the other to its place."""
+    part = path.with_name(path.name + ".part")
+    shutil.copyfile(source, part)
+    with part.open("rb+") as copied:
+        os.fsync(copied.fileno())
+    kept = path.with_name(f"{path.name}.before-{_stamp()}") if path.exists() else None
+    for suffix in (*_BESIDE, ""):
+        old = path.with_name(path.name + suffix)
+        if old.exists():
+            old.replace(f"{kept}{suffix}")
+    part.replace(path)
+    return kept
+
+
+def _reload(there: URL, source: Path) -> Path:
+    kept = source.with_name(f"{source.name}.before-{_stamp()}")
+    _run("pg_dump", there, ["--format=custom", f"--file={kept}"])
+    how = ["--clean", "--if-exists", "--no-owner", "--single-transaction", str(source)]
+    _run("pg_restore", there, how)
+    return kept
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _run(program: str, there: URL, arguments: Sequence[str]) -> None:
+    """Run a program of PostgreSQL; the password is not in its arguments, which others can see."""
+    found = shutil.which(program)
+    if found is None:
+        raise BackupError(
+            f"{program} is not installed; it comes with the client of PostgreSQL "
+            "(Debian: apt install postgresql-client)"
+        )
+    bare = there.set(drivername="postgresql", password=None)
+    environ = dict(os.environ)
+    if there.password is not None:
+        environ["PGPASSWORD"] = str(there.password)
+    command = [found, f"--dbname={bare.render_as_string()}", "--no-password", *arguments]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603  # no shell
+    if ended.returncode:
+        said = " ".join(ended.stderr.split())[:_LONGEST_ERROR]
+        raise BackupError(f"{program} ended with {ended.returncode}: {said}")
