@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -18,19 +19,22 @@ JSON = st.recursive(
 )
 
 
-def depth_of(value: object) -> int:
+def depth_of(value: Any) -> int:
     """Return how deeply a value is nested."""
-    if isinstance(value, list):
-        return 1 + max(map(depth_of, value), default=0)
-    if isinstance(value, dict):
-        return 1 + max(map(depth_of, value.values()), default=0)
-    return 0
+    match value:
+        case list():
+            inner = cast("list[Any]", value)
+        case dict():
+            inner = list(cast("dict[str, Any]", value).values())
+        case _:
+            return 0
+    return 1 + max(map(depth_of, inner), default=0)
 
 
 @given(JSON, st.integers(1, 6))
 def test_depth_is_measured_without_decoding(value: object, limit: int) -> None:
     """Refused exactly when it is nested deeper than the limit; brackets in texts do not count."""
-    padded = [value, {"pad": [[]] * 70}]
+    padded: list[object] = [value, {"pad": [[[]]] * 70}]
     data = json.dumps(padded).encode()
     if depth_of(padded) > limit:
         with pytest.raises(MalformedError):

@@ -72,7 +72,7 @@ async def test_what_waits_is_never_removed(tmp_path: Path, clock: FakeClock) -> 
     """A task that waits without end outlives its age; once it has ended it goes, rows and all."""
     toml = '[hub]\nqueue_ttl = 0\n[store]\nretention = "1d"\n'
     async with running_hub(tmp_path / "hub", toml, clock=clock) as core:
-        data = {"task_type": "t", "task_id": "t_1", "params": {}}
+        data = {"task_type": "t", "task_id": "t_1"}
         request = "hubbub.task.request.v1"
         envelope = Envelope.new(
             source="api.test", subject="tasks.t.request", type=request, data=data

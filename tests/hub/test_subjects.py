@@ -21,8 +21,15 @@ from hubbub.subjects import (
 
 tokens = st.sampled_from(["a", "b", "c"])
 subjects = st.lists(tokens, min_size=1, max_size=5).map(".".join)
+
+
+def joined(front: list[str], last: str) -> str:
+    """Return a pattern of its tokens."""
+    return ".".join([*front, last])
+
+
 patterns = st.builds(
-    lambda front, last: ".".join([*front, last]),
+    joined,
     st.lists(tokens | st.just("*"), max_size=4),
     tokens | st.sampled_from(["*", ">"]),
 )
