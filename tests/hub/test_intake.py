@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -19,24 +18,31 @@ JSON = st.recursive(
 )
 
 
-def depth_of(value: Any) -> int:
-    """Return how deeply a value is nested."""
-    match value:
-        case list():
-            inner = cast("list[Any]", value)
-        case dict():
-            inner = list(cast("dict[str, Any]", value).values())
-        case _:
-            return 0
-    return 1 + max(map(depth_of, inner), default=0)
+def depth_of(text: str) -> int:
+    """Return how deeply JSON is nested, one character after the other."""
+    depth = deepest = 0
+    in_text = escaped = False
+    for sign in text:
+        if in_text:
+            in_text = escaped or sign != '"'
+            escaped = sign == "\\" and not escaped
+        elif sign == '"':
+            in_text = True
+        elif sign in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif sign in "]}":
+            depth -= 1
+    return deepest
 
 
 @given(JSON, st.integers(1, 6))
 def test_depth_is_measured_without_decoding(value: object, limit: int) -> None:
     """Refused exactly when it is nested deeper than the limit; brackets in texts do not count."""
     padded: list[object] = [value, {"pad": [[[]]] * 70}]
-    data = json.dumps(padded).encode()
-    if depth_of(padded) > limit:
+    text = json.dumps(padded)
+    data = text.encode()
+    if depth_of(text) > limit:
         with pytest.raises(MalformedError):
             check_depth(data, limit)
     else:
