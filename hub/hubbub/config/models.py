@@ -182,7 +182,7 @@ class StoreSettings(Settings):
     )
     sync: Literal["full", "normal"] = Field(
         default="full",
-        description='"full" survives loss of power; "normal" a crash of the hub. SQLite only.',
+        description='"full" survives loss of power; "normal" a crash of the hub, and is faster.',
     )
     retention: Duration = Field(
         default=30 * _DAY_S, description="How long finished envelopes are kept; 0 is for ever."

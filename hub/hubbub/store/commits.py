@@ -75,7 +75,8 @@ def held(connection: Connection, ticket: int) -> bool:
     The connection must own the database: then the one that was cut off has ended.
     """
     try:
-        return connection.scalar(_FATE, {"ticket": ticket}) == "committed"
+        fate: str | None = connection.scalar(_FATE, {"ticket": ticket})
+        return fate == "committed"
     finally:
         connection.rollback()
 

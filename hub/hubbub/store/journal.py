@@ -25,7 +25,6 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from hubbub.errors import ConflictError, HubError, StoreUnavailableError
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Change, Kept, Record
-from hubbub.store.checkpoints import Checkpoints
 from hubbub.store.commits import CutOffError, commit, held, probe
 from hubbub.store.database import Database
 from hubbub.store.entries import Entry, Statement, done_in
@@ -69,7 +68,6 @@ class Journal:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._writer: Connection | None = None
-        self._checkpoints = Checkpoints(database)
         self._problem: str | None = None
         self._out_since = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -190,9 +188,6 @@ class Journal:
             else:
                 self._recovered()
                 self._call(self._resolve, [entry for entry in entries if not entry.told])
-                if self._writer is not None:
-                    self._checkpoints.wrote(self._writer)
-        self._checkpoints.stop()
         self._disconnect()
         self._call(self._stopped.set)
 

@@ -166,13 +166,16 @@ def _update_text(
 def _look_up_text(
     table: Table, columns: tuple[str, ...], keys: int, rows: int, dialect: Dialect
 ) -> str:
-    names = f"({', '.join(columns[:keys])})" if keys > 1 else columns[0]
-    values = (
-        f"VALUES {', '.join([_row(keys, dialect)] * rows)}"
-        if keys > 1
-        else _row(rows, dialect)[1:-1]
+    if keys == 1:
+        values = _row(rows, dialect)
+        return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {columns[0]} IN {values}"  # noqa: S608
+    # The order of a CROSS JOIN is kept by SQLite; without it, it reads the whole table.
+    given = ", ".join(f"{name}_" for name in columns[:keys])
+    same = " AND ".join(f"{name} = {name}_" for name in columns[:keys])
+    return (
+        f"WITH given({given}) AS (VALUES {', '.join([_row(keys, dialect)] * rows)}) "  # noqa: S608
+        f"SELECT {', '.join(columns)} FROM given CROSS JOIN {table.name} WHERE {same}"
     )
-    return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {names} IN ({values})"  # noqa: S608
 
 
 def _cast(column: Column[Any], dialect: Dialect) -> str:

@@ -29,6 +29,10 @@ def stored(url: str) -> set[str]:
     return found
 
 
+def size_of(path: str) -> int:
+    return Path(path).stat().st_size
+
+
 async def test_a_backup_of_a_running_hub_can_be_put_back(
     tmp_path: Path, store_url: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,8 +53,8 @@ async def test_a_backup_of_a_running_hub_can_be_put_back(
     assert "is there already" in capsys.readouterr().err
     assert main(["db", "restore", str(copy), *where]) == 0
     assert stored(url) == {'"before"'}
-    kept = Path(capsys.readouterr().out.split()[-1])
-    assert kept.stat().st_size > 1000
+    kept = capsys.readouterr().out.split()[-1]
+    assert size_of(kept) > 1000
     async with running_hub(folder, store_url=url) as core:
         await core.publish(named("again"))
     assert stored(url) == {'"before"', '"again"'}

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from hubbub.core import Core
 from hubbub.envelope import Envelope
 from hubbub.errors import StoreUnavailableError
 from hubbub.store.database import Database
 from hubbub.store.outages import StoreDamagedError
 from hubbub.testing import running_hub
+from tests.hub.store.health import mended
 
 ROUTE = '[[routes]]\nname = "kept"\nmatch = "orders.>"\nto = ["stream.later"]\nhold = "1h"\n'
 
@@ -42,13 +42,6 @@ def stored(path: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT id FROM envelope ORDER BY seq")]
 
 
-async def back(core: Core) -> None:
-    """Wait until the store can be written again."""
-    async with asyncio.timeout(15):
-        while core.journal.problem is not None:
-            await asyncio.sleep(0.02)
-
-
 @contextmanager
 def small_disk(folder: Path) -> Generator[Callable[[], None]]:
     """Mount a file system of 3 MiB; yields what makes it large."""
@@ -58,10 +51,12 @@ def small_disk(folder: Path) -> Generator[Callable[[], None]]:
         subprocess.run(["mount", *options], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no right to mount a small disk")
+
+    def enlarge() -> None:
+        subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+
     try:
-        yield lambda: subprocess.run(
-            ["mount", "-o", "remount,size=64m", str(folder)], check=True
-        ) and None  # fmt: skip
+        yield enlarge
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -92,16 +87,19 @@ async def test_a_full_disk_refuses_and_comes_back(tmp_path: Path, full: Callable
     """Publishers hear the reason, and all goes on by itself when there is room."""
     acknowledged: list[str] = []
     async with running_hub(tmp_path / "hub", ROUTE) as core:
-        number = 0
-        with pytest.raises(StoreUnavailableError) as refused:
+
+        async def until_refused() -> None:
             for number in range(1000):
-                acknowledged.append((await core.publish(order(number, 20_000))).id)
-        assert core.journal.problem is not None
-        assert "full" in str(refused.value)
+                acknowledged.append((await core.publish(order(number, 20_000))).id)  # noqa: PERF401  # one by one, until it raises
+
+        with pytest.raises(StoreUnavailableError, match="full"):
+            await until_refused()
+        number = len(acknowledged)
         with pytest.raises(StoreUnavailableError):
             await core.publish(order(number, 20_000))
+        assert "full" in str(core.journal.problem)
         full()
-        await back(core)
+        await mended(core)
         acknowledged.append((await core.publish(order(number, 20_000))).id)
     assert stored(tmp_path / "hub" / "hub.db") == acknowledged
 
@@ -120,7 +118,7 @@ async def test_a_locked_file_refuses_and_comes_back(tmp_path: Path) -> None:
                 async with asyncio.timeout(0.2):
                     await core.publish(order(2))
             other.execute("ROLLBACK")
-        await back(core)
+        await mended(core)
         second = await core.publish(order(2))
     assert stored(path) == [first.id, second.id]
 

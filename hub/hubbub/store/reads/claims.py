@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import tuple_
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from hubbub.ports import Claim, ClaimKind
-from hubbub.store.tables import ClaimRow
+from hubbub.store.statements import rows_with
+from hubbub.store.tables import ClaimRow, table_of
 
 __all__ = ["ClaimName", "known"]
+
+_claim = table_of(ClaimRow)
+_COLUMNS = tuple(column.name for column in _claim.columns)
 
 ClaimName = tuple[str, ClaimKind, str]
 """Principal, kind and name: what makes two claims the same."""
@@ -18,11 +21,8 @@ ClaimName = tuple[str, ClaimKind, str]
 
 def known(session: Session, names: Sequence[ClaimName]) -> dict[ClaimName, Claim]:
     """Return the claims of these names that are in the store."""
-    key = tuple_(col(ClaimRow.principal), col(ClaimRow.kind), col(ClaimRow.name))
     found: dict[ClaimName, Claim] = {}
-    for row in session.exec(select(ClaimRow).where(key.in_(names))):
-        kind: ClaimKind = "id" if row.kind == "id" else "key"
-        found[row.principal, kind, row.name] = Claim(
-            row.principal, kind, row.name, bytes(row.body_hash), bytes(row.answer), row.at_us
-        )
+    for row in rows_with(session.connection(), _claim, _COLUMNS, names):
+        kind: ClaimKind = "id" if row[1] == "id" else "key"
+        found[row[0], kind, row[2]] = Claim(row[0], kind, *row[2:])
     return found
