@@ -41,12 +41,14 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture(params=STORES)
-def store_url(request: pytest.FixtureRequest) -> Callable[[Path], str]:
+def store_url(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], str]]:
     """The database of a data directory, on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
-        return lambda folder: f"sqlite:///{folder / 'hub.db'}"
+        yield lambda folder: f"sqlite:///{folder / 'hub.db'}"
+        return
     url = shared_server().database()
-    return lambda _: url
+    yield lambda _: url
+    shared_server().drop(url)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class Sweeper:
     async def look(self) -> None:
         """Wake mailboxes in which something is due, and end what is overdue."""
         now_us = self._clock.now_us()
-        after_us, self._looked_us = self._looked_us, now_us
+        after_us = self._looked_us
 
         def find(session: Session) -> tuple[list[str], list[Delivery]]:
             due = reads.due_mailboxes(session, after_us=after_us, now_us=now_us)
@@ -90,6 +90,7 @@ class Sweeper:
 
         with self._room.boxes.reading() as here:
             due, overdue = await self._database.read(find)
+            self._looked_us = now_us  # a read that failed is made up for by the next
             overdue = [here.get(one.id, one) for one in overdue]
         for name in due:
             box = self._room.boxes.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -15,6 +16,9 @@ from hubbub.ports import Clock, Engine
 from hubbub.values import Delivery, Overflow
 
 __all__ = ["Boxes"]
+
+AGAIN_US: Final = 1_000_000
+"""After a read that failed, a mailbox is read again so much later."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -163,6 +167,18 @@ class Boxes:
         except StoreUnavailableError as error:
             log.warning("mailbox.refill_failed", mailbox=box.name, error=str(error))
             box.dry = True
+            self._spawn(self._refill_later(box))
         finally:
             box.refilling = False
         self._filled(box)
+
+    async def _refill_later(self, box: Mailbox) -> None:
+        """The store could not be read: nothing else would make this mailbox try again."""
+        passed = asyncio.Event()
+        timer = self._clock.call_at(self._clock.now_us() + AGAIN_US, passed.set)
+        try:
+            await passed.wait()
+        finally:
+            timer.cancel()
+        box.stir()
+        self.refill(box)

@@ -8,7 +8,6 @@ so that any suite can be run on both.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -61,12 +60,12 @@ class PostgresServer:
         full = f"{self._template}_{name}"
         return self._made.get(full) or self._make(full, self._template)
 
-    def drop(self) -> None:
-        """Drop all that were made."""
-        with self._engine.connect() as connection, suppress(SQLAlchemyError):
-            for name in self._made:
+    def drop(self, url: str | None = None) -> None:
+        """Drop the database of a URL, or all that were made."""
+        with self._engine.connect() as connection:
+            for name in [one for one, made in self._made.items() if url in (None, made)]:
                 connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
-        self._made.clear()
+                del self._made[name]
         self._engine.dispose()
 
     def _make(self, name: str, template: str) -> str:

@@ -19,7 +19,7 @@ from hubbub.envelope import Envelope
 from hubbub.errors import StoreUnavailableError
 from hubbub.store.database import Database
 from hubbub.store.ownership import StoreOwnedError
-from hubbub.testing import running_hub
+from hubbub.testing import RecordingEndpoint, running_hub
 from hubbub.testing.stores import shared_server
 from tests.hub.store.health import broken, mended
 from tests.hub.store.proxy import Proxy, running_proxy
@@ -40,6 +40,25 @@ async def behind_proxy(folder: Path, url: str) -> AsyncGenerator[tuple[Core, Pro
         async with running_hub(folder, ROUTE, store_url=seen) as core:
             yield core, proxy
             proxy.refusing = False
+
+
+class Slow(RecordingEndpoint):
+    """Takes some, then the database goes for a while, unseen by the writer's patience."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        super().__init__("stream.later", concurrency=8)
+        self._proxy = proxy
+
+    async def deliver(self, envelope: Envelope) -> None:
+        await super().deliver(envelope)
+        if len(self.taken) == 100:
+            self._proxy.refusing = True
+            self._proxy.cut()
+        if len(self.taken) == 200:
+            asyncio.get_running_loop().call_later(0.5, self._back)
+
+    def _back(self) -> None:
+        self._proxy.refusing = False
 
 
 def order(key: str) -> Envelope:
@@ -153,6 +172,17 @@ async def test_a_database_that_goes_away_is_named_and_comes_back(tmp_path: Path)
         assert (await core.publish(order("before"))).id == kept.id
         await core.publish(order("while away"))
     assert set(stored(url).values()) == {1}
+
+
+async def test_a_mailbox_goes_on_after_a_read_that_failed(tmp_path: Path) -> None:
+    """More waits than memory holds; the database is away just when more is to be read."""
+    url = shared_server().database()
+    async with behind_proxy(tmp_path / "hub", url) as (core, proxy):
+        await asyncio.gather(*(core.publish(order(str(number))) for number in range(700)))
+        later = Slow(proxy)
+        core.attach(later)
+        await later.wait_for(700, timeout_s=30)
+    assert len({envelope.id for envelope in later.taken}) == 700
 
 
 async def test_an_idle_hub_notices_too(tmp_path: Path) -> None:
