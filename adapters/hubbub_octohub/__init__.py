@@ -39,7 +39,7 @@ def routes() -> Sequence[Route]:
 @hookimpl
 def tables() -> Sequence[type[SQLModel]]:
     """Give the users, and what administrators said of nodes."""
-    from hubbub_octohub.tables import OctohubNodeRow, OctohubUserRow  # noqa: PLC0415
+    from hubbub_octohub.records import OctohubNodeRow, OctohubUserRow  # noqa: PLC0415
 
     return [OctohubNodeRow, OctohubUserRow]
 

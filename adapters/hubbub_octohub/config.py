@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
@@ -32,6 +33,10 @@ def _ws_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _network(text: str) -> str:
+    return str(ip_network(text, strict=False))
+
+
 def _jwt_secret(secret: Secret) -> Secret:
     if secret and len(secret.reveal().encode()) < SECRET_BYTES:
         raise ValueError(f"should have {SECRET_BYTES} bytes or more; `openssl rand -hex 32` is one")
@@ -49,7 +54,7 @@ class OctohubLimits(LimitSettings):
 class OctohubSettings(AdapterSettings):
     """OctoHub nodes and users."""
 
-    limits: OctohubLimits = Field(
+    limits: OctohubLimits = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default=OctohubLimits(), description="What each of its own listeners takes."
     )
     api_prefixes: tuple[Annotated[str, AfterValidator(_prefix)], ...] = Field(
@@ -130,6 +135,11 @@ class OctohubSettings(AdapterSettings):
     cors_origins: tuple[str, ...] = Field(
         default=("http://localhost:3000", "http://127.0.0.1:3000"),
         description="Pages of which browsers may use the paths of users.",
+    )
+    callback_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(),
+        description="Networks that are not public and yet may be a `callback_url`, such as "
+        '"127.0.0.0/8".',
     )
     public_status: bool | None = Field(
         default=None,

@@ -38,6 +38,10 @@ class Attachment:
         self.link.slots = slots
         self.attachments.paused(self.link, paused=slots == 0)
 
+    def refresh(self) -> None:
+        """Its endpoint has other labels or task types now; what is in flight stays."""
+        self.attachments.refresh(self.link)
+
     def close(self) -> None:
         """End this attachment only; a newer one of the same address stays."""
         self.attachments.detach(self.link)
@@ -65,13 +69,22 @@ class Attachments:
         """Bring an endpoint here; attaching its address again closes the older link."""
         self._directory.put(endpoint, PresenceState.ONLINE)
         link = self._room.attach(endpoint)
-        for box in self._room.boxes:
-            if box.requirement and self._directory.covers(box.requirement, endpoint):
-                self._room.pump(box)
+        self._pump_pools(endpoint)
         own = self._room.boxes.find(endpoint.address)
         if own is not None:
             self._room.boxes.refill(own)
         return Attachment(self, link)
+
+    def refresh(self, link: EndpointLink) -> None:
+        """Look again which pools an endpoint belongs to."""
+        if not link.closed:
+            self._room.refresh(link)
+            self._pump_pools(link.endpoint)
+
+    def _pump_pools(self, endpoint: Endpoint) -> None:
+        for box in self._room.boxes:
+            if box.requirement and self._directory.covers(box.requirement, endpoint):
+                self._room.pump(box)
 
     async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
         """Attach an endpoint that is remembered over a restart."""

@@ -353,6 +353,10 @@ class Link(Protocol):
     @slots.setter
     def slots(self, slots: int) -> None: ...
 
+    def refresh(self) -> None:
+        """Its endpoint has other labels or task types now; what is in flight stays."""
+        ...
+
     def close(self) -> None:
         """End this attachment only; a newer one of the same address stays."""
         ...
@@ -430,6 +434,23 @@ class HubApi(Protocol):
 
     async def attach_for_good(self, endpoint: Endpoint) -> Link:
         """Attach an endpoint that is remembered over a restart, away until attached again."""
+        ...
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
+        """Give an attached endpoint a private route, which ends with the endpoint.
+
+        Raises:
+            SubjectError: no pattern.
+            ConflictError: it has too many already.
+        """
+        ...
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back.
+
+        Raises:
+            NotFoundError: there is none.
+        """
         ...
 
     def known(self, pattern: str) -> Sequence[Endpoint]:

@@ -123,11 +123,16 @@ class DeliveryRoom:
             older.close()
         link = EndpointLink(endpoint, self._link_changed)
         self._links[endpoint.address] = link
+        self.refresh(link)
+        return link
+
+    def refresh(self, link: EndpointLink) -> None:
+        """Note the pools an endpoint belongs to as it is now, and give it what it can take."""
+        link.pools.clear()
         for box in self.boxes:
-            if box.requirement and self.directory.covers(box.requirement, endpoint):
+            if box.requirement and self.directory.covers(box.requirement, link.endpoint):
                 link.pools.add(box.name)
         self.pump_link(link)
-        return link
 
     def link_of(self, address: str) -> EndpointLink | None:
         """Return the living link of an address."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ NOW = 1_700_000_000
 WINDOW = 300.0
 
 # Vectors: OctoHub protocol page, 1.2 and 2.1.
-REQUESTS = {
+REQUESTS: dict[str, tuple[list[tuple[str, str]], str, str]] = {
     "with an id": (
         [("pc_id", NODE)],
         f"GET&/node/ws&pc_id={NODE}&1700000000&1700000000999",
@@ -45,12 +47,13 @@ ADDRESSES = {
     "42": "5015322127c0c2e4951dd215e386d073981d17e09b55ef0dfb1452254a8e07f2",
 }
 
+EDGES = [(-301, False), (-300, True), (300, True), (301, False)]
 IDS = st.text(min_size=1, max_size=20)
 
 
-def asked(said: str, *, now_s: float = NOW, **changes: object) -> None:
+def asked(said: str, *, now_s: float = NOW, **changes: Any) -> None:
     """Check a request for the address of `NODE`."""
-    given_: dict[str, object] = {
+    given_: dict[str, Any] = {
         "method": "GET",
         "paths": ("/node/ws",),
         "params": [("pc_id", NODE)],
@@ -59,7 +62,7 @@ def asked(said: str, *, now_s: float = NOW, **changes: object) -> None:
         "signature": said,
         **changes,
     }
-    check_request(API_KEY, now_s=now_s, window_s=WINDOW, **given_)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    check_request(API_KEY, now_s=now_s, window_s=WINDOW, **given_)
 
 
 @pytest.mark.parametrize(("params", "text", "signature"), REQUESTS.values(), ids=REQUESTS)
@@ -88,8 +91,9 @@ def test_parameters_are_sorted_and_the_first_of_a_name_counts() -> None:
 def test_each_header_is_needed(name: str) -> None:
     """One that is empty is as good as none."""
     asked(REQUESTS["with an id"][2])
+    empty: dict[str, Any] = {name: ""}
     with pytest.raises(SignatureError):
-        asked(REQUESTS["with an id"][2], **{name: ""})
+        asked(REQUESTS["with an id"][2], **empty)
 
 
 def test_the_path_before_a_proxy_counts_too() -> None:
@@ -99,9 +103,7 @@ def test_the_path_before_a_proxy_counts_too() -> None:
         asked(REQUESTS["with an id"][2], paths=("/api/node/ws",))
 
 
-@pytest.mark.parametrize(
-    ("off_s", "good"), [(-301, False), (-300, True), (300, True), (301, False)]
-)
+@pytest.mark.parametrize(("off_s", "good"), EDGES)
 def test_the_window_of_a_request_has_two_sides(off_s: int, good: bool) -> None:
     """Five minutes, both included."""
     try:
@@ -121,9 +123,7 @@ def test_a_time_that_is_no_number_is_refused(timestamp: str) -> None:
         asked(signature, timestamp=timestamp, nonce="n", now_s=17)
 
 
-@pytest.mark.parametrize(
-    ("off_s", "good"), [(-301, False), (-300, True), (300, True), (301, False)]
-)
+@pytest.mark.parametrize(("off_s", "good"), EDGES)
 def test_the_window_of_an_address_has_two_sides(off_s: int, good: bool) -> None:
     """The original takes an address of the future for ever."""
     said = {"identity": "42", "timestamp": str(NOW), "signature": ADDRESSES["42"]}

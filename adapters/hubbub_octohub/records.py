@@ -107,20 +107,24 @@ _COLUMNS: Final = (_user.c.id, _user.c.email, _user.c.password, _user.c.created_
 
 def user_by_email(session: Session, email: str) -> User | None:
     """Return a user, by an email address in any case."""
-    row = session.execute(select(*_COLUMNS).where(_user.c.email == email.lower())).first()
+    row = (
+        session.connection()
+        .execute(select(*_COLUMNS).where(_user.c.email == email.lower()))
+        .first()
+    )
     return None if row is None else User(*row)
 
 
 def user_by_id(session: Session, number: int) -> User | None:
     """Return a user."""
-    row = session.execute(select(*_COLUMNS).where(_user.c.id == number)).first()
+    row = session.connection().execute(select(*_COLUMNS).where(_user.c.id == number)).first()
     return None if row is None else User(*row)
 
 
 def all_users(session: Session, *, after: int, limit: int) -> list[User]:
     """Return users in the order of their ids."""
     query = select(*_COLUMNS).where(_user.c.id > after).order_by(_user.c.id).limit(limit)
-    return [User(*row) for row in session.execute(query)]
+    return [User(*row) for row in session.connection().execute(query)]
 
 
 def add_user(email: str, password: str, *, now_us: int) -> Statement:
@@ -145,7 +149,7 @@ def forget_user(number: int) -> Statement:
 
 def all_rules(session: Session) -> list[NodeRule]:
     """Return what was said of nodes, that about single ones first, then longer beginnings."""
-    rows: Sequence[Any] = session.execute(select(_node)).all()
+    rows: Sequence[Any] = session.connection().execute(select(_node)).all()
     rules = [
         NodeRule(
             pc_id=row.pc_id,
