@@ -39,7 +39,7 @@ class Attachment:
         self.attachments.paused(self.link, paused=slots == 0)
 
     def refresh(self) -> None:
-        """Its endpoint has other labels or task types now; what is in flight stays."""
+        """Its endpoint's labels or task types have changed: give it what is for it now."""
         self.attachments.refresh(self.link)
 
     def close(self) -> None:
@@ -69,27 +69,29 @@ class Attachments:
         """Bring an endpoint here; attaching its address again closes the older link."""
         self._directory.put(endpoint, PresenceState.ONLINE)
         link = self._room.attach(endpoint)
-        self._pump_pools(endpoint)
+        self._pump_pools(link)
         own = self._room.boxes.find(endpoint.address)
         if own is not None:
             self._room.boxes.refill(own)
         return Attachment(self, link)
 
-    def refresh(self, link: EndpointLink) -> None:
-        """Look again which pools an endpoint belongs to."""
-        if not link.closed:
-            self._room.refresh(link)
-            self._pump_pools(link.endpoint)
-
-    def _pump_pools(self, endpoint: Endpoint) -> None:
-        for box in self._room.boxes:
-            if box.requirement and self._directory.covers(box.requirement, endpoint):
-                self._room.pump(box)
-
     async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
         """Attach an endpoint that is remembered over a restart."""
         await self._remember(endpoint)
         return self.attach(endpoint)
+
+    def refresh(self, link: EndpointLink) -> None:
+        """An endpoint changed what it is able to do; what it has in hand stays with it."""
+        if not link.closed:
+            self._room.join_pools(link)
+            self._pump_pools(link)
+
+    def _pump_pools(self, link: EndpointLink) -> None:
+        """Hand over, or end, what waited in the pools that an endpoint is a member of."""
+        for name in tuple(link.pools):
+            box = self._room.boxes.find(name)
+            if box is not None:
+                self._room.pump(box)
 
     def paused(self, link: EndpointLink, *, paused: bool) -> None:
         """Note that an endpoint takes nothing just now, or does again."""

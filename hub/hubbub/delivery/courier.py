@@ -170,6 +170,6 @@ class Couriers:
         if not is_mine(delivery, attempt):
             return
         if after_us is None:
-            after_us = self._room.backoff_us(delivery.attempts)
+            after_us = self._room.backoff_us(delivery)
         due_us = self._room.clock.now_us() + after_us
         self._room.endings.again(delivery, reason, due_us=due_us)

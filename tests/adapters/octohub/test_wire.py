@@ -182,7 +182,7 @@ def asked(params: object, **members: object) -> Envelope:
 
 @pytest.mark.parametrize(
     ("params", "data"),
-    [({"k": "v"},) * 2, (None, {}), ([1], {"value": [1]}), ("x", {"value": "x"}), (0, {"value": 0})],
+    [({"k": "v"},) * 2, (None, {}), ([1], {"value": [1]}), ("x", {"value": "x"})],
 )  # fmt: skip
 def test_data_of_a_task_is_always_an_object(params: object, data: object) -> None:
     """The original's handlers fail on anything else."""
