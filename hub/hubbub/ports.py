@@ -443,6 +443,23 @@ class HubApi(Protocol):
         """Attach an endpoint that is remembered over a restart, away until attached again."""
         ...
 
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
+        """Give an attached endpoint a private route, which ends with the endpoint.
+
+        Raises:
+            SubjectError: no pattern.
+            ConflictError: it has too many already.
+        """
+        ...
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        ...
+
     def task_defaults(
         self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
     ) -> None:
