@@ -39,6 +39,23 @@ async def core(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Core]:
     async with running_hub(tmp_path / "hub", toml, clock=clock) as running:
         running.table.put(NODES)
         yield running
+        for link in running.room.links():  # a stop would wait for what they have, on this clock
+            running.attachments.detach(link)
+
+
+async def rest(core: Core) -> None:
+    """Let the hub do all that it can do now, commits included."""
+    for _ in range(4):
+        await settle()
+        await core.journal.flush()
+    await settle()
+
+
+async def later(core: Core, clock: FakeClock, seconds: float) -> None:
+    """Let time pass, and what only the store knows be looked at."""
+    await clock.advance(seconds)
+    await core.sweeper.look()
+    await rest(core)
 
 
 def node(
@@ -61,14 +78,14 @@ async def submit(core: Core, task_type: str = "echo", **how: object) -> Receipt:
     for name, value in how.items():
         work = Submission(**{**{f: getattr(work, f) for f in work.__struct_fields__}, name: value})
     receipt = await core.submit(work)
-    await settle()
+    await rest(core)
     return receipt
 
 
 async def finish(core: Core, task_id: str | None, by: Node, state: str = "completed") -> Finished:
     error = "boom" if state == "failed" else None
     done = await core.work.finish(TaskResult(task_id or "", state, error=error), by=by.address)
-    await settle()
+    await rest(core)
     return done
 
 
@@ -110,7 +127,7 @@ async def test_a_pinned_task_waits_for_its_worker(core: Core) -> None:
     receipt = await submit(core, to=("node.a",), labels={"gpu": "yes"})
     assert (await task_of(core, receipt.task_id)).state is TaskState.QUEUED
     pinned = node(core, "a")
-    await settle()
+    await rest(core)
     assert (pinned.tasks, other.tasks) == ([receipt.task_id], [])
 
 
@@ -119,9 +136,9 @@ async def test_least_in_flight_then_longest_idle(core: Core, clock: FakeClock) -
     first, second = node(core, "a", concurrency=2), node(core, "b", concurrency=2)
     one, two = await submit(core), await submit(core)
     assert (first.tasks, second.tasks) == ([one.task_id], [two.task_id])
-    await clock.advance(1)
+    await later(core, clock, 1)
     await finish(core, two.task_id, second)
-    await clock.advance(1)
+    await later(core, clock, 1)
     await finish(core, one.task_id, first)
     three, four = await submit(core), await submit(core)
     assert second.tasks[1:] == [three.task_id]
@@ -140,16 +157,16 @@ async def test_no_more_than_its_concurrency(core: Core) -> None:
 async def test_priority_then_time_then_order(core: Core, clock: FakeClock) -> None:
     """9 goes before 0, what may go earlier before what may go later, else the first before."""
     now_s = clock.now_us() / 1e6
-    later = await submit(core, not_before=now_s + 5)
+    last = await submit(core, not_before=now_s + 5)
     soon = await submit(core, not_before=now_s + 3)
     low = await submit(core, priority=0)
     first, second = await submit(core), await submit(core)
     high = await submit(core, priority=9)
-    await clock.advance(6)
+    await later(core, clock, 6)
     one = node(core)
-    expected = [high, first, second, soon, later, low]
+    expected = [high, first, second, soon, last, low]
     for receipt in expected:
-        await settle()
+        await rest(core)
         assert one.tasks[-1] == receipt.task_id
         await finish(core, receipt.task_id, one)
 
@@ -158,9 +175,9 @@ async def test_a_task_waits_until_its_time(core: Core, clock: FakeClock) -> None
     """Not before `not_before`, though somebody is free."""
     one = node(core)
     receipt = await submit(core, not_before=clock.now_us() / 1e6 + 30)
-    await clock.advance(29)
+    await later(core, clock, 29)
     assert one.tasks == []
-    await clock.advance(2)
+    await later(core, clock, 2)
     assert one.tasks == [receipt.task_id]
 
 
@@ -172,7 +189,7 @@ async def test_a_worker_can_change_what_it_does(core: Core) -> None:
     assert one.tasks == [running.task_id]
     one.task_types, one.labels = frozenset({"render"}), {"gpu": "yes"}
     one.link.refresh()
-    await settle()
+    await rest(core)
     assert one.tasks == [running.task_id, waiting.task_id]
     third = await submit(core)
     assert (await task_of(core, third.task_id)).state is TaskState.QUEUED
@@ -187,9 +204,9 @@ async def test_nobody_in_time_fails_the_task(core: Core, clock: FakeClock) -> No
     """After `queue_ttl` it is failed, and says why."""
     core.task_defaults("node", attempts=3, timeout_s=300.0, queue_ttl_s=10.0)
     receipt = await submit(core)
-    await clock.advance(9)
+    await later(core, clock, 9)
     assert (await task_of(core, receipt.task_id)).state is TaskState.QUEUED
-    await clock.advance(2)
+    await later(core, clock, 2)
     task = await task_of(core, receipt.task_id)
     assert (task.state, task.error) == (TaskState.FAILED, "no_eligible_node")
 
@@ -198,13 +215,13 @@ async def test_the_wait_begins_anew_each_time_it_is_queued(core: Core, clock: Fa
     """`queue_ttl` counts from the last time, not the first."""
     core.task_defaults("node", attempts=3, timeout_s=300.0, queue_ttl_s=10.0)
     receipt = await submit(core)
-    await clock.advance(6)
+    await later(core, clock, 6)
     one = node(core)
-    await settle()
+    await rest(core)
     one.link.close()
-    await clock.advance(9)
+    await later(core, clock, 9)
     assert (await task_of(core, receipt.task_id)).state is TaskState.QUEUED
-    await clock.advance(2)
+    await later(core, clock, 2)
     assert (await task_of(core, receipt.task_id)).error == "no_eligible_node"
 
 
@@ -215,7 +232,7 @@ async def test_an_adapter_says_how_hard_to_try_before_it_has_anybody(
     core.task_defaults("node", attempts=2, timeout_s=10.0, queue_ttl_s=100.0)
     patient, hasty = await submit(core), await submit(core, timeout_s=1.0, max_attempts=1)
     one = node(core, concurrency=2)
-    await clock.advance(9)
+    await later(core, clock, 9)
     assert (await task_of(core, patient.task_id)).state is TaskState.DISPATCHED
     assert (await task_of(core, hasty.task_id)).state is TaskState.TIMEOUT
     assert one.tasks == [patient.task_id, hasty.task_id]
@@ -228,11 +245,11 @@ async def test_a_timeout_is_tried_again_after_a_pause(core: Core, clock: FakeClo
     """2 s with a fifth of jitter to both sides, by another worker: the first is busy still."""
     slow, other = node(core, "a"), node(core, "b")
     receipt = await submit(core, timeout_s=10.0, max_attempts=3)
-    await clock.advance(10)
+    await later(core, clock, 10)
     assert (await task_of(core, receipt.task_id)).state is TaskState.QUEUED
-    await clock.advance(1.5)
+    await later(core, clock, 1.5)
     assert (slow.tasks, other.tasks) == ([receipt.task_id], [])
-    await clock.advance(1)
+    await later(core, clock, 1)
     assert (slow.tasks, other.tasks) == ([receipt.task_id], [receipt.task_id])
     assert await attempts(core, receipt.task_id) == [
         (1, "node.a", "timeout"),
@@ -244,15 +261,15 @@ async def test_the_slot_stays_until_an_answer_or_its_grace(core: Core, clock: Fa
     """A worker whose task timed out is still busy with it."""
     slow = node(core)
     late = await submit(core, timeout_s=10.0, max_attempts=1)
-    await clock.advance(11)
+    await later(core, clock, 11)
     assert (await task_of(core, late.task_id)).state is TaskState.TIMEOUT
     following, last = await submit(core, timeout_s=15.0, max_attempts=1), await submit(core)
     assert slow.tasks == [late.task_id]
     assert (await finish(core, late.task_id, slow)).verdict == "late"
     assert slow.tasks == [late.task_id, following.task_id]
-    await clock.advance(34)
+    await later(core, clock, 34)
     assert slow.tasks == [late.task_id, following.task_id]
-    await clock.advance(2)
+    await later(core, clock, 2)
     assert slow.tasks == [late.task_id, following.task_id, last.task_id]
 
 
@@ -260,7 +277,7 @@ async def test_a_late_result_during_the_pause_ends_the_task(core: Core, clock: F
     """It is the result, nobody gets the task again, and the slot is free."""
     slow = node(core)
     receipt = await submit(core, timeout_s=10.0, max_attempts=3)
-    await clock.advance(10.5)
+    await later(core, clock, 10.5)
     waiting = await submit(core)
     assert (await finish(core, receipt.task_id, slow)).verdict == "done"
     assert (await task_of(core, receipt.task_id)).state is TaskState.COMPLETED
@@ -273,7 +290,7 @@ async def test_whoever_has_it_when_another_brings_the_result_stays_busy(
     """The first result wins; the second worker's slot is free when it answers too."""
     slow, second = node(core, "a"), node(core, "b")
     receipt = await submit(core, timeout_s=10.0, max_attempts=3)
-    await clock.advance(13)
+    await later(core, clock, 13)
     assert second.tasks == [receipt.task_id]
     assert (await finish(core, receipt.task_id, slow)).verdict == "done"
     to_slow, waiting = await submit(core), await submit(core)
@@ -296,7 +313,7 @@ async def test_a_lost_worker_gives_its_tasks_back_at_once(core: Core) -> None:
     receipts = [await submit(core) for _ in range(2)]
     other = node(core, "b", concurrency=2)
     lost.link.close()
-    await settle()
+    await rest(core)
     assert other.tasks == [receipt.task_id for receipt in receipts]
     assert await attempts(core, receipts[0].task_id) == [
         (1, "node.a", "node_lost"),
@@ -309,7 +326,7 @@ async def test_a_lost_worker_was_the_last_attempt(core: Core) -> None:
     lost = node(core)
     receipt = await submit(core, max_attempts=1)
     lost.link.close()
-    await settle()
+    await rest(core)
     task = await task_of(core, receipt.task_id)
     assert (task.state, task.error) == (TaskState.FAILED, "node_lost")
 
@@ -328,12 +345,12 @@ async def test_a_failure_can_be_tried_again(core: Core, clock: FakeClock) -> Non
     one = node(core)
     receipt = await submit(core, max_attempts=3, retry_on_failure=True, timeout_s=100.0)
     assert (await finish(core, receipt.task_id, one, "failed")).verdict == "again"
-    await clock.advance(2.5)
+    await later(core, clock, 2.5)
     assert len(one.tasks) == 2
     assert (await finish(core, receipt.task_id, one, "failed")).verdict == "again"
-    await clock.advance(3.1)
+    await later(core, clock, 3.1)
     assert len(one.tasks) == 2
-    await clock.advance(1.8)
+    await later(core, clock, 1.8)
     assert len(one.tasks) == 3
     assert (await finish(core, receipt.task_id, one, "failed")).verdict == "done"
     assert (await task_of(core, receipt.task_id)).error == "boom"
@@ -348,7 +365,7 @@ async def test_a_failure_of_an_old_attempt_does_not_end_the_last_one(
     """Who failed had its time; whoever tries it now may still do it."""
     slow, second = node(core, "a"), node(core, "b")
     receipt = await submit(core, max_attempts=2, retry_on_failure=True, timeout_s=10.0)
-    await clock.advance(13)
+    await later(core, clock, 13)
     assert second.tasks == [receipt.task_id]
     assert (await finish(core, receipt.task_id, slow, "failed")).verdict == "again"
     assert (await finish(core, receipt.task_id, second)).verdict == "done"
@@ -386,7 +403,7 @@ async def test_a_waiting_task_can_be_cancelled(core: Core) -> None:
     receipt = await submit(core)
     await core.work.cancel(receipt.task_id or "")
     one = node(core)
-    await settle()
+    await rest(core)
     assert one.tasks == []
 
 
@@ -398,11 +415,11 @@ async def test_a_retry_is_one_attempt_more(core: Core) -> None:
         await core.work.rerun(receipt.task_id or "")
     await finish(core, receipt.task_id, one, "failed")
     again = await core.work.rerun(receipt.task_id or "")
-    await settle()
+    await rest(core)
     assert (again.id, again.state, again.run) == (receipt.task_id, TaskState.QUEUED, 2)
     assert one.tasks == [receipt.task_id] * 2
     one.link.close()
-    await settle()
+    await rest(core)
     task = await task_of(core, receipt.task_id)
     assert (task.state, task.error) == (TaskState.FAILED, "node_lost")
     assert await attempts(core, receipt.task_id) == [
