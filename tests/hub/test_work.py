@@ -15,6 +15,7 @@ from hubbub.errors import ConflictError
 from hubbub.ports import Finished, Link
 from hubbub.store.reads import tasks as reads
 from hubbub.store.tables import SpanRow, TaskAttemptRow
+from hubbub.tasks import read_request
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
 from hubbub.values import Submission, Task, TaskResult, TaskState
 
@@ -29,7 +30,7 @@ class Node(RecordingEndpoint):
     @property
     def tasks(self) -> list[str]:
         """Ids of the tasks it was given, in order."""
-        return [str(envelope.json()["task_id"]) for envelope in self.taken]
+        return [str(read_request(envelope).task_id) for envelope in self.taken]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from hubbub.cli import (
     explain,
     healthcheck,
     init,
+    node,
     plugin,
     publish,
     request,
@@ -56,6 +57,7 @@ _COMMANDS: Final[dict[str, Callable[..., None]]] = {
 _GROUPS: Final = {
     "db": db.group,
     "dlq": dlq.group,
+    "node": node.group,
     "routes": routes.group,
     "tasks": tasks.group,
     "token": token.group,
