@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from hubbub.delivery.links import EndpointLink
 from hubbub.lanes import Line
 from hubbub.values import Delivery, Overflow, Requirement
 
@@ -58,11 +59,24 @@ class Mailbox:
         dry: What is behind is not due yet, or its lanes are busy.
         refilling: A read of the store is under way.
         stirred: Since it began, something came to be that it may not have seen.
+        members: Links of a pool's members that are here, in the order they came.
     """
 
     __slots__ = (
-        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "name",
-        "overflow", "refilling", "requirement", "stirred",
+        "_arrivals",
+        "_space",
+        "behind",
+        "depth",
+        "dry",
+        "horizon",
+        "limit",
+        "line",
+        "members",
+        "name",
+        "overflow",
+        "refilling",
+        "requirement",
+        "stirred",
     )  # fmt: skip
 
     def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:
@@ -77,6 +91,7 @@ class Mailbox:
         self.horizon = 0
         self.refilling = False
         self.stirred = False
+        self.members: Final[dict[EndpointLink, None]] = {}
         self._arrivals: list[asyncio.Future[None]] = []
         self._space: list[asyncio.Future[None]] = []
 
