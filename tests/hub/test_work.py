@@ -165,9 +165,10 @@ async def test_priority_then_time_then_order(core: Core, clock: FakeClock) -> No
     high = await submit(core, priority=9)
     await later(core, clock, 6)
     one = node(core)
+    await one.wait_for(1)
     expected = [high, first, second, soon, last, low]
-    for receipt in expected:
-        await rest(core)
+    for number, receipt in enumerate(expected):
+        await one.wait_for(number + 1)
         assert one.tasks[-1] == receipt.task_id
         await finish(core, receipt.task_id, one)
 
@@ -179,6 +180,7 @@ async def test_a_task_waits_until_its_time(core: Core, clock: FakeClock) -> None
     await later(core, clock, 29)
     assert one.tasks == []
     await later(core, clock, 2)
+    await one.wait_for(1)  # it was in the store only, and is read on another thread
     assert one.tasks == [receipt.task_id]
 
 
@@ -233,6 +235,7 @@ async def test_an_adapter_says_how_hard_to_try_before_it_has_anybody(
     core.task_defaults("node", attempts=2, timeout_s=10.0, queue_ttl_s=100.0)
     patient, hasty = await submit(core), await submit(core, timeout_s=1.0, max_attempts=1)
     one = node(core, concurrency=2)
+    await one.wait_for(2)
     await later(core, clock, 9)
     assert (await task_of(core, patient.task_id)).state is TaskState.DISPATCHED
     assert (await task_of(core, hasty.task_id)).state is TaskState.TIMEOUT
