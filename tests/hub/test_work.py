@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,10 +34,13 @@ class Node(RecordingEndpoint):
 
 
 @pytest.fixture
-async def core(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Core]:
+async def core(
+    tmp_path: Path, clock: FakeClock, store_url: Callable[[Path], str]
+) -> AsyncIterator[Core]:
     """A hub without sockets, whose workers' slots come back sooner than by default."""
     toml = '[hub]\nslot_grace = "20s"'
-    async with running_hub(tmp_path / "hub", toml, clock=clock) as running:
+    folder = tmp_path / "hub"
+    async with running_hub(folder, toml, clock=clock, store_url=store_url(folder)) as running:
         running.table.put(NODES)
         yield running
         for link in running.room.links():  # a stop would wait for what they have, on this clock
