@@ -230,6 +230,7 @@ class Reloads:
         core.planner.defaults = TryHard(
             attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl
         )
+        core.room.policy = replace(core.room.policy, timeout_s=hub.timeout)
         core.plugins.fence.budget_s = hub.hook_budget
         core.watchdog.limit_s = hub.hook_limit
         core.retention.change(core.config.store, dedupe_window_s=hub.dedupe_window)

@@ -78,7 +78,7 @@ class Couriers:
     async def _hand_over(self, link: EndpointLink, delivery: Delivery, attempt: int) -> None:
         try:
             envelope = self._prepared(link.endpoint, delivery)
-            if envelope is None or not await self._leased(delivery, attempt):
+            if envelope is None or not await self._leased(link, delivery, attempt):
                 return
             answer = await self._deliver(link, delivery, envelope)
         except Reject as signal:
@@ -126,11 +126,12 @@ class Couriers:
             envelope = converted
         return envelope
 
-    async def _leased(self, delivery: Delivery, attempt: int) -> bool:
+    async def _leased(self, link: EndpointLink, delivery: Delivery, attempt: int) -> bool:
         """Write a task's hand-over before the peer sees it; False when it has ended meanwhile."""
         if not delivery.leased:
             return True
-        change = self._room.leases.lease(delivery, for_us=delivery.timeout_us, worker=None)
+        for_us = delivery.timeout_us or self._room.policy.timeout_us(link.endpoint)
+        change = self._room.leases.lease(delivery, for_us=for_us, worker=None)
         counted = (await self._room.engine.settle([change]))[0]
         if counted:
             self._room.tell(delivery)
@@ -143,7 +144,7 @@ class Couriers:
             TimeoutError: it took longer.
         """
         scope = asyncio.timeout(None)
-        until_us = self._room.clock.now_us() + delivery.timeout_us
+        until_us = delivery.lease_until_us or self._room.clock.now_us() + delivery.timeout_us
         self._under_way[delivery.id] = (until_us, scope)
         if not self._watching:
             self._watch()

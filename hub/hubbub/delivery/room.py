@@ -74,7 +74,7 @@ class DeliveryRoom:
         self.engine: Final = engine
         self.clock: Final = clock
         self.directory: Final = directory
-        self.policy: Final = policy
+        self.policy = policy
         self.timers: Final = Timers(clock)
         self.tracer: Final = tracer
         self.metrics: Final = metrics
