@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from hubbub.clock import Ids
@@ -44,10 +44,16 @@ class Plan:
     rows: list[Row]
     reason: str | None = None
     """Why it is unrouted; None when there is a delivery."""
+    _mailboxes: set[str] = field(default_factory=set[str])
 
     def has(self, mailbox: str) -> bool:
         """Tell whether a mailbox gets it already: at most one delivery each."""
-        return any(delivery.mailbox == mailbox for delivery in self.deliveries)
+        return mailbox in self._mailboxes
+
+    def add(self, delivery: Delivery) -> None:
+        """Take in one delivery more."""
+        self.deliveries.append(delivery)
+        self._mailboxes.add(delivery.mailbox)
 
 
 @dataclass(slots=True)
@@ -173,7 +179,7 @@ class Planner:
             self._to_known(offer, route, known)
         elif not offer.plan.has(address):
             delivery = self._delivery(offer, address, route, known.endpoint)
-            offer.plan.deliveries.append(_ended(delivery, Outcome.DEAD, "no_converter"))
+            offer.plan.add(_ended(delivery, Outcome.DEAD, "no_converter"))
         return True
 
     def _to_known(self, offer: _Offer, route: CompiledRoute, known: Known) -> None:
@@ -182,7 +188,7 @@ class Planner:
         if plan.has(address):
             return
         delivery = self._delivery(offer, address, route, known.endpoint)
-        plan.deliveries.append(delivery)
+        plan.add(delivery)
         if delivery.state is DeliveryState.DONE:
             return
         rows = self._recorded(known.endpoint, offer.envelope)
@@ -216,7 +222,7 @@ class Planner:
             return False
         some = next(iter(members.values())).endpoint
         delivery = self._delivery(offer, pool_name(requirement), route, some)
-        offer.plan.deliveries.append(delivery)
+        offer.plan.add(delivery)
         if not delivery.durable and not any(known.present for known in members.values()):
             _ended(delivery, Outcome.DROPPED, "offline")
         return True
@@ -240,7 +246,7 @@ class Planner:
             delivery.hold = True
             delivery.wait_us = int(route.route.hold_s * 1e6)
             delivery.deadline_us = deadline_of(delivery, now_us=delivery.created_us)
-        offer.plan.deliveries.append(delivery)
+        offer.plan.add(delivery)
 
     # Tasks
 

@@ -1,11 +1,11 @@
 """The floor of streams: a WebSocket in, a dict of subjects, a WebSocket out; nothing else.
 
 Stock uvicorn (uvloop, httptools, websockets-sansio, no compression), a plain ASGI callable, frames
-read and written by msgspec. With `"durable"` in its query a publisher's message is one row in SQLite
+read and written by msgspec. With `durable` in its query a publisher's message is one row in SQLite
 by group commit first. It does not authenticate, stamp, trace, count, limit, or keep anything for
 somebody who is away.
 
-`python -m tests.bench.floor_streams DATABASE` prints one line when it is ready, and ends on SIGTERM.
+`python -m tests.bench.floor_streams DATABASE` says in a line that it is ready, and ends on SIGTERM.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ async def _serve(path: str) -> None:
     await stop.wait()
     server.close()
     for connection in list(state.connections):
-        connection.transport.abort()  # type: ignore[union-attr]
+        connection.transport.abort()
     floor.stop()
 
 

@@ -19,7 +19,17 @@ from tests.bench.plan import Plan, filled
 from tests.bench.sockets import StreamLoad, raise_file_limit
 from tests.bench.table import Line, compared, trouble
 
-__all__ = ["StreamFloorProcess", "fan_out", "idle", "measure", "publishing", "streams"]
+__all__ = [
+    "SETTINGS",
+    "StreamFloorProcess",
+    "fan_load",
+    "fan_out",
+    "idle",
+    "measure",
+    "publishing",
+    "stream_load",
+    "streams",
+]
 
 PATH: Final = "/api/v1/stream?subject=bench.@@@@@&concurrency=64"
 FAN: Final = 1000
@@ -99,8 +109,10 @@ def streams(plan: Plan) -> list[Line]:
             ("durable", True, ">= 0.65", "p50 <= 2, p99 <= 15"),
         ):
             text = publishing(durable=durable)
-            bare = _load(plan, PATH + "&durable=1" if durable else PATH, text)
-            whole = _load(plan, PATH, text, headers=hub.token())
+            whole = stream_load(plan, text, hub.token())
+            bare = msgspec.structs.replace(
+                whole, path=PATH + "&durable=1" if durable else PATH, headers={}
+            )
             line = compared("streams", name, _pairs(plan, (floor, bare), (hub, whole)),
                             unit="msg/s", target=target)  # fmt: skip
             lines += [line, _half(plan, name, (floor, bare), (hub, whole), line.hub / 2, latency)]
@@ -113,9 +125,7 @@ def fan_out(plan: Plan) -> list[Line]:
     with scratch(plan.where) as folder, ExitStack() as stack:
         floor = stack.enter_context(StreamFloorProcess(folder / "floor"))
         hub = stack.enter_context(HubProcess(folder / "hub", settings=SETTINGS))
-        bare = _load(plan, PATH, publishing(durable=False), pairs=1, fan=FAN, window=2)
-        whole = msgspec.structs.replace(bare, headers=hub.token())
-        taken = _pairs(plan, (floor, bare), (hub, whole))
+        taken = _pairs(plan, (floor, fan_load(plan, {})), (hub, fan_load(plan, hub.token())))
         line = compared("fan-out", f"one message to {FAN:,}", taken, unit="deliveries/s",
                         per_request=FAN, target=">= 0.7")  # fmt: skip
         line.cpu_us = (line.cpu_us or 0) / FAN
@@ -145,9 +155,15 @@ def idle(plan: Plan) -> list[Line]:
     ]  # fmt: skip
 
 
-def _load(plan: Plan, path: str, text: bytes, **more: object) -> StreamLoad:
+def stream_load(plan: Plan, text: bytes, headers: dict[str, str]) -> StreamLoad:
+    """Return 64 publishers with a subscriber each."""
+    return StreamLoad(0, PATH, text=text, headers=headers, seconds=plan.seconds)
+
+
+def fan_load(plan: Plan, headers: dict[str, str]) -> StreamLoad:
+    """Return one publisher with many subscribers."""
     return msgspec.structs.replace(
-        StreamLoad(0, path, text=text, seconds=plan.seconds), **more
+        stream_load(plan, publishing(durable=False), headers), pairs=1, fan=FAN, window=2
     )
 
 

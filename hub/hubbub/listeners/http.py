@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from socket import socket
 from typing import Any, Final, cast
@@ -13,6 +13,7 @@ from uvicorn import Config as UvicornConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.http11 import Request
 
 from hubbub.clock import SystemClock
 from hubbub.config import Address, LimitSettings, TlsSettings
@@ -23,13 +24,23 @@ from hubbub.listeners.tls import HANDSHAKE_S, server_context
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock
 
-__all__ = ["HttpListener"]
+__all__ = ["WRITE_TEXTS", "HttpListener"]
+
+WRITE_TEXTS: Final = "hubbub.write_texts"
+"""ASGI extension of a WebSocket: `write_texts(texts) -> bool` writes text frames without waiting.
+
+False when nothing was written, because the peer is behind or gone; `send` waits for it. A frame
+this way costs a third of one by `send`, and many are one write.
+"""
 
 HEADERS_S: Final = 10.0
 """How long a client may take from its first byte, or from connecting, to the end of its headers."""
 
 HEADER_BYTES: Final = 65_536
 """Request line and headers together."""
+
+_LENGTH_16: Final = 126
+"""In the place of a frame's length: it stands in the next two bytes."""
 
 
 class _Guest:
@@ -148,6 +159,20 @@ class _WebSocket(WebSocketsSansIOProtocol):
         if guest is not None:
             guest.watch.read_within(0)
 
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.handshake_initiated and not self.close_sent:
+            cast("dict[str, Any]", self.scope)["extensions"][WRITE_TEXTS] = self.write_texts
+
+    def write_texts(self, texts: Iterable[bytes]) -> bool:
+        """Write text frames, if they can be written now."""
+        if not self.handshake_complete or self.close_sent or self.disconnected:
+            return False
+        if not self.writable.is_set() or self.transport.is_closing():
+            return False
+        self.transport.write(b"".join([_framed(text) for text in texts]))
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self._guest is not None:
@@ -163,6 +188,16 @@ class _WebSocket(WebSocketsSansIOProtocol):
         super().resume_writing()
         if self._guest is not None:
             self._guest.unread(False)
+
+
+def _framed(text: bytes) -> bytes:
+    """Return a text frame of a server (RFC 6455, 5.2): whole, and without a mask."""
+    size = len(text)
+    if size < _LENGTH_16:
+        return b"\x81" + size.to_bytes(1, "big") + text
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + text
+    return b"\x81\x7f" + size.to_bytes(8, "big") + text
 
 
 class HttpListener:
