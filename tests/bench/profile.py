@@ -103,7 +103,7 @@ def _with_spy(plan: Plan, path: str, folder: Path, spy: str, *, native: bool) ->
         seconds = max(1, int(plan.seconds))
         command = [spy, "record", "--pid", str(hub.pid), "--duration", str(seconds)]
         command += ["--rate", str(SAMPLES_A_SECOND), "--format", "raw", "--output", str(raw)]
-        command += ["--threads", "--function", "--nonblocking"]
+        command += ["--threads", "--function"]
         command += ["--native"] if native else []
         samples: list[Sample] = []
         loading = threading.Thread(target=lambda: samples.append(PATHS[path](plan, hub)))

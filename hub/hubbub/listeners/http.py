@@ -29,8 +29,9 @@ __all__ = ["WRITE_TEXTS", "HttpListener"]
 WRITE_TEXTS: Final = "hubbub.write_texts"
 """ASGI extension of a WebSocket: `write_texts(texts) -> bool` writes text frames without waiting.
 
-False when nothing was written, because the peer is behind or gone; `send` waits for it. A frame
-this way costs a third of one by `send`, and many are one write.
+False when nothing was written, because the peer is behind or gone; `send` waits for it. What is
+written for one socket in one turn of the loop goes out together at its end: between two messages
+that are worked on, a write each would wake the peer each time.
 """
 
 HEADERS_S: Final = 10.0
@@ -38,6 +39,9 @@ HEADERS_S: Final = 10.0
 
 HEADER_BYTES: Final = 65_536
 """Request line and headers together."""
+
+UNSENT_BYTES: Final = 65_536
+"""So much of one socket is not held back to the end of a turn."""
 
 _LENGTH_16: Final = 126
 """In the place of a frame's length: it stands in the next two bytes."""
@@ -156,6 +160,8 @@ class _WebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *, guest: _Guest | None, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
         super().__init__(**how)
         self._guest = guest
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         if guest is not None:
             guest.watch.read_within(0)
 
@@ -170,8 +176,30 @@ class _WebSocket(WebSocketsSansIOProtocol):
             return False
         if not self.writable.is_set() or self.transport.is_closing():
             return False
-        self.transport.write(b"".join([_framed(text) for text in texts]))
+        unsent = self._unsent
+        if not unsent:
+            self.loop.call_soon(self._flush)
+        for text in texts:
+            unsent.append(_framed(text))
+            self._unsent_bytes += len(text)
+        if self._unsent_bytes > UNSENT_BYTES:
+            self._flush()
         return True
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        self._unsent_bytes = 0
+        if unsent and not self.disconnected and not self.transport.is_closing():
+            self.transport.write(b"".join(unsent))
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401  # ASGI's
+        if self._unsent:
+            self._flush()
+        await super().send(message)
+
+    def shutdown(self) -> None:
+        self._flush()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -338,7 +338,7 @@ class Connection:
             case frames.Nack(number, reason):
                 self._endpoint.answer(number, Reject(reason))
             case frames.Publish() as frame:
-                await self._beside(self._publish(frame))
+                await self._publish(frame)
             case frames.Request() as frame:
                 await self._beside(self._request(frame))
 
@@ -351,20 +351,38 @@ class Connection:
         task.add_done_callback(self._under_way.discard)
 
     async def _publish(self, frame: frames.Publish) -> None:
+        """Publish, here and now if that takes no waiting, else beside."""
         try:
-            receipt = await self._published(self._envelope(frame.envelope))
+            envelope = self._envelope(frame.envelope)
+            if envelope.type == TASK_RESULT and not envelope.to:
+                receipt: Receipt | Awaitable[Receipt] = self._result(envelope)
+            else:
+                receipt = self._core.router.publish_now(envelope, principal=self._speaker)
         except HubError as error:
-            problem, _ = problem_of(error, (), self._core.ids.trace())
-            await self._write(frames.refused(frame.ref, problem))
-        else:
+            await self._write(self._refused(frame.ref, error))
+            return
+        if isinstance(receipt, Receipt):
             await self._write(frames.accepted(frame.ref, receipt.id, receipt.deliveries))
+        else:
+            await self._beside(self._tell(frame.ref, receipt))
 
-    async def _published(self, envelope: Envelope) -> Receipt:
-        core = self._core
-        if envelope.type == TASK_RESULT and not envelope.to:
-            self._endpoint.answered_by_result(read_result(envelope).task_id)
-            return await core.take_result(envelope, by=self._endpoint.address)
-        return await core.publish(envelope, principal=self._speaker)
+    async def _tell(self, ref: str | int | None, publishing: Awaitable[Receipt]) -> None:
+        """Answer a publish once it is safe."""
+        try:
+            receipt = await publishing
+        except HubError as error:
+            await self._write(self._refused(ref, error))
+        else:
+            await self._write(frames.accepted(ref, receipt.id, receipt.deliveries))
+
+    async def _result(self, envelope: Envelope) -> Receipt:
+        """Take the result of a task this stream was given."""
+        self._endpoint.answered_by_result(read_result(envelope).task_id)
+        return await self._core.take_result(envelope, by=self._endpoint.address)
+
+    def _refused(self, ref: str | int | None, error: HubError) -> bytes:
+        problem, _ = problem_of(error, (), self._core.ids.trace())
+        return frames.refused(ref, problem)
 
     async def _request(self, frame: frames.Request) -> None:
         try:
@@ -373,8 +391,7 @@ class Connection:
                 self._envelope(frame.envelope), timeout_s=timeout_s, principal=self._speaker
             )
         except HubError as error:
-            problem, _ = problem_of(error, (), self._core.ids.trace())
-            await self._write(frames.refused(frame.ref, problem))
+            await self._write(self._refused(frame.ref, error))
         else:
             await self._write(frames.reply(frame.ref, answer))
 
