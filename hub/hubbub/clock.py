@@ -86,7 +86,11 @@ class Ids:
 
     def seq(self) -> int:
         """Return the next number: greater than all before, also over a restart."""
-        floor = (self._clock.now_us() // 1000) << _COUNTER_BITS
+        return self.seq_at(self._clock.now_us())
+
+    def seq_at(self, now_us: int) -> int:
+        """Return the next number, by who has looked at the clock already."""
+        floor = (now_us // 1000) << _COUNTER_BITS
         self._seq = self._seq + 1 if self._seq >= floor else floor
         return self._seq
 

@@ -64,6 +64,7 @@ class _Offer:
     seq: int
     durable: bool
     plan: Plan
+    now_us: int
 
 
 def compiled(route: Route) -> CompiledRoute:
@@ -116,7 +117,7 @@ class Planner:
         if request is not None:
             return self._plan_task(envelope, seq, routes[0], request)
         plan = Plan([], [])
-        offer = _Offer(envelope, seq, durable, plan)
+        offer = _Offer(envelope, seq, durable, plan, self._clock.now_us())
         for route in routes:
             self._follow(offer, route)
         if reply_to is not None:
@@ -191,7 +192,7 @@ class Planner:
         plan.add(delivery)
         if delivery.state is DeliveryState.DONE:
             return
-        rows = self._recorded(known.endpoint, offer.envelope)
+        rows = self._recorded(known.endpoint, offer.envelope) if known.records else None
         if rows is not None:
             plan.rows += rows
             delivery.durable = True
@@ -203,8 +204,6 @@ class Planner:
 
     def _recorded(self, endpoint: Endpoint, envelope: Envelope) -> Sequence[Row] | None:
         """Return the rows that are an endpoint's taking of this envelope, converted for it."""
-        if getattr(endpoint.record, "__func__", None) is Endpoint.record:
-            return None
         for converter in self._conversions.chain(envelope.type, endpoint.accepts) or ():
             try:
                 converted = converter.function(envelope)
@@ -260,7 +259,8 @@ class Planner:
         known = self._worker(route, targets, requirement, envelope)
         name = pool_name(requirement) if known is None else known.address
         endpoint = known.endpoint if known is not None else None
-        delivery = self._delivery(_Offer(envelope, seq, True, Plan([], [])), name, route, endpoint)
+        offer = _Offer(envelope, seq, True, Plan([], []), self._clock.now_us())
+        delivery = self._delivery(offer, name, route, endpoint)
         self._as_task(delivery, request, route, endpoint)
         plan = Plan([delivery], [])
         if delivery.state is DeliveryState.DONE or known is None:
@@ -268,7 +268,8 @@ class Planner:
         if not self._directory.able(known.endpoint, requirement):
             _ended(delivery, Outcome.DEAD, "no_converter")
             return plan
-        plan.rows += self._recorded(known.endpoint, envelope) or ()
+        if known.records:
+            plan.rows += self._recorded(known.endpoint, envelope) or ()
         return plan
 
     def _worker(
@@ -330,7 +331,7 @@ class Planner:
         """Return a delivery for one mailbox; how hard to try: route, else adapter, else core."""
         rule, envelope, durable = route.route, offer.envelope, offer.durable
         lane = route.key_of(envelope)
-        now_us = self._clock.now_us()
+        now_us = offer.now_us
         attempts = rule.attempts or (endpoint and endpoint.attempts) or self.defaults.attempts
         timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or self.defaults.timeout_s
         if rule.durable is not None:
@@ -338,7 +339,7 @@ class Planner:
         elif envelope.durable is not None:
             durable = envelope.durable
         delivery = Delivery(
-            id=self._ids.seq(),
+            id=self._ids.seq_at(now_us),
             envelope=envelope,
             seq=offer.seq,
             mailbox=mailbox,

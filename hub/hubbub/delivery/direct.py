@@ -5,7 +5,7 @@ What an endpoint does not take this way goes the way of all others: by its mailb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -34,30 +34,34 @@ class Direct:
         self._room = room
         self._conversions = conversions
 
-    def hand_over(self, delivery: Delivery) -> bool:
-        """Hand over what was published just now, past a mailbox in which nothing stands before it.
+    def hand_over(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Hand over what was published just now, past mailboxes in which nothing stands before it.
 
         Returns:
-            Whether it is delivered; if not, nothing has happened to it.
+            Those that are not delivered by that; nothing has happened to them.
         """
         room = self._room
-        link = room.link_of(delivery.mailbox)
-        if link is None or not self._may(link) or not self._fits(link, delivery):
-            return False
-        box = room.boxes.get(delivery.mailbox)
-        if box.behind or len(box.line):
-            return False
         now_us = room.clock.now_us()
-        if delivery.due_us > now_us or (delivery.deadline_us or now_us + 1) <= now_us:
-            return False
-        if not self._given(link, (delivery.envelope,)):
-            return False
-        box.left()
-        if delivery.durable:
-            room.boxes.hold(delivery)  # until its row says so, the store would give it again
-        delivery.attempts = 1
-        self._end(link, delivery, now_us)
-        return True
+        left: list[Delivery] = []
+        taken: list[Delivery] = []
+        for delivery in deliveries:
+            link = room.link_of(delivery.mailbox)
+            if (
+                link is not None
+                and self._may(link)
+                and self._fits(link, delivery)
+                and delivery.due_us <= now_us < (delivery.deadline_us or now_us + 1)
+                and (box := room.boxes.get(delivery.mailbox)).empty
+                and self._given(link, (delivery.envelope,))
+            ):
+                box.left()
+                self._end(link, delivery, now_us)
+                taken.append(delivery)
+            else:
+                left.append(delivery)
+        if taken:
+            room.endings.count_delivered(taken)
+        return left
 
     def empty(self, link: EndpointLink) -> None:
         """Hand over what waits for an endpoint, batch by batch, while it takes all of it."""
@@ -112,8 +116,9 @@ class Direct:
         room = self._room
         delivery.state = DeliveryState.DONE
         delivery.outcome = Outcome.DELIVERED
-        delivery.endpoint = link.address
+        delivery.attempts = 1
+        delivery.endpoint = delivery.mailbox
         delivery.updated_us = link.idle_since_us = now_us
         if delivery.durable:
+            room.boxes.hold(delivery)  # until its row says so, the store would give it again
             room.engine.note(Change(delivery=delivery), lambda _: room.boxes.written(delivery))
-        room.endings.count(delivery)

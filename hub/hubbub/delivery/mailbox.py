@@ -86,6 +86,11 @@ class Mailbox:
         return self.depth >= self.limit
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing waits in it, in memory or in the store; places may be reserved."""
+        return not (self.behind or len(self.line))
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits, nobody waits for it, and no key has something under way."""
         return not (

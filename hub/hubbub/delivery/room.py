@@ -102,11 +102,9 @@ class DeliveryRoom:
 
     def accept(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries that are safe into their mailboxes, and hand over what can go."""
-        for delivery in deliveries:
+        for delivery in self._direct.hand_over(deliveries):
             if delivery.state is DeliveryState.DONE:
                 self.endings.count(delivery)
-                continue
-            if self._direct.hand_over(delivery):
                 continue
             box = self.boxes.admit(delivery)
             if box.requirement is None and self.directory.get(box.name) is None:

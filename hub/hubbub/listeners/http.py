@@ -148,18 +148,39 @@ class _Http(HttpToolsProtocol):
         made: Any = self.ws_protocol_class
 
         def with_guest(**how: Any) -> Any:  # noqa: ANN401  # uvicorn's
-            return made(guest=guest, **how)
+            return made(guest=guest, outbox=self._listener.outbox, **how)
 
         self.ws_protocol_class = cast("Any", with_guest)
         super().handle_websocket_upgrade()
 
 
+class _Outbox:
+    """What is to be written at the end of this turn of the loop."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def later(self, write: Callable[[], None]) -> None:
+        """Call `write` before the loop looks for new input a second time."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._empty)
+        self._waiting.append(write)
+
+    def _empty(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for write in waiting:
+            write()
+
+
 class _WebSocket(WebSocketsSansIOProtocol):
     """Uvicorn's WebSocket in the place of its HTTP connection."""
 
-    def __init__(self, *, guest: _Guest | None, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
+    def __init__(self, *, guest: _Guest | None, outbox: _Outbox, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
         super().__init__(**how)
         self._guest = guest
+        self._outbox = outbox
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         if guest is not None:
@@ -178,7 +199,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             return False
         unsent = self._unsent
         if not unsent:
-            self.loop.call_soon(self._flush)
+            self._outbox.later(self._flush)
         for text in texts:
             unsent.append(_framed(text))
             self._unsent_bytes += len(text)
@@ -234,6 +255,7 @@ class HttpListener:
     Attributes:
         address: Where it listens; with its real port once it is bound.
         limits: What it takes.
+        outbox: What its WebSockets have to write.
     """
 
     def __init__(
@@ -256,6 +278,7 @@ class HttpListener:
         self._socket: socket | None = None
         self._server: asyncio.Server | None = None
         self._state = ServerState()
+        self.outbox: Final = _Outbox()
         self._drain_s = 1.0
 
     @property
