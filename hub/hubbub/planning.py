@@ -8,7 +8,7 @@ from typing import Final
 
 from hubbub.clock import Ids
 from hubbub.conversion import Conversions
-from hubbub.delivery.mailbox import pool_name
+from hubbub.delivery.mailbox import is_pool, pool_name
 from hubbub.delivery.rules import deadline_of
 from hubbub.directory import Directory, Known, choose_sticky
 from hubbub.envelope import MAX_HOPS, Envelope
@@ -123,9 +123,11 @@ class Planner:
         if reply_to is not None:
             self._to_address(offer, _REPLY, reply_to)
         if len(plan.deliveries) > 1:
-            siblings = tuple(plan.deliveries)
-            for delivery in siblings:
-                delivery.siblings = siblings
+            # Only who is chosen from a pool asks who else has it; a ring of all would be left to
+            # the garbage collector, a thousand deliveries of one message at a time.
+            for delivery in plan.deliveries:
+                if is_pool(delivery.mailbox):
+                    delivery.siblings = tuple(plan.deliveries)
         if not plan.deliveries:
             plan.reason = "no_endpoint" if routes else "no_route"
         return plan
