@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from hubbub.clock import Ids
 from hubbub.conversion import Conversions
-from hubbub.delivery.mailbox import pool_name
+from hubbub.delivery.mailbox import is_pool, pool_name
 from hubbub.delivery.rules import deadline_of
 from hubbub.directory import Directory, Known, choose_sticky
 from hubbub.envelope import MAX_HOPS, Envelope
@@ -44,10 +44,16 @@ class Plan:
     rows: list[Row]
     reason: str | None = None
     """Why it is unrouted; None when there is a delivery."""
+    _mailboxes: set[str] = field(default_factory=set[str])
 
     def has(self, mailbox: str) -> bool:
         """Tell whether a mailbox gets it already: at most one delivery each."""
-        return any(delivery.mailbox == mailbox for delivery in self.deliveries)
+        return mailbox in self._mailboxes
+
+    def add(self, delivery: Delivery) -> None:
+        """Take in one delivery more."""
+        self.deliveries.append(delivery)
+        self._mailboxes.add(delivery.mailbox)
 
 
 @dataclass(slots=True)
@@ -122,9 +128,11 @@ class Planner:
         if reply_to is not None:
             self._to_address(offer, _REPLY, reply_to)
         if len(plan.deliveries) > 1:
-            siblings = tuple(plan.deliveries)
-            for delivery in siblings:
-                delivery.siblings = siblings
+            # Only who is chosen from a pool asks who else has it; a ring of all would be left to
+            # the garbage collector, a thousand deliveries of one message at a time.
+            for delivery in plan.deliveries:
+                if is_pool(delivery.mailbox):
+                    delivery.siblings = tuple(plan.deliveries)
         if not plan.deliveries:
             plan.reason = "no_endpoint" if routes else "no_route"
         return plan
@@ -179,7 +187,7 @@ class Planner:
             self._to_known(offer, route, known)
         elif not offer.plan.has(address):
             delivery = self._delivery(offer, address, route, known.endpoint)
-            offer.plan.deliveries.append(_ended(delivery, Outcome.DEAD, "no_converter"))
+            offer.plan.add(_ended(delivery, Outcome.DEAD, "no_converter"))
         return True
 
     def _to_known(self, offer: _Offer, route: CompiledRoute, known: Known) -> None:
@@ -188,10 +196,10 @@ class Planner:
         if plan.has(address):
             return
         delivery = self._delivery(offer, address, route, known.endpoint)
-        plan.deliveries.append(delivery)
+        plan.add(delivery)
         if delivery.state is DeliveryState.DONE:
             return
-        rows = self._recorded(known.endpoint, offer.envelope)
+        rows = self._recorded(known.endpoint, offer.envelope) if known.records else None
         if rows is not None:
             plan.rows += rows
             delivery.durable = True
@@ -203,8 +211,6 @@ class Planner:
 
     def _recorded(self, endpoint: Endpoint, envelope: Envelope) -> Sequence[Row] | None:
         """Return the rows that are an endpoint's taking of this envelope, converted for it."""
-        if getattr(endpoint.record, "__func__", None) is Endpoint.record:
-            return None
         for converter in self._conversions.chain(envelope.type, endpoint.accepts) or ():
             try:
                 converted = converter.function(envelope)
@@ -222,7 +228,7 @@ class Planner:
             return False
         some = next(iter(members.values())).endpoint
         delivery = self._delivery(offer, pool_name(requirement), route, some)
-        offer.plan.deliveries.append(delivery)
+        offer.plan.add(delivery)
         if not delivery.durable and not any(known.present for known in members.values()):
             _ended(delivery, Outcome.DROPPED, "offline")
         return True
@@ -246,7 +252,7 @@ class Planner:
             delivery.hold = True
             delivery.wait_us = int(route.route.hold_s * 1e6)
             delivery.deadline_us = deadline_of(delivery, now_us=delivery.created_us)
-        offer.plan.deliveries.append(delivery)
+        offer.plan.add(delivery)
 
     # Tasks
 
@@ -263,11 +269,12 @@ class Planner:
         endpoint = known.endpoint if known is not None else None
         delivery = self._delivery(offer, name, route, endpoint)
         self._as_task(delivery, request, route, endpoint)
-        plan.deliveries.append(delivery)
+        plan.add(delivery)
         if delivery.state is DeliveryState.DONE or known is None:
             return
         if self._directory.able(known.endpoint, requirement):
-            plan.rows += self._recorded(known.endpoint, envelope) or ()
+            if known.records:
+                plan.rows += self._recorded(known.endpoint, envelope) or ()
         else:
             _ended(delivery, Outcome.DEAD, "no_converter")
 

@@ -15,6 +15,7 @@ from tests.bench.fill import fill, one_task
 from tests.bench.hubs import FloorProcess, HubProcess, Sample, Server, scratch
 from tests.bench.load import Load, Workers, post
 from tests.bench.plan import Plan, envelope, poll, relay_send, relay_task, rounds, several
+from tests.bench.streams import fan_out, idle, streams
 from tests.bench.table import Line, compared, trouble
 
 __all__ = ["ALL", "PUBLISH_CONFIG", "publish_request"]
@@ -282,4 +283,7 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "lease": lease,
     "start": start,
     "memory": memory,
+    "streams": streams,
+    "fan-out": fan_out,
+    "idle": idle,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hubbub.delivery.mailbox import Mailbox
@@ -215,6 +215,23 @@ class Endings:
 
     def _under_way(self) -> bool:
         return any(link.in_flight for link in self._room.links())
+
+    def count_delivered(self, deliveries: Sequence[Delivery]) -> None:
+        """Count what was delivered in one go; mostly one envelope at many endpoints."""
+        metrics = self._room.metrics
+        first = deliveries[0]
+        alike: dict[tuple[str, int], int] = {}
+        for delivery in deliveries:
+            adapter = delivery.mailbox.split(".", 1)[0]
+            key = (adapter, delivery.created_us)
+            alike[key] = alike.get(key, 0) + 1
+            trace_end(self._room.tracer, delivery)
+            if self._after_delivery is not None:
+                self._after_delivery(delivery)
+        for (adapter, created_us), times in alike.items():
+            metrics.deliveries[adapter, Outcome.DELIVERED].inc(times)
+            took_s = max(0, first.updated_us - created_us) / 1e6
+            metrics.delivery_seconds[adapter].observe(took_s, times=times)
 
     def count(self, delivery: Delivery) -> None:
         """Count an outcome, and tell the plugins."""

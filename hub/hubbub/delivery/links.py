@@ -20,12 +20,14 @@ class EndpointLink:
             slot until the peer answers or `slot_grace` is over.
         todo: Handed to the couriers and not yet begun, each with the number of its attempt.
         couriers: Tasks that carry, at most one a slot.
+        takes_now: Whether its endpoint has a `deliver_now`.
+        passing: A batch is being handed over; what it sets free is looked at afterwards.
         idle_since_us: When its last slot became free, so that a pool gives work evenly.
     """
 
     __slots__ = (
         "_changed", "_closed", "_slots", "couriers", "endpoint", "idle_since_us", "in_flight",
-        "overtime", "pools", "todo",
+        "overtime", "passing", "pools", "takes_now", "todo",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, changed: Callable[[EndpointLink, bool], None]) -> None:
@@ -35,6 +37,9 @@ class EndpointLink:
         self.todo: Final[deque[tuple[Delivery, int]]] = deque()
         self.pools: Final[set[str]] = set()
         self.couriers = 0
+        own = getattr(endpoint.deliver_now, "__func__", None)
+        self.takes_now: Final = own is not Endpoint.deliver_now
+        self.passing = False
         self.idle_since_us = 0
         self._slots = endpoint.concurrency
         self._changed = changed

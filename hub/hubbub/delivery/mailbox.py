@@ -11,7 +11,7 @@ import msgspec
 from hubbub.lanes import Line
 from hubbub.values import Delivery, Overflow, Requirement
 
-__all__ = ["WINDOW", "Mailbox", "pool_name", "requirement_of"]
+__all__ = ["WINDOW", "Mailbox", "is_pool", "pool_name", "requirement_of"]
 
 WINDOW: Final = 256
 """Durable deliveries of one mailbox kept in memory; refilled from the store at half."""
@@ -36,9 +36,14 @@ def pool_name(requirement: Requirement) -> str:
     return _POOL + msgspec.json.encode(parts).decode()
 
 
+def is_pool(mailbox: str) -> bool:
+    """Tell whether a mailbox is a pool's, and not an endpoint's own."""
+    return mailbox.startswith(_POOL)
+
+
 def requirement_of(mailbox: str) -> Requirement | None:
     """Return what a pool requires; None when the mailbox is an endpoint's own."""
-    if not mailbox.startswith(_POOL):
+    if not is_pool(mailbox):
         return None
     patterns, labels, envelope_type, task_type = msgspec.json.decode(
         mailbox[len(_POOL) :],
@@ -84,6 +89,11 @@ class Mailbox:
     def full(self) -> bool:
         """Whether one more would be over its bound."""
         return self.depth >= self.limit
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits in it, in memory or in the store; places may be reserved."""
+        return not (self.behind or len(self.line))
 
     @property
     def idle(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from hubbub.conversion import Conversions
 from hubbub.delivery.boxes import Boxes
 from hubbub.delivery.courier import Couriers
+from hubbub.delivery.direct import Direct
 from hubbub.delivery.endings import Endings
 from hubbub.delivery.leases import Leases
 from hubbub.delivery.lifecycle import Lifecycle
@@ -93,6 +94,7 @@ class DeliveryRoom:
         self.lifecycle: Final = Lifecycle(self, spawn)
         self.spawn: Final = spawn
         self._couriers = Couriers(self, conversions, spawn)
+        self._direct = Direct(self, conversions)
         self._chance = chance
         self._links: dict[str, EndpointLink] = {}
 
@@ -101,7 +103,7 @@ class DeliveryRoom:
     def accept(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries that are safe into their mailboxes, and hand over what can go."""
         now_us = self.clock.now_us()
-        for delivery in deliveries:
+        for delivery in self._direct.hand_over(deliveries):
             if delivery.state is DeliveryState.DONE:
                 self.endings.count(delivery)
                 continue
@@ -196,22 +198,31 @@ class DeliveryRoom:
 
     def pump_link(self, link: EndpointLink) -> None:
         """Give an endpoint with free slots the lowest rank of its mailbox and its pools."""
+        if link.passing:
+            return
+        if link.takes_now:
+            self._direct.empty(link)
         while link.free > 0 and not link.closed:
-            best: tuple[int, int] | None = None
-            chosen: tuple[Mailbox, Delivery] | None = None
-            for box in self.boxes_of(link):
-                delivery = self._first_for(link, box)
-                if delivery is None:
-                    self.boxes.refill(box)
-                    continue
-                if box.requirement is not None and has_another(delivery, link.address):
-                    continue
-                if best is None or (delivery.rank, delivery.id) < best:
-                    best = (delivery.rank, delivery.id)
-                    chosen = (box, delivery)
+            chosen = self.next_for(link)
             if chosen is None:
                 return
             self._give(*chosen, link)
+
+    def next_for(self, link: EndpointLink) -> tuple[Mailbox, Delivery] | None:
+        """Return the lowest rank that an endpoint may have now, and where it stands."""
+        best: tuple[int, int] | None = None
+        chosen: tuple[Mailbox, Delivery] | None = None
+        for box in self.boxes_of(link):
+            delivery = self._first_for(link, box)
+            if delivery is None:
+                self.boxes.refill(box)
+                continue
+            if box.requirement is not None and has_another(delivery, link.address):
+                continue
+            if best is None or (delivery.rank, delivery.id) < best:
+                best = (delivery.rank, delivery.id)
+                chosen = (box, delivery)
+        return chosen
 
     def _first_for(self, link: EndpointLink, box: Mailbox) -> Delivery | None:
         """Return what is next for an endpoint; tasks of a pull endpoint wait to be taken."""
@@ -246,16 +257,20 @@ class DeliveryRoom:
 
     def _give(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> None:
         """Take a delivery out of its mailbox for one endpoint."""
-        now_us = self.clock.now_us()
-        if delivery.deadline_us is not None and delivery.deadline_us <= now_us:
+        if self.may_begin(delivery):
+            self.taken(box, delivery, link.address)
+            link.in_flight[delivery.id] = delivery
+            self._couriers.send(link, delivery)
+
+    def may_begin(self, delivery: Delivery) -> bool:
+        """Tell whether an attempt may begin; one that is too late, or had enough, is ended."""
+        if delivery.deadline_us is not None and delivery.deadline_us <= self.clock.now_us():
             self.endings.expire(delivery)
-            return
+            return False
         if delivery.attempts >= delivery.max_attempts:
             self.endings.end(delivery, Outcome.DEAD, delivery.reason or NODE_LOST)
-            return
-        self.taken(box, delivery, link.address)
-        link.in_flight[delivery.id] = delivery
-        self._couriers.send(link, delivery)
+            return False
+        return True
 
     def taken(self, box: Mailbox, delivery: Delivery, address: str) -> None:
         """Note that a delivery left its mailbox for an endpoint: one attempt more."""
