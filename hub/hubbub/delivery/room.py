@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -16,6 +16,7 @@ from hubbub.conversion import Conversions
 from hubbub.delivery.boxes import Boxes
 from hubbub.delivery.courier import Couriers
 from hubbub.delivery.endings import Endings
+from hubbub.delivery.guarding import Guarding
 from hubbub.delivery.leases import Leases
 from hubbub.delivery.lifecycle import Lifecycle
 from hubbub.delivery.links import EndpointLink
@@ -24,6 +25,7 @@ from hubbub.delivery.rules import NODE_LOST, DeliveryPolicy, has_another, is_pla
 from hubbub.delivery.timers import Timers
 from hubbub.directory import Directory
 from hubbub.envelope import Envelope
+from hubbub.guards import GuardRule
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.ports import Clock, Engine, Planned
@@ -86,6 +88,9 @@ class DeliveryRoom:
             made=self._box_made,
             filled=self.pump,
         )
+        self.guards: Final = Guarding(
+            clock=clock, metrics=metrics, call_at=self.timers.at, ready=self._guard_over
+        )
         self.follow: Follow | None = None
         self.in_hand: Final[dict[str, Delivery]] = {}
         self.endings: Final = Endings(self, after_delivery)
@@ -123,6 +128,9 @@ class DeliveryRoom:
             older.close()
         link = EndpointLink(endpoint, self._link_changed)
         self._links[endpoint.address] = link
+        guard = self.guards.of(endpoint.address)
+        if guard is not None:
+            link.guard = guard
         for box in self.boxes:
             if box.requirement and self.directory.covers(box.requirement, endpoint):
                 link.pools.add(box.name)
@@ -164,7 +172,11 @@ class DeliveryRoom:
         link.in_flight.clear()
         link.overtime.clear()
         for delivery in lost:
-            self.endings.again(delivery, NODE_LOST, due_us=self.clock.now_us())
+            # For its guard all that was lost with a link is one failure.
+            if delivery is lost[0] or self.guards.probes(delivery):
+                self.endings.failed(delivery, NODE_LOST, due_us=self.clock.now_us())
+            else:
+                self.endings.again(delivery, NODE_LOST, due_us=self.clock.now_us())
 
     def _box_made(self, box: Mailbox) -> None:
         """A new pool: note it at the links of its members."""
@@ -174,7 +186,21 @@ class DeliveryRoom:
                 if link is not None:
                     link.pools.add(box.name)
 
+    def guard(self, rules: Sequence[GuardRule]) -> None:
+        """Hold all endpoints to other guards from now on."""
+        self.guards.change(rules)
+        for link in self.links():
+            link.guard = self.guards.of(link.address)
+
+    def _guard_over(self, address: str) -> None:
+        link = self._links.get(address)
+        if link is not None:
+            self.pump_link(link)
+
     # Handing over
+    #
+    # What ends while something is pumped (expired, dropped) would pump it again, once inside the
+    # other for each: the flag makes that one loop, however much ends at once.
 
     def pump(self, box: Mailbox) -> None:
         """Hand over what can go from one mailbox."""
@@ -182,19 +208,34 @@ class DeliveryRoom:
             link = self._links.get(box.name)
             if link is not None and (box.line.plain or not link.endpoint.pull):
                 self.pump_link(link)
-        else:
-            while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
-                link = self._member_for(box, delivery)
-                if link is not None:
-                    self._give(box, delivery, link)
-                elif delivery.state is not DeliveryState.DONE:
-                    break
+        elif not box.pumping:
+            box.pumping = True
+            try:
+                self._pump_pool(box)
+            finally:
+                box.pumping = False
         if len(box.line):
             box.arrived()
         self.boxes.refill(box)
 
+    def _pump_pool(self, box: Mailbox) -> None:
+        while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
+            link = self._member_for(box, delivery)
+            if link is not None:
+                self._give(box, delivery, link)
+            elif delivery.state is not DeliveryState.DONE:
+                break
+
     def pump_link(self, link: EndpointLink) -> None:
         """Give an endpoint with free slots the lowest rank of its mailbox and its pools."""
+        if not link.pumping:
+            link.pumping = True
+            try:
+                self._pump_link(link)
+            finally:
+                link.pumping = False
+
+    def _pump_link(self, link: EndpointLink) -> None:
         while link.free > 0 and not link.closed:
             best: tuple[int, int] | None = None
             chosen: tuple[Mailbox, Delivery] | None = None
@@ -210,6 +251,12 @@ class DeliveryRoom:
                     chosen = (box, delivery)
             if chosen is None:
                 return
+            guard = link.guard
+            if guard is not None and (held := self.guards.held(link.address, guard)):
+                if chosen[1].durable:
+                    return
+                self.endings.end(chosen[1], Outcome.DROPPED, held)
+                continue
             self._give(*chosen, link)
 
     def _first_for(self, link: EndpointLink, box: Mailbox) -> Delivery | None:
@@ -230,6 +277,7 @@ class DeliveryRoom:
         best: EndpointLink | None = None
         eligible = self.directory.eligible(box.requirement)
         others = 0
+        held: str | None = None
         for address in eligible:
             if has_another(delivery, address):
                 continue
@@ -237,10 +285,16 @@ class DeliveryRoom:
             link = self._links.get(address)
             if link is None or link.free <= 0 or (link.endpoint.pull and delivery.leased):
                 continue
+            guard = link.guard
+            if guard is not None and (holds := self.guards.held(address, guard)):
+                held = holds
+                continue
             if best is None or load_of(link) < load_of(best):
                 best = link
         if eligible and not others:
             self.endings.end(delivery, Outcome.FILTERED, "already_delivered")
+        elif best is None and held is not None and not delivery.durable:
+            self.endings.end(delivery, Outcome.DROPPED, held)
         return best
 
     def _give(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> None:
@@ -253,6 +307,8 @@ class DeliveryRoom:
             self.endings.end(delivery, Outcome.DEAD, delivery.reason or NODE_LOST)
             return
         self.taken(box, delivery, link.address)
+        if link.guard is not None:
+            self.guards.begun(link.guard, delivery)
         link.in_flight[delivery.id] = delivery
         self._couriers.send(link, delivery)
 
