@@ -177,7 +177,7 @@ class Router:
             HubError: the first reason to refuse; `index` says which member.
         """
         began = perf_counter()
-        guard = self.sources.guard_of(envelopes, principal)
+        guard = self.sources.guard_of(envelopes, principal) if self.sources.active else None
         if guard is not None:
             guard.under_way += 1
         try:
@@ -215,7 +215,8 @@ class Router:
             DeadlineError: no answer in time.
             HubError: refused.
         """
-        guard = self.sources.guard_of((envelope,), principal)
+        sources = self.sources
+        guard = sources.guard_of((envelope,), principal) if sources.active else None
         if guard is None:
             return await self._ask(envelope, timeout_s, principal, None)
         guard.under_way += 1
@@ -268,7 +269,6 @@ class Router:
         guard: SourceGuard | None,
     ) -> list[Said]:
         """Steps 1 and 2: limits, scope, rate; the names under which this may have come before."""
-        now_us = self._clock.now_us()
         named = key is not None
         for index, envelope in enumerate(envelopes):
             try:
@@ -280,11 +280,11 @@ class Router:
                 raise
             named = named or bool(envelope.id or envelope.idempotency_key)
         if guard is not None:
-            guard.check(envelopes, now_s=now_us / 1e6)
+            guard.check(envelopes, now_s=self._clock.now_us() / 1e6)
         if not named:
             return []
         who = principal.source if principal else "hub"
-        return said_by(envelopes, key=key, principal=who, at_us=now_us)
+        return said_by(envelopes, key=key, principal=who, at_us=self._clock.now_us())
 
     async def _admit_some(
         self,
@@ -336,7 +336,7 @@ class Router:
         if kept.claim is not None:
             return answer_of(kept.claim, claims)
         if kept.verdict == "exists":
-            return [replace(receipt, duplicate=True) for receipt in receipts]
+            return [msgspec.structs.replace(one, duplicate=True) for one in receipts]
         return receipts
 
     async def _ready(
@@ -353,10 +353,11 @@ class Router:
             if self.waiters.is_over(envelope.in_reply_to):
                 self._metrics.replies_late.inc()
             origin = await self._origin(envelope.in_reply_to)
-        stamped = self._stamp(envelope, principal, origin)
+        now_us = self._clock.now_us()
+        stamped = self._stamp(envelope, principal, origin, now_us)
         if self.before_route is not None:
             stamped = self._hooked(stamped)
-        seq = self._ids.seq()
+        seq = self._ids.seq(now_us)
         request = None
         if stamped.type == TASK_REQUEST:
             stamped, request = self._request(stamped)
@@ -368,7 +369,9 @@ class Router:
         if stamped.in_reply_to and not stamped.to and request is None:
             plan = self._reply(stamped, origin, seq, durable=durable)
         else:
-            plan = self._planner.plan(stamped, seq=seq, durable=durable, request=request)
+            plan = self._planner.plan(
+                stamped, seq=seq, durable=durable, request=request, now_us=now_us
+            )
         if rows is not None:
             plan.rows += rows(plan.deliveries)
         await self._spaces.reserve(plan.deliveries, alone=alone)
@@ -406,7 +409,7 @@ class Router:
                 self._room.tell(planned.deliveries[0])
 
     def _stamp(
-        self, envelope: Envelope, principal: Principal | None, origin: Origin | None
+        self, envelope: Envelope, principal: Principal | None, origin: Origin | None, now_us: int
     ) -> Envelope:
         """Step 4: what the hub says of an envelope."""
         source = envelope.source
@@ -422,9 +425,9 @@ class Router:
         trace_id = parent[0] if parent else self._ids.trace()
         return msgspec.structs.replace(
             envelope,
-            id=envelope.id or self._ids.ulid(),
+            id=envelope.id or self._ids.ulid(now_us),
             source=source,
-            time_us=self._clock.now_us(),
+            time_us=now_us,
             traceparent=f"00-{trace_id}-{self._ids.span()}-01",
             hops=hops + 1,
             key=key,

@@ -80,17 +80,22 @@ class SourceGuard:
 
 
 class Sources:
-    """The guards of all sources of one hub."""
+    """The guards of all sources of one hub.
+
+    Attributes:
+        active: Whether anybody is guarded at all.
+    """
 
     def __init__(self, publish_rate: float = 0.0, rules: Sequence[GuardRule] = ()) -> None:
-        self._rules = tuple(rules)
-        self._default = GuardRule(match=">", rate_per_s=publish_rate)
         self._guards: OrderedDict[str, SourceGuard] = OrderedDict()
+        self.active = False
+        self.change(publish_rate, rules)
 
     def change(self, publish_rate: float, rules: Sequence[GuardRule]) -> None:
         """Hold everybody to other limits; whoever's limits are others begins anew."""
         self._rules = tuple(rules)
         self._default = GuardRule(match=">", rate_per_s=publish_rate)
+        self.active = bool(self._rules or publish_rate)
         for name, guard in list(self._guards.items()):
             if guard.rule not in (rule_for(self._rules, name), self._default):
                 del self._guards[name]
