@@ -57,6 +57,7 @@ from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
+from hubbub.sources import Sources
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
@@ -177,6 +178,7 @@ class Core:
             spawn=self.spawn,
             after_delivery=self._after_delivery,
         )
+        self.room.guard([entry.rule() for entry in config.guards.endpoint])
         self.attachments: Final = Attachments(
             directory=self.directory,
             room=self.room,
@@ -205,7 +207,7 @@ class Core:
             metrics=self.metrics,
             tracer=self.tracer,
             limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
-            rate_per_s=hub.publish_rate,
+            sources=Sources(hub.publish_rate, [entry.rule() for entry in config.guards.source]),
         )
         self.work: Final = WorkDesk(self.room, self.database)
         self.retention: Final = Retention(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,20 @@ class Endings:
         self._room = room
         self._after_delivery = after_delivery
         self.drained: asyncio.Future[None] | None = None
+
+    def failed(self, delivery: Delivery, reason: str, *, due_us: int) -> None:
+        """An attempt failed by its endpoint: again, or the end.
+
+        The probe of a breaker is no attempt of its delivery. It is due after the next probe, so
+        that another one is tried before it: it may be this very message that cannot be taken.
+        """
+        wait_s = self._room.guards.failed(delivery)
+        if wait_s is None:
+            self.again(delivery, reason, due_us=due_us)
+            return
+        delivery.attempts -= 1
+        due_us += math.ceil(wait_s * 1e6)
+        self.again(delivery, reason, due_us=due_us, counted=False)
 
     def again(self, delivery: Delivery, reason: str, *, due_us: int, counted: bool = True) -> None:
         """Put a delivery that was in flight back into its mailbox, or end it when it had enough."""
@@ -203,6 +218,7 @@ class Endings:
     def _leave_hand(self, delivery: Delivery) -> str:
         """Free the slot a delivery held; returns the adapter's name for metrics."""
         address = delivery.endpoint or delivery.mailbox
+        self._room.guards.left(delivery)
         link = self._room.link_of(address)
         if link is not None:
             link.in_flight.pop(delivery.id, None)

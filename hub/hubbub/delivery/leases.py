@@ -54,7 +54,11 @@ class Leases:
                 and delivery.state is DeliveryState.IN_FLIGHT
             ):  # fmt: skip
                 self.grace(delivery)
-                self._room.endings.again(delivery, "timeout", due_us=self._room.clock.now_us())
+                now_us = self._room.clock.now_us()
+                if delivery.pulled_by is None:
+                    self._room.endings.failed(delivery, "timeout", due_us=now_us)
+                else:
+                    self._room.endings.again(delivery, "timeout", due_us=now_us)
 
         self._room.timers.at(until_us, over)
 

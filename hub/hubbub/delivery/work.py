@@ -268,6 +268,8 @@ class WorkDesk:
             return Finished("late", task)
         if not anyone and by != delivery.endpoint and not await self._was_given(task, by):
             return Finished("stranger", task)
+        if by == delivery.endpoint:
+            room.guards.succeeded(delivery)
         retry = task.retry_on_failure and result.state == "failed"
         if retry and delivery.attempts < delivery.max_attempts:
             if delivery.state is DeliveryState.IN_FLIGHT:

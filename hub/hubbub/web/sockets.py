@@ -217,6 +217,9 @@ class StreamSockets:
             if before is not None:
                 before.make_way(principal)
             connection.begin()
+            closed = self._core.router.sources.connect(
+                principal.source, replacing=before is not None
+            )
         except HubError as error:
             await _refuse(self._core, scope, send, error)
             return
@@ -224,6 +227,7 @@ class StreamSockets:
         try:
             await connection.serve(receive)
         finally:
+            closed()
             if self._by_name.get(options.name) is connection:
                 del self._by_name[options.name]
 
