@@ -113,6 +113,11 @@ class HubSettings(Settings):
     backoff: Duration = Field(
         default=1.0, gt=0, description="Wait before the second attempt; it doubles each time."
     )
+    task_backoff: Duration = Field(
+        default=2.0,
+        gt=0,
+        description="The same for a task: after a timeout, or a failure that is to be retried.",
+    )
     backoff_max: Duration = Field(default=60.0, gt=0, description="Longest wait between attempts.")
     queue_ttl: Duration = Field(
         default=3600.0, description="How long a task waits for a worker; 0 is without end."

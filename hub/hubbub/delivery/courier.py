@@ -91,7 +91,7 @@ class Couriers:
         except StoreUnavailableError as error:
             if is_mine(delivery, attempt):
                 delivery.attempts -= 1  # the peer has not seen it
-                due_us = self._room.clock.now_us() + self._room.backoff_us(delivery.attempts)
+                due_us = self._room.clock.now_us() + self._room.backoff_us(delivery)
                 self._room.endings.again(delivery, error.code, due_us=due_us)
         except Exception as error:
             self._failed(delivery, attempt, *self._reason(link, delivery, error))
@@ -184,6 +184,6 @@ class Couriers:
         if not is_mine(delivery, attempt):
             return
         if after_us is None:
-            after_us = self._room.backoff_us(delivery.attempts)
+            after_us = self._room.backoff_us(delivery)
         due_us = self._room.clock.now_us() + after_us
         self._room.endings.failed(delivery, reason, due_us=due_us)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hubbub.delivery.mailbox import Mailbox
-from hubbub.delivery.rules import deadline_of, expiry_reason
+from hubbub.delivery.rules import deadline_of, ended_as, expiry_reason
 from hubbub.delivery.spans import retry_record, trace_end, trace_retry
 from hubbub.ports import Change, Planned
 from hubbub.tasks import after
@@ -79,11 +79,13 @@ class Endings:
         if delivery.durable:
             if delivery.task is not None:
                 delivery.task = after(delivery.task, delivery, now_us=now_us)
+            ended, error = ended_as(reason)
             self._room.engine.note(
                 Change(
                     delivery=delivery,
                     task=delivery.task,
-                    ended=reason,
+                    ended=ended,
+                    error=error,
                     follows=retry_record(delivery, reason),
                 )
             )
@@ -133,8 +135,11 @@ class Endings:
             else:
                 self.release(planned)
 
+        ended, error = ended_as(reason)
+        if ended == "rejected":
+            error = delivery.last_error
         change = Change(
-            delivery=delivery, task=task, ended=reason or "ended", follows=planned.record
+            delivery=delivery, task=task, ended=ended, error=error, follows=planned.record
         )
         self._room.engine.note(change, then)
 
@@ -222,7 +227,6 @@ class Endings:
         link = self._room.link_of(address)
         if link is not None:
             link.in_flight.pop(delivery.id, None)
-            link.overtime.pop(delivery.id, None) if delivery.state is DeliveryState.DONE else None
             link.idle_since_us = self._room.clock.now_us()
             drained = self.drained
             if drained is not None and not drained.done() and not self._under_way():

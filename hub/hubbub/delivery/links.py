@@ -17,8 +17,9 @@ class EndpointLink:
 
     Attributes:
         in_flight: Deliveries that hold a slot, by id.
-        overtime: Task deliveries that ended without an answer (timeout, cancel) and keep their
-            slot until the peer answers or `slot_grace` is over.
+        overtime: Task deliveries, each with the number of its attempt, that ended without an
+            answer (timeout, cancel) and keep their slot until the peer answers or `slot_grace`
+            is over.
         todo: Handed to the couriers and not yet begun, each with the number of its attempt.
         couriers: Tasks that carry, at most one a slot.
         takes_now: Whether its endpoint has a `deliver_now`.
@@ -34,7 +35,7 @@ class EndpointLink:
     def __init__(self, endpoint: Endpoint, changed: Callable[[EndpointLink, bool], None]) -> None:
         self.endpoint: Final = endpoint
         self.in_flight: Final[dict[int, Delivery]] = {}
-        self.overtime: Final[dict[int, Delivery]] = {}
+        self.overtime: Final[set[tuple[int, int]]] = set()
         self.todo: Final[deque[tuple[Delivery, int]]] = deque()
         self.pools: Final[set[str]] = set()
         self.couriers = 0

@@ -46,7 +46,9 @@ class Follow(Protocol):
         """Tell a change of state to whoever watches."""
         ...
 
-    def rerun(self, task: Task, delivery: Delivery) -> tuple[Planned, Task]:
+    def rerun(
+        self, task: Task, delivery: Delivery, attempts: int | None
+    ) -> tuple[Planned, Task]:  # fmt: skip
         """Return a new run of a task that ended, already routed."""
         ...
 
@@ -134,11 +136,16 @@ class DeliveryRoom:
         guard = self.guards.of(endpoint.address)
         if guard is not None:
             link.guard = guard
-        for box in self.boxes:
-            if box.requirement and self.directory.covers(box.requirement, endpoint):
-                link.pools.add(box.name)
+        self.join_pools(link)
         self.pump_link(link)
         return link
+
+    def join_pools(self, link: EndpointLink) -> None:
+        """Note the pools that an endpoint is a member of."""
+        link.pools.clear()
+        for box in self.boxes:
+            if box.requirement and self.directory.covers(box.requirement, link.endpoint):
+                link.pools.add(box.name)
 
     def link_of(self, address: str) -> EndpointLink | None:
         """Return the living link of an address."""
@@ -348,9 +355,11 @@ class DeliveryRoom:
 
         self.timers.at(time_us, due)
 
-    def backoff_us(self, attempts: int) -> int:
+    def backoff_us(self, delivery: Delivery) -> int:
         """Return how long to wait before the next attempt."""
-        return self.policy.backoff_us(attempts, self._chance())
+        return self.policy.backoff_us(
+            delivery.attempts, self._chance(), leased=delivery.leased
+        )  # fmt: skip
 
     def tell(self, delivery: Delivery) -> None:
         """Tell whoever watches how the task of this delivery is now."""
