@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from hubbub.errors import NotFoundError
-from hubbub_kenko.history import KenkoAppRow
-from hubbub_kenko.session import State
+from hubbub_kenko.app import App
 
 __all__ = ["App", "Apps"]
 
-ResultOf = Callable[["App", dict[str, Any]], None]
+ResultOf = Callable[[App, dict[str, Any]], None]
 """Takes the `data` of a `runner.result` frame."""
 
-AppOf = Callable[["App"], None]
-
-
-class App(Protocol):
-    """One registered application.
-
-    Attributes:
-        id: `app_` and 32 hexadecimal digits.
-        capabilities: What it declared, such as `runner`.
-    """
-
-    id: str
-    name: str
-    capabilities: frozenset[str]
-
-    @property
-    def state(self) -> State:
-        """How it is now."""
-        ...
-
-    def row(self) -> KenkoAppRow:
-        """Return it as the history has it."""
-        ...
-
-    def start(self) -> None:
-        """Send it messages. Raises ConflictError: it is not IDLE."""
-        ...
-
-    def pause(self, reason: str = "admin") -> None:
-        """Send it none. Raises ConflictError: it is not RUNNING."""
-        ...
-
-    def kick(self) -> None:
-        """Disconnect it, close code 4004."""
-        ...
-
-    async def send(self, kind: str, data: dict[str, Any]) -> None:
-        """Write one frame, such as `runner.exec`. Raises ConnectionError: it has left."""
-        ...
+AppOf = Callable[[App], None]
 
 
 class Apps:

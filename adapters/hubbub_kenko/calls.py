@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -119,7 +119,7 @@ class Call:
             parts.append(part)
         return b"".join(parts)
 
-    async def chunks(self) -> Any:  # noqa: ANN401  # an asynchronous generator of bytes
+    async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes.
 
         Raises:
@@ -142,12 +142,12 @@ class Call:
         """
         body = await self.body()
         try:
-            value = msgspec.json.decode(body) if body else {}
+            value: object = msgspec.json.decode(body) if body else {}
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MalformedError(f"the body is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise InvalidError("the body must be a JSON object")
-        return value
+        return cast("dict[str, Any]", value)
 
 
 Handle = Callable[[Call], Awaitable[Answer]]

@@ -137,6 +137,8 @@ class Session(msgspec.Struct, frozen=True):
 
     def receive(self, frame: Inbound, *, now: float) -> Step:
         """Take one frame; any frame shows that the client is alive."""
+        if self.state is State.DISCONNECTED:
+            return self, ()
         return msgspec.structs.replace(self, seen_at=now).take(frame)
 
     def take(self, frame: Inbound) -> Step:
@@ -161,6 +163,8 @@ class Session(msgspec.Struct, frozen=True):
 
     def refuse(self, failed: FrameError, *, now: float) -> Step:
         """Take a frame that could not be read."""
+        if self.state is State.DISCONNECTED:
+            return self, ()
         session = msgspec.structs.replace(self, seen_at=now)
         if failed.code == "bad_data" and not self.registered:
             return session, (_not_registered(failed.ref),)

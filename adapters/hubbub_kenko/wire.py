@@ -10,7 +10,7 @@ Source: the seed README for register, heartbeat and message; protocols page, sec
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal, cast
 
 import msgspec
 
@@ -98,6 +98,8 @@ class Register(msgspec.Struct, frozen=True):
         task_types: What it works on, with the capability `task`; None for all.
     """
 
+    kind: ClassVar[str] = "register"
+
     name: str
     version: str = ""
     description: str = ""
@@ -113,12 +115,16 @@ class Register(msgspec.Struct, frozen=True):
 class BadRegister(msgspec.Struct, frozen=True):
     """A registration that is refused, unless it is ignored as a second one."""
 
+    kind: ClassVar[str] = "register"
+
     code: Refusal
     message: str
 
 
 class Auth(msgspec.Struct, frozen=True):
     """The Socket.IO event `auth`; `token` is its argument when that is a text."""
+
+    kind: ClassVar[str] = "auth"
 
     register: Register | BadRegister
     token: str | None = None
@@ -127,9 +133,13 @@ class Auth(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True):
     """`heartbeat`."""
 
+    kind: ClassVar[str] = "heartbeat"
+
 
 class Ping(msgspec.Struct, frozen=True):
     """`ping`, as JSON or as the bare text."""
+
+    kind: ClassVar[str] = "ping"
 
     bare: bool = False
 
@@ -151,6 +161,8 @@ class Target(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """What an application says; with `key` instead of `content`, the hub finds the words."""
 
+    kind: ClassVar[str] = "message"
+
     content: str | None = None
     reply_to: str | None = None
     target: Target | None = None
@@ -163,6 +175,8 @@ class Message(msgspec.Struct, frozen=True):
 class Ack(msgspec.Struct, frozen=True):
     """A message was taken, or (`ok` false) never will be."""
 
+    kind: ClassVar[str] = "ack"
+
     id: str
     ok: bool = True
     error: str | None = None
@@ -171,13 +185,15 @@ class Ack(msgspec.Struct, frozen=True):
 class RunnerResult(msgspec.Struct, frozen=True):
     """What a runner answers to `runner.exec`."""
 
+    kind: ClassVar[str] = "runner.result"
+
     data: dict[str, Any]
 
 
 class Unknown(msgspec.Struct, frozen=True):
     """A type of a newer protocol; ignored."""
 
-    type: str
+    kind: str
 
 
 Inbound = Register | BadRegister | Auth | Heartbeat | Ping | Message | Ack | RunnerResult | Unknown
@@ -272,7 +288,7 @@ def _bad_data(kind: str, data: msgspec.Raw, failed: Exception) -> FrameError:
         value = _read_any(data)
     except _BROKEN as broken:
         return FrameError("bad_json", f"the frame is not JSON: {broken}")
-    members: dict[str, object] = value if isinstance(value, dict) else {}
+    members = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     ref = members.get("id" if kind == "ack" else "reply_to")
     known = ref if isinstance(ref, str) else None
     return FrameError("bad_data", f"data of {kind!r}: {failed}", known)
@@ -307,7 +323,7 @@ def read_register(value: object) -> Register | BadRegister:
     """Read the data of a registration, decoded."""
     if not isinstance(value, dict):
         return BadRegister("invalid_data", "data must be an object with a text `name`")
-    name = value.get("name")
+    name = cast("dict[str, object]", value).get("name")
     if not (isinstance(name, str) and name.strip()):
         return BadRegister("invalid_name", "name must be a non-empty string")
     if len(name) > MAX_NAME:
@@ -362,7 +378,7 @@ def read_auth(argument: object, *, session_id: str) -> Auth:
     of the session's id, and a text is the access token.
     """
     if isinstance(argument, dict) and "name" in argument:
-        return Auth(read_register(argument))
+        return Auth(read_register(cast("object", argument)))
     token = argument if isinstance(argument, str) else None
     return Auth(Register(name=f"socketio-{session_id[:8]}"), token)
 
