@@ -174,8 +174,10 @@ class Planner:
             if not is_pattern(target):
                 found |= self._to_address(offer, route, target)
                 continue
+            # What nobody asked for by name does not come back to who said it.
+            but = offer.envelope.source if route.route.fallback else None
             for known in list(self._directory.members(target)):
-                if self._directory.able(known.endpoint, requirement):
+                if known.address != but and self._directory.able(known.endpoint, requirement):
                     self._to_known(offer, route, known)
                     found = True
         return found
@@ -345,6 +347,8 @@ class Planner:
         lane, now_us = route.key_of(envelope), offer.now_us
         defaults = defaults or self.defaults
         attempts = rule.attempts or (endpoint and endpoint.attempts) or defaults.attempts
+        if endpoint is not None and endpoint.max_attempts is not None:
+            attempts = min(attempts, endpoint.max_attempts)
         timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or defaults.timeout_s
         if rule.durable is not None:
             durable = rule.durable

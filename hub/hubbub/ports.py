@@ -364,6 +364,11 @@ class Link(Protocol):
         """Its endpoint's labels or task types have changed: give it what is for it now."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Deliveries that wait for it in its own mailbox."""
+        ...
+
     def close(self) -> None:
         """End this attachment only; a newer one of the same address stays."""
         ...
@@ -471,6 +476,18 @@ class HubApi(Protocol):
 
         Raises:
             HubError: refused.
+        """
+        ...
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+        """Give an endpoint a private route, which goes when the endpoint is gone.
+
+        Args:
+            limit: How many it may have.
+
+        Raises:
+            SubjectError: no pattern.
+            ConflictError: it has too many already.
         """
         ...
 
@@ -592,6 +609,18 @@ class Adapter(Protocol):
 
     async def stop(self) -> None:
         """End within the drain timeout."""
+        ...
+
+
+class PeerAdapter(Adapter, Protocol):
+    """An adapter whose peers want to be told that the hub stops."""
+
+    async def pause_peers(self) -> None:
+        """The hub takes nothing new: tell peers that nothing more will come; acks still count."""
+        ...
+
+    async def close_peers(self) -> None:
+        """What was under way has ended or was given back: close the connections."""
         ...
 
 

@@ -134,9 +134,9 @@ class Router:
         """Hold everybody to other limits from now on."""
         self._limits = limits
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
-        return self._following.wanted(subject)
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject and type."""
+        return self._following.wanted(subject, envelope_type)
 
     def tap(self, tap: Tap) -> Callable[[], None]:
         """Look at every accepted envelope; returns what ends that."""
