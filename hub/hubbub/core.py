@@ -328,9 +328,13 @@ class Core:
         """Attach an endpoint that is remembered over a restart, away until it is attached again."""
         return await self.attachments.attach_for_good(endpoint)
 
-    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
         """Give an endpoint a private route, which goes when the endpoint is gone."""
         await self.attachments.subscribe(endpoint, pattern, limit=limit)
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back."""
+        await self.attachments.unsubscribe(endpoint, pattern)
 
     async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
         """Take the result of a task from the endpoint that was given it.

@@ -479,7 +479,7 @@ class HubApi(Protocol):
         """
         ...
 
-    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
         """Give an endpoint a private route, which goes when the endpoint is gone.
 
         Args:
@@ -488,6 +488,14 @@ class HubApi(Protocol):
         Raises:
             SubjectError: no pattern.
             ConflictError: it has too many already.
+        """
+        ...
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back.
+
+        Raises:
+            NotFoundError: there is none.
         """
         ...
 
