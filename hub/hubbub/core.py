@@ -10,7 +10,8 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -42,6 +43,7 @@ from hubbub.errors import (
     HubError,
     NotFoundError,
     RouteError,
+    UnavailableError,
 )
 from hubbub.extensions import Extensions
 from hubbub.intake import Limits
@@ -57,6 +59,7 @@ from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
+from hubbub.store import sizes
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
@@ -65,7 +68,7 @@ from hubbub.store.tables import AuditRow
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
 from hubbub.tasks import read_result
-from hubbub.tokens import Tokens
+from hubbub.tokens import ADMIN_FILE, Tokens
 from hubbub.values import (
     Delivery,
     Endpoint,
@@ -76,6 +79,9 @@ from hubbub.values import (
     Route,
 )
 from hubbub.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["Core"]
 
@@ -222,6 +228,7 @@ class Core:
             spawn=self.spawn,
             rarely=self._rarely,
         )
+        self.app: ASGIApp | None = None
         self.new_admin_token: str | None = None
         self.finished: Final[Counter[str]] = Counter()
         self.state: str = "starting"
@@ -449,6 +456,39 @@ class Core:
 
     async def _close_listeners(self, name: str) -> None:
         await self.listeners.stop(name)
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files."""
+        return self.config.hub.data_dir
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        kept = {self.data_dir / ADMIN_FILE, *self.config.private_files}
+        if named := self._environ.get("HUBBUB_ADMIN_TOKEN_FILE"):
+            kept.add(Path(named))
+        if self.database.path is not None:
+            kept.add(self.database.path)
+        return frozenset(path.resolve() for path in kept)
+
+    def wanted(self, subject: str) -> bool:
+        """Tell whether a route or somebody live wants what is published on a subject."""
+        return self.state == "ready" and self.router.wanted(subject)
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
+        return self.plugins.translate(key, args, locale)
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        return await self.read(sizes.database_bytes)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does."""
+        if self.app is None:
+            raise UnavailableError("the hub serves no paths yet; try again when it is ready")
+        await self.app(scope, receive, send)
 
     @property
     def loopback(self) -> bool:

@@ -201,7 +201,7 @@ class Planner:
             return None
         for converter in self._conversions.chain(envelope.type, endpoint.accepts) or ():
             try:
-                converted = converter.function(envelope)
+                converted = converter.convert(envelope, endpoint)
             except Exception:  # noqa: BLE001  # counted by its fence; the attempt will fail by it
                 return None
             if converted is None:

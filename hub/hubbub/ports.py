@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Executable, Table
     from sqlmodel import Session
     from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
 
     from hubbub.config import Address, LimitSettings, Settings, TlsSettings
     from hubbub.listeners import Connection, Datagrams
@@ -412,6 +422,16 @@ class HubApi(Protocol):
         ...
 
     @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files; an adapter keeps its own below its name."""
+        ...
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        ...
+
+    @property
     def loopback(self) -> bool:
         """Whether the one port is reachable from this machine only."""
         ...
@@ -463,6 +483,17 @@ class HubApi(Protocol):
         """
         ...
 
+    def wanted(self, subject: str) -> bool:
+        """Tell whether a route or somebody live wants what is published on a subject.
+
+        For what is told again and again: without anybody who wants it, it need not be made.
+        """
+        ...
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
+        ...
+
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
         """Publish and wait for one answer; nothing is stored.
 
@@ -486,6 +517,18 @@ class HubApi(Protocol):
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Read from the store, on a thread of its own."""
+        ...
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        ...
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does: for a path that an adapter calls otherwise.
+
+        Raises:
+            UnavailableError: the one port is not served yet.
+        """
         ...
 
     async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:
