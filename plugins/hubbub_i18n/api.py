@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
+from starlette.routing import BaseRoute
 
+from hubbub.web import Call, Operation, Reply, operation_routes, page
 from hubbub_i18n.catalogues import Catalogues
 from hubbub_i18n.tables import changes
 
-if TYPE_CHECKING:
-    from hubbub.web import Call, Operation, Reply
-
-__all__ = ["operations"]
+__all__ = ["routes"]
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,9 +23,8 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     locale: str | None = None
 
 
-def operations(texts: Callable[[], Catalogues]) -> list[Operation]:
-    """Return the operations; `texts` gives what is there now."""
-    from hubbub.web import Operation, Reply  # noqa: PLC0415  # only where a hub serves
+def routes(texts: Callable[[], Catalogues]) -> list[BaseRoute]:
+    """Return the paths; `texts` gives what is there now."""
 
     async def locales(call: Call) -> Reply:
         """List languages, how many texts each has and how many it lacks."""
@@ -42,7 +40,7 @@ def operations(texts: Callable[[], Catalogues]) -> list[Operation]:
             }
             for locale, size in sizes.items()
         ]
-        return Reply(200, {"items": items, "next": None})
+        return page(items, None)
 
     async def show(call: Call) -> Reply:
         """Return the texts of one language, a template by each key."""
@@ -64,9 +62,10 @@ def operations(texts: Callable[[], Catalogues]) -> list[Operation]:
         wanted = await call.json(Wanted)
         return Reply(200, {"text": texts().say(wanted.key, wanted.args, wanted.locale)})
 
-    return [
+    operations = [
         Operation("GET", "/api/i18n/locales", locales, "Languages", ("read",)),
         Operation("GET", "/api/i18n/{locale}", show, "Texts of a language", ("read",)),
         Operation("PUT", "/api/i18n/{locale}", put, "Change texts of a language"),
         Operation("POST", "/api/i18n/render", said, "Say one text", ("read",)),
     ]
+    return [*operation_routes(operations)]

@@ -91,7 +91,8 @@ async def test_what_is_no_template_is_filtered_and_no_fault(tmp_path: Path) -> N
     async with running_hub(tmp_path / "hub") as core:
         endpoint = chat_endpoint("plugin.english", "en")
         core.attach(endpoint)
-        for data in (None, [], {}, {"key": 3}, {"key": "a", "args": []}, "text"):
+        garbage: list[object] = [None, [], {}, {"key": 3}, {"key": "a", "args": []}, "text"]
+        for data in garbage:
             await say(core, data)
         await say(core, {"key": "kenko.pause.admin"})
         (only,) = await endpoint.wait_for(1)
