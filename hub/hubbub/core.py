@@ -118,6 +118,7 @@ class Core:
         self.metrics: Final = Metrics()
         self.tracer: Final = Tracer()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended_observers: list[Callable[[Delivery], None]] = []
         hub = config.hub
         self.extensions: Final = Extensions(self)
         self.watchdog: Final = Watchdog(
@@ -476,6 +477,22 @@ class Core:
         """Tell whether a route or somebody live wants what is published on a subject."""
         return self.state == "ready" and self.router.wanted(subject)
 
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended."""
+        self._ended_observers.append(ended)
+        forget = self.router.tap(accepted, quiet=True)
+
+        def end() -> None:
+            self._ended_observers.remove(ended)
+            forget()
+
+        return end
+
     def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
         """Return a text in a language, by the first plugin that has it; None when none has."""
         return self.plugins.translate(key, args, locale)
@@ -516,6 +533,8 @@ class Core:
     def _after_delivery(self, delivery: Delivery) -> None:
         if delivery.task is not None and delivery.task.state.final:
             self.finished[delivery.task.state] += 1
+        for observer in self._ended_observers:
+            observer(delivery)
         hook = self.plugins.after_delivery
         if hook is not None:
             hook(delivery)

@@ -490,6 +490,22 @@ class HubApi(Protocol):
         """
         ...
 
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended.
+
+        For figures. Unlike the hooks these calls are on the path of messages without a fence: they
+        take less than a microsecond and never raise.
+
+        Returns:
+            What ends it.
+        """
+        ...
+
     def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
         """Return a text in a language, by the first plugin that has it; None when none has."""
         ...

@@ -132,9 +132,9 @@ class Router:
         """Tell whether a route or somebody live may want an envelope of this subject."""
         return self._following.wanted(subject)
 
-    def tap(self, tap: Tap) -> Callable[[], None]:
+    def tap(self, tap: Tap, *, quiet: bool = False) -> Callable[[], None]:
         """Look at every accepted envelope; returns what ends that."""
-        return self._taps.add(tap)
+        return self._taps.add(tap, quiet=quiet)
 
     async def publish(
         self,
