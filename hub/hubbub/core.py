@@ -48,7 +48,9 @@ from hubbub.errors import (
 from hubbub.extensions import Extensions
 from hubbub.intake import Limits
 from hubbub.listeners import Connection, Datagrams, Listeners, TcpListener, UdpListener
+from hubbub.logtelling import LogTelling
 from hubbub.meter import Meter
+from hubbub.observe.logbook import LogBook
 from hubbub.observe.metrics import Metrics, total_of
 from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
@@ -111,8 +113,10 @@ class Core:
         clock: Clock | None = None,
         safe: bool = False,
         environ: Mapping[str, str] = os.environ,
+        book: LogBook | None = None,
     ) -> None:
         self.config = config
+        self.book: Final = book or LogBook()
         self._environ = environ
         self.clock: Clock = clock or SystemClock()
         self.metrics: Final = Metrics()
@@ -229,6 +233,7 @@ class Core:
             spawn=self.spawn,
             rarely=self._rarely,
         )
+        self.telling: Final = LogTelling(self.book, self)
         self.app: ASGIApp | None = None
         self.new_admin_token: str | None = None
         self.finished: Final[Counter[str]] = Counter()
@@ -261,6 +266,7 @@ class Core:
         self.router.before_route = self.plugins.before_route
         self.sweeper.start()
         await self.plugins.startup(self.hub_for)
+        self.telling.start()
         await self.adapters.start()
         await self.listeners.begin()
         self.state = "ready"
@@ -299,6 +305,7 @@ class Core:
         await self.listeners.stop()
         await self.extensions.ended()
         await self.plugins.shutdown(self.hub_for)
+        self.telling.stop()
         self.room.timers.close()
         for task in list(self._tasks):
             task.cancel()

@@ -223,7 +223,7 @@ class Reloads:
     def _apply_core(self) -> None:
         core = self._core
         hub = core.config.hub
-        configure_logs(core.config.log.level, core.config.log.format)
+        configure_logs(core.config.log.level, core.config.log.format, core.book)
         core.router.limit(
             Limits(data_bytes=hub.max_body, data_depth=hub.data_depth), rate_per_s=hub.publish_rate
         )

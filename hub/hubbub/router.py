@@ -362,7 +362,11 @@ class Router:
             if self._taps:
                 self._taps.show(envelope)
             if not planned.record.envelopes:  # else its row tells it
-                detail = {"envelope": envelope.id, "subject": envelope.subject}
+                detail = {
+                    "envelope": envelope.id,
+                    "subject": envelope.subject,
+                    "source": envelope.source,
+                }
                 self._tracer.step(
                     envelope.trace_id, "envelope.accepted", envelope.time_us, 0, detail
                 )
