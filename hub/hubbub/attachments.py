@@ -38,6 +38,11 @@ class Attachment:
         self.link.slots = slots
         self.attachments.paused(self.link, paused=slots == 0)
 
+    @property
+    def waiting(self) -> int:
+        """Deliveries that wait for it in its own mailbox."""
+        return self.attachments.waiting(self.link)
+
     def close(self) -> None:
         """End this attachment only; a newer one of the same address stays."""
         self.attachments.detach(self.link)
@@ -83,6 +88,11 @@ class Attachments:
         known = self._directory.get(link.address)
         if known is not None and self._room.link_of(link.address) is link:
             self._directory.mark(known, PresenceState.PAUSED if paused else PresenceState.ONLINE)
+
+    def waiting(self, link: EndpointLink) -> int:
+        """Return how many deliveries wait in an endpoint's own mailbox."""
+        box = self._room.boxes.find(link.address)
+        return 0 if box is None else box.depth
 
     def detach(self, link: EndpointLink) -> None:
         """End one attachment; the endpoint is away, and gone when its `linger` is over."""

@@ -138,7 +138,7 @@ class Core:
         )
         self.conversions: Final = Conversions()
         self.directory: Final = Directory(self.conversions)
-        self.table: Final = RoutingTable()
+        self.table: Final = RoutingTable(self.conversions.accepts)
         self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
         self.ids: Final = Ids(self.clock)
         self.journal: Final = Journal(self.database, metrics=self.metrics, settled=self._settled)
@@ -295,7 +295,9 @@ class Core:
         self.router.draining = True
         self.work.close()
         self.sweeper.stop()
+        await self.adapters.pause_peers()
         await self.room.lifecycle.drain(self.config.hub.drain_timeout)
+        await self.adapters.close_peers()
 
     async def stop(self) -> None:
         """End all rooms in order; what was acknowledged is written."""
@@ -336,6 +338,10 @@ class Core:
     async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
         """Attach an endpoint that is remembered over a restart, away until it is attached again."""
         return await self.attachments.attach_for_good(endpoint)
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+        """Give an endpoint a private route, which goes when the endpoint is gone."""
+        await self.attachments.subscribe(endpoint, pattern, limit=limit)
 
     async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
         """Take the result of a task from the endpoint that was given it.
@@ -549,7 +555,7 @@ class Core:
     def _presence(self, presence: Presence) -> None:
         """Publish a change of presence, if anybody wants to know."""
         subject = f"presence.{presence.endpoint}"
-        if self.state != "ready" or not self.router.wanted(subject):
+        if self.state != "ready" or not self.router.wanted(subject, PRESENCE):
             return
         envelope = Envelope.new(
             source="hub.directory",

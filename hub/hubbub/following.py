@@ -9,7 +9,7 @@ import msgspec
 
 from hubbub.clock import Ids
 from hubbub.delivery import DeliveryRoom
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_UPDATE, Envelope
 from hubbub.planning import Plan, Planner
 from hubbub.ports import Clock, Planned, Record, Stored
 from hubbub.routing import RoutingTable
@@ -93,9 +93,15 @@ class Following:
         self._taps = taps
         self._publish = publish
 
+<<<<<<< HEAD
     def wanted(self, subject: str) -> bool:
         """Tell whether a route or somebody live may want an envelope of this subject."""
         return self._taps.wanting or self._table.any_match(subject)
+=======
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject and type."""
+        return bool(self._taps) or self._table.any_match(subject, envelope_type)
+>>>>>>> 5692774ae2f2af50886256b4f31cef3b7bad48ab
 
     def planned(
         self,
@@ -147,7 +153,7 @@ class Following:
 
     def update(self, task: Task, delivery: Delivery) -> None:
         """Tell a change of state, if a route or somebody live wants to know."""
-        if task.state.final or not self.wanted(task_subject(task)):
+        if task.state.final or not self.wanted(task_subject(task), TASK_UPDATE):
             return
         envelope = self._stamped(update_envelope(task, source=SOURCE), delivery)
         plan = self._planner.plan(envelope, seq=self._ids.seq(), durable=False)

@@ -158,8 +158,10 @@ class Planner:
             if not is_pattern(target):
                 found |= self._to_address(offer, route, target)
                 continue
+            # What nobody asked for by name does not come back to who said it.
+            but = offer.envelope.source if route.route.fallback else None
             for known in list(self._directory.members(target)):
-                if self._directory.able(known.endpoint, requirement):
+                if known.address != but and self._directory.able(known.endpoint, requirement):
                     self._to_known(offer, route, known)
                     found = True
         return found
@@ -326,6 +328,8 @@ class Planner:
         lane = route.key_of(envelope)
         now_us = self._clock.now_us()
         attempts = rule.attempts or (endpoint and endpoint.attempts) or self.defaults.attempts
+        if endpoint is not None and endpoint.max_attempts is not None:
+            attempts = min(attempts, endpoint.max_attempts)
         timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or self.defaults.timeout_s
         if rule.durable is not None:
             durable = rule.durable

@@ -363,6 +363,11 @@ class Link(Protocol):
     @slots.setter
     def slots(self, slots: int) -> None: ...
 
+    @property
+    def waiting(self) -> int:
+        """Deliveries that wait for it in its own mailbox."""
+        ...
+
     def close(self) -> None:
         """End this attachment only; a newer one of the same address stays."""
         ...
@@ -450,6 +455,18 @@ class HubApi(Protocol):
 
     async def attach_for_good(self, endpoint: Endpoint) -> Link:
         """Attach an endpoint that is remembered over a restart, away until attached again."""
+        ...
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+        """Give an endpoint a private route, which goes when the endpoint is gone.
+
+        Args:
+            limit: How many it may have.
+
+        Raises:
+            SubjectError: no pattern.
+            ConflictError: it has too many already.
+        """
         ...
 
     def known(self, pattern: str) -> Sequence[Endpoint]:
@@ -609,6 +626,18 @@ class Adapter(Protocol):
 
     async def stop(self) -> None:
         """End within the drain timeout."""
+        ...
+
+
+class PeerAdapter(Adapter, Protocol):
+    """An adapter whose peers want to be told that the hub stops."""
+
+    async def pause_peers(self) -> None:
+        """The hub takes nothing new: tell peers that nothing more will come; acks still count."""
+        ...
+
+    async def close_peers(self) -> None:
+        """What was under way has ended or was given back: close the connections."""
         ...
 
 

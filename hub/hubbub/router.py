@@ -128,9 +128,9 @@ class Router:
         self._limits = limits
         self._rates.change(rate_per_s)
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
-        return self._following.wanted(subject)
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject and type."""
+        return self._following.wanted(subject, envelope_type)
 
     def tap(self, tap: Tap, *, quiet: bool = False) -> Callable[[], None]:
         """Look at every accepted envelope; returns what ends that."""

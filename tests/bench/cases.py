@@ -13,6 +13,7 @@ import msgspec
 
 from tests.bench.fill import fill, one_task
 from tests.bench.hubs import FloorProcess, HubProcess, Sample, Server, scratch
+from tests.bench.kenko import kenko, kenko_idle
 from tests.bench.load import Load, Workers, post
 from tests.bench.plan import Plan, envelope, poll, relay_send, relay_task, rounds, several
 from tests.bench.table import Line, compared, trouble
@@ -282,4 +283,6 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "lease": lease,
     "start": start,
     "memory": memory,
+    "kenko": kenko,
+    "kenko_idle": kenko_idle,
 }

@@ -90,7 +90,10 @@ class Couriers:
                 delivery.attempts -= 1  # the peer has not seen it
                 self._failed(delivery, attempt - 1, error.code)
         except Exception as error:
-            self._failed(delivery, attempt, *self._reason(link, delivery, error))
+            reason, after_us = self._reason(link, delivery, error)
+            # A task's hand-over is written before the peer sees it: that attempt always counts.
+            counted = delivery.leased or not isinstance(error, Retry) or error.counted
+            self._failed(delivery, attempt, reason, after_us, counted=counted)
         else:
             if isinstance(answer, Envelope):
                 self._room.answered(delivery, answer)
@@ -165,11 +168,19 @@ class Couriers:
         self._room.timers.at(now_us + WATCH_US, self._watch)
 
     def _failed(
-        self, delivery: Delivery, attempt: int, reason: str, after_us: int | None = None
+        self,
+        delivery: Delivery,
+        attempt: int,
+        reason: str,
+        after_us: int | None = None,
+        *,
+        counted: bool = True,
     ) -> None:
         if not is_mine(delivery, attempt):
             return
+        if not counted:
+            delivery.attempts -= 1
         if after_us is None:
             after_us = self._room.backoff_us(delivery.attempts)
         due_us = self._room.clock.now_us() + after_us
-        self._room.endings.again(delivery, reason, due_us=due_us)
+        self._room.endings.again(delivery, reason, due_us=due_us, counted=counted)

@@ -180,8 +180,12 @@ class DeliveryRoom:
         """Hand over what can go from one mailbox."""
         if box.requirement is None:
             link = self._links.get(box.name)
-            if link is not None and (box.line.plain or not link.endpoint.pull):
-                self.pump_link(link)
+            if link is not None:
+                if box.line.plain or not link.endpoint.pull:
+                    self.pump_link(link)
+                most = link.endpoint.queue_size
+                if most is not None and box.depth + len(link.in_flight) > most:
+                    link.endpoint.overloaded()
         else:
             while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
                 link = self._member_for(box, delivery)
