@@ -486,9 +486,9 @@ class Core:
             kept.add(self.database.path)
         return frozenset(path.resolve() for path in kept)
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live wants what is published on a subject."""
-        return self.state == "ready" and self.router.wanted(subject)
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there."""
+        return self.state == "ready" and self.router.wanted(subject, envelope_type)
 
     def observe(
         self,

@@ -93,15 +93,9 @@ class Following:
         self._taps = taps
         self._publish = publish
 
-<<<<<<< HEAD
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
-        return self._taps.wanting or self._table.any_match(subject)
-=======
     def wanted(self, subject: str, envelope_type: str) -> bool:
         """Tell whether a route or somebody live may want an envelope of this subject and type."""
-        return bool(self._taps) or self._table.any_match(subject, envelope_type)
->>>>>>> 5692774ae2f2af50886256b4f31cef3b7bad48ab
+        return self._taps.wanting or self._table.any_match(subject, envelope_type)
 
     def planned(
         self,

@@ -85,7 +85,7 @@ class LogTelling:
         self._woken = False
         lines = [line for line in self._book.after(self._told) if not line.echo]
         self._told = self._book.newest
-        if lines and self._hub.wanted(SUBJECT):
+        if lines and self._hub.wanted(SUBJECT, TYPE):
             self._hub.spawn(self._tell(lines))
 
     async def _tell(self, lines: list[Line]) -> None:

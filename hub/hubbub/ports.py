@@ -500,8 +500,8 @@ class HubApi(Protocol):
         """
         ...
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live wants what is published on a subject.
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there.
 
         For what is told again and again: without anybody who wants it, it need not be made.
         """

@@ -192,7 +192,9 @@ class RoutingTable:
         types = route.types
         if not types or envelope_type in types:
             return True
-        return route.fallback and self._converts is not None and self._converts(envelope_type, types)
+        return (
+            route.fallback and self._converts is not None and self._converts(envelope_type, types)
+        )
 
     def _compile(self, route: Route, before: CompiledRoute | None) -> CompiledRoute:
         check_route(route)

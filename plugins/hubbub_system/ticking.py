@@ -34,7 +34,7 @@ class Ticking:
     def _due(self) -> None:
         clock = self._hub.clock
         self._timer = clock.call_at(clock.now_us() + self._every_us, self._due)
-        if self._hub.wanted(SUBJECT):
+        if self._hub.wanted(SUBJECT, TYPE):
             self._hub.spawn(self._tell())
 
     async def _tell(self) -> None:

@@ -11,7 +11,7 @@ from sqlmodel import Session, select
 
 from hubbub import Envelope, Route
 from hubbub.core import Core
-from hubbub.envelope import CHAT_MESSAGE
+from hubbub.envelope import CHAT_MESSAGE, PRESENCE
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub
 from hubbub_statistics import plugin
 from hubbub_statistics.series import Series, Window
@@ -121,7 +121,7 @@ async def test_counting_ends_with_the_plugin(tmp_path: Path) -> None:
 async def test_it_makes_nothing_wanted(tmp_path: Path) -> None:
     """To count is not to watch: what nobody wants is still not published."""
     async with running_hub(tmp_path / "hub") as core:
-        assert not core.wanted("presence.somebody")
+        assert not core.wanted("presence.somebody", PRESENCE)
 
 
 @pytest.mark.parametrize("query", ["window=1h&bucket=10s", "window=x", "window=90d&bucket=1m"])
