@@ -72,6 +72,7 @@ async def test_minutes_are_counted_kept_and_shown(
         assert series.db_bytes[-1][1] > 10_000
         assert await core.read(rows) == 0
         await clock.advance(60)
+        await core.journal.flush()
         await say(core, "a")
         await bot.wait_for(5)
         series = await series_of(core)
@@ -99,8 +100,10 @@ async def test_what_is_too_old_goes(tmp_path: Path, clock: FakeClock) -> None:
             return set(session.exec(select(StatBucketRow.metric)).all())
 
         await clock.advance(60)
+        await core.journal.flush()
         assert set(ages) <= await core.read(metrics)
         await clock.advance(3600)
+        await core.journal.flush()
         assert set(ages) & await core.read(metrics) == {"new", "kept"}
 
 
