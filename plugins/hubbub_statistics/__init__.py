@@ -31,13 +31,12 @@ class Statistics:
         return [StatBucketRow]
 
     @hookimpl
-    async def startup(self, hub: Hub) -> None:
+    def startup(self, hub: Hub) -> None:
         """Begin to count."""
         from hubbub_statistics.config import StatSettings  # noqa: PLC0415
         from hubbub_statistics.keeper import Keeper  # noqa: PLC0415
 
         self._keeper = Keeper(hub, hub.plugin_settings("stat", StatSettings))
-        await self._keeper.start()
 
     @hookimpl
     async def shutdown(self) -> None:

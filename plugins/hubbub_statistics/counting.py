@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final, cast
 
@@ -37,9 +38,15 @@ _decode = msgspec.json.Decoder(_Sender).decode
 
 
 class Counting:
-    """Counts of the minute that runs; `take` gives them and begins again."""
+    """Counts of the minute that runs; `take` gives them and begins again.
 
-    def __init__(self) -> None:
+    Attributes:
+        begun: Called with the first thing that is counted after that.
+    """
+
+    def __init__(self, begun: Callable[[], None] = lambda: None) -> None:
+        self.begun: Final = begun
+        self.empty = True
         self.accepted = 0
         self.delivered = 0
         self.called: Counter[str] = Counter()
@@ -51,13 +58,20 @@ class Counting:
         taken.accepted, taken.delivered = self.accepted, self.delivered
         taken.called, taken.users = self.called, self.users
         self.accepted = self.delivered = 0
+        self.empty = True
         self.called, self.users = Counter(), Counter()
         return taken
+
+    def _begin(self) -> None:
+        self.empty = False
+        self.begun()
 
     def on_accepted(self, envelope: Envelope) -> None:
         """Count an envelope; what the hub tells of itself is none."""
         if envelope.source.startswith("hub."):
             return
+        if self.empty:
+            self._begin()
         self.accepted += 1
         if envelope.type in _CHAT or ".message" in envelope.subject:
             sender = sender_of(envelope)
@@ -67,6 +81,8 @@ class Counting:
     def on_ended(self, delivery: Delivery) -> None:
         """Count a delivery that was taken."""
         if delivery.outcome is Outcome.DELIVERED:
+            if self.empty:
+                self._begin()
             self.delivered += 1
             address = delivery.endpoint or delivery.mailbox
             if address in self.called or len(self.called) < MAX_CALLED:

@@ -12,6 +12,7 @@ import structlog
 
 from hubbub import Hub
 from hubbub.errors import HubError
+from hubbub.ports import Timer
 from hubbub_statistics.config import StatSettings
 from hubbub_statistics.counting import Counting
 from hubbub_statistics.series import Series, Window
@@ -34,23 +35,21 @@ class Keeper:
     def __init__(self, hub: Hub, settings: StatSettings) -> None:
         self._hub = hub
         self._settings = settings
-        self._counting = Counting()
+        self._counting = Counting(self._begun)
         self._gauges: dict[str, float] = {}
         self._names: dict[str, str] = {}
-        self._forget = hub.observe(
+        self._measured_s = self._forgot_s = 0
+        self._minute_s = self._this_minute()
+        self._timer: Timer | None = None
+        self._unobserve = hub.observe(
             accepted=self._counting.on_accepted, ended=self._counting.on_ended
         )
-        self._minute_s = self._this_minute()
-        self._timer = hub.clock.call_at((self._minute_s + MINUTE_S) * 1_000_000, self._due)
-
-    async def start(self) -> None:
-        """Measure for the first time."""
-        await self._measure()
 
     async def stop(self) -> None:
         """Keep what was counted last, and end."""
-        self._timer.cancel()
-        self._forget()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._unobserve()
         rows = list(self._rows(self._counting.take()))
         if rows:
             await self._hub.execute(adding(rows))
@@ -63,29 +62,33 @@ class Keeper:
         users = await self._hub.read(
             lambda session: users_of(session, from_s=window.from_s, bucket_s=window.bucket_s)
         )
+        await self._measure()
+        if self._counting.empty:
+            self._minute_s = self._this_minute()
         running = list(self._rows(self._counting))
         return Series.of(window, kept, users, running)
 
-    # Every minute
+    # Every minute in which anything happens
 
     def _this_minute(self) -> int:
         now_s = self._hub.clock.now_us() // 1_000_000
         return now_s - now_s % MINUTE_S
 
+    def _begun(self) -> None:
+        self._minute_s = self._this_minute()
+        self._timer = self._hub.clock.call_at((self._minute_s + MINUTE_S) * 1_000_000, self._due)
+
     def _due(self) -> None:
         rows = list(self._rows(self._counting.take()))
-        before_s, self._minute_s = self._minute_s, self._this_minute()
-        self._timer = self._hub.clock.call_at((self._minute_s + MINUTE_S) * 1_000_000, self._due)
         self._names.clear()
-        hourly = before_s // HOUR_S != self._minute_s // HOUR_S
-        self._hub.spawn(self._roll_up(rows, hourly=hourly))
+        self._hub.spawn(self._roll_up(rows))
 
-    async def _roll_up(self, rows: list[Read], *, hourly: bool) -> None:
+    async def _roll_up(self, rows: list[Read]) -> None:
+        now_s = self._this_minute()
         try:
-            if rows:
-                await self._hub.execute(adding(rows))
-            if hourly:
-                now_s = self._minute_s
+            await self._hub.execute(adding(rows))
+            if now_s - self._forgot_s >= HOUR_S:
+                self._forgot_s = now_s
                 await self._hub.execute(
                     *forgetting(
                         before_s=now_s - int(self._settings.kept),
@@ -97,6 +100,11 @@ class Keeper:
             log.warning("stat.not_kept", error=str(error), rows=len(rows))
 
     async def _measure(self) -> None:
+        """Measure what is not counted, at most once a minute."""
+        now_s = self._this_minute()
+        if now_s == self._measured_s:
+            return
+        self._measured_s = now_s
         self._gauges["db_bytes"] = await self._hub.database_bytes()
         self._gauges["fs_bytes"] = await asyncio.to_thread(_folder_bytes, self._hub.data_dir)
 

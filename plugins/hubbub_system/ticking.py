@@ -24,16 +24,17 @@ class Ticking:
 
     def __init__(self, hub: Hub, every_s: float) -> None:
         self._hub = hub
-        self._every_us = int(every_s * 1e6)
-        self._timer = hub.clock.call_at(hub.clock.now_us() + self._every_us, self._due)
+        self._every_s = every_s
+        # What is told is how the machine is in real time, so that is what it goes by.
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(every_s, self._due)
 
     def stop(self) -> None:
         """Publish nothing any more."""
         self._timer.cancel()
 
     def _due(self) -> None:
-        clock = self._hub.clock
-        self._timer = clock.call_at(clock.now_us() + self._every_us, self._due)
+        self._timer = self._loop.call_later(self._every_s, self._due)
         if self._hub.wanted(SUBJECT, TYPE):
             self._hub.spawn(self._tell())
 
