@@ -10,7 +10,8 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -42,11 +43,14 @@ from hubbub.errors import (
     HubError,
     NotFoundError,
     RouteError,
+    UnavailableError,
 )
 from hubbub.extensions import Extensions
 from hubbub.intake import Limits
 from hubbub.listeners import Connection, Datagrams, Listeners, TcpListener, UdpListener
+from hubbub.logtelling import LogTelling
 from hubbub.meter import Meter
+from hubbub.observe.logbook import LogBook
 from hubbub.observe.metrics import Metrics, total_of
 from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
@@ -58,6 +62,7 @@ from hubbub.router import Router, RowsOf
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
 from hubbub.sources import Sources
+from hubbub.store import sizes
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
@@ -66,7 +71,7 @@ from hubbub.store.tables import AuditRow
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
 from hubbub.tasks import read_result, request_envelope
-from hubbub.tokens import Tokens
+from hubbub.tokens import ADMIN_FILE, Tokens
 from hubbub.values import (
     Delivery,
     Endpoint,
@@ -78,6 +83,9 @@ from hubbub.values import (
     Submission,
 )
 from hubbub.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["Core"]
 
@@ -107,13 +115,16 @@ class Core:
         clock: Clock | None = None,
         safe: bool = False,
         environ: Mapping[str, str] = os.environ,
+        book: LogBook | None = None,
     ) -> None:
         self.config = config
+        self.book: Final = book or LogBook()
         self._environ = environ
         self.clock: Clock = clock or SystemClock()
         self.metrics: Final = Metrics()
         self.tracer: Final = Tracer()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended_observers: list[Callable[[Delivery], None]] = []
         hub = config.hub
         self.extensions: Final = Extensions(self)
         self.watchdog: Final = Watchdog(
@@ -226,6 +237,8 @@ class Core:
             spawn=self.spawn,
             rarely=self._rarely,
         )
+        self.telling: Final = LogTelling(self.book, self)
+        self.app: ASGIApp | None = None
         self.new_admin_token: str | None = None
         self.finished: Final[Counter[str]] = Counter()
         self.state: str = "starting"
@@ -257,6 +270,7 @@ class Core:
         self.router.before_route = self.plugins.before_route
         self.sweeper.start()
         await self.plugins.startup(self.hub_for)
+        self.telling.start()
         await self.adapters.start()
         await self.listeners.begin()
         self.state = "ready"
@@ -297,6 +311,7 @@ class Core:
         await self.listeners.stop()
         await self.extensions.ended()
         await self.plugins.shutdown(self.hub_for)
+        self.telling.stop()
         self.room.timers.close()
         for task in list(self._tasks):
             task.cancel()
@@ -483,6 +498,55 @@ class Core:
         await self.listeners.stop(name)
 
     @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files."""
+        return self.config.hub.data_dir
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        kept = {self.data_dir / ADMIN_FILE, *self.config.private_files}
+        if named := self._environ.get("HUBBUB_ADMIN_TOKEN_FILE"):
+            kept.add(Path(named))
+        if self.database.path is not None:
+            kept.add(self.database.path)
+        return frozenset(path.resolve() for path in kept)
+
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there."""
+        return self.state == "ready" and self.router.wanted(subject, envelope_type)
+
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended."""
+        self._ended_observers.append(ended)
+        forget = self.router.tap(accepted, quiet=True)
+
+        def end() -> None:
+            self._ended_observers.remove(ended)
+            forget()
+
+        return end
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
+        return self.plugins.translate(key, args, locale)
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        return await self.read(sizes.database_bytes)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does."""
+        if self.app is None:
+            raise UnavailableError("the hub serves no paths yet; try again when it is ready")
+        await self.app(scope, receive, send)
+
+    @property
     def loopback(self) -> bool:
         """Whether the one port is reachable from this machine only."""
         return self.config.hub.host in ("127.0.0.1", "::1", "localhost")
@@ -508,6 +572,8 @@ class Core:
     def _after_delivery(self, delivery: Delivery) -> None:
         if delivery.task is not None and delivery.task.state.final:
             self.finished[delivery.task.state] += 1
+        for observer in self._ended_observers:
+            observer(delivery)
         hook = self.plugins.after_delivery
         if hook is not None:
             hook(delivery)

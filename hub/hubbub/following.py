@@ -38,14 +38,30 @@ class Taps:
 
     def __init__(self) -> None:
         self._taps: list[Tap] = []
+        self._quiet = 0
 
     def __bool__(self) -> bool:
         return bool(self._taps)
 
-    def add(self, tap: Tap) -> Callable[[], None]:
-        """Look at every accepted envelope; returns what ends that."""
+    @property
+    def wanting(self) -> bool:
+        """Whether anybody watches for whom an envelope is made that nobody else wants."""
+        return len(self._taps) > self._quiet
+
+    def add(self, tap: Tap, *, quiet: bool = False) -> Callable[[], None]:
+        """Look at every accepted envelope; returns what ends that.
+
+        Args:
+            quiet: Only counts; nothing need be published for it.
+        """
         self._taps.append(tap)
-        return lambda: self._taps.remove(tap)
+        self._quiet += quiet
+
+        def forget() -> None:
+            self._taps.remove(tap)
+            self._quiet -= quiet
+
+        return forget
 
     def show(self, envelope: Envelope) -> None:
         """Show an envelope to all who watch."""
@@ -79,7 +95,7 @@ class Following:
 
     def wanted(self, subject: str, envelope_type: str) -> bool:
         """Tell whether a route or somebody live may want an envelope of this subject and type."""
-        return bool(self._taps) or self._table.any_match(subject, envelope_type)
+        return self._taps.wanting or self._table.any_match(subject, envelope_type)
 
     def planned(
         self,

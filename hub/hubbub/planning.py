@@ -217,7 +217,7 @@ class Planner:
         """Return the rows that are an endpoint's taking of this envelope, converted for it."""
         for converter in self._conversions.chain(envelope.type, endpoint.accepts) or ():
             try:
-                converted = converter.function(envelope)
+                converted = converter.convert(envelope, endpoint)
             except Exception:  # noqa: BLE001  # counted by its fence; the attempt will fail by it
                 return None
             if converted is None:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Executable, Table
     from sqlmodel import Session
     from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
 
     from hubbub.config import Address, LimitSettings, Settings, TlsSettings
     from hubbub.listeners import Connection, Datagrams
@@ -428,6 +438,16 @@ class HubApi(Protocol):
         ...
 
     @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files; an adapter keeps its own below its name."""
+        ...
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        ...
+
+    @property
     def loopback(self) -> bool:
         """Whether the one port is reachable from this machine only."""
         ...
@@ -530,6 +550,33 @@ class HubApi(Protocol):
         """
         ...
 
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there.
+
+        For what is told again and again: without anybody who wants it, it need not be made.
+        """
+        ...
+
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended.
+
+        For figures. Unlike the hooks these calls are on the path of messages without a fence: they
+        take less than a microsecond and never raise.
+
+        Returns:
+            What ends it.
+        """
+        ...
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
+        ...
+
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
         """Publish and wait for one answer; nothing is stored.
 
@@ -553,6 +600,18 @@ class HubApi(Protocol):
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Read from the store, on a thread of its own."""
+        ...
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        ...
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does: for a path that an adapter calls otherwise.
+
+        Raises:
+            UnavailableError: the one port is not served yet.
+        """
         ...
 
     async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:

@@ -225,7 +225,7 @@ class Reloads:
     def _apply_core(self) -> None:
         core = self._core
         hub = core.config.hub
-        configure_logs(core.config.log.level, core.config.log.format)
+        configure_logs(core.config.log.level, core.config.log.format, core.book)
         core.router.limit(Limits(data_bytes=hub.max_body, data_depth=hub.data_depth))
         guards = core.config.guards
         core.router.sources.change(hub.publish_rate, [entry.rule() for entry in guards.source])

@@ -138,9 +138,9 @@ class Router:
         """Tell whether a route or somebody live may want an envelope of this subject and type."""
         return self._following.wanted(subject, envelope_type)
 
-    def tap(self, tap: Tap) -> Callable[[], None]:
+    def tap(self, tap: Tap, *, quiet: bool = False) -> Callable[[], None]:
         """Look at every accepted envelope; returns what ends that."""
-        return self._taps.add(tap)
+        return self._taps.add(tap, quiet=quiet)
 
     async def publish(
         self,
@@ -448,7 +448,11 @@ class Router:
             if self._taps:
                 self._taps.show(envelope)
             if not planned.record.envelopes:  # else its row tells it
-                detail = {"envelope": envelope.id, "subject": envelope.subject}
+                detail = {
+                    "envelope": envelope.id,
+                    "subject": envelope.subject,
+                    "source": envelope.source,
+                }
                 self._tracer.step(
                     envelope.trace_id, "envelope.accepted", envelope.time_us, 0, detail
                 )

@@ -127,7 +127,7 @@ class Couriers:
             self._room.endings.end(delivery, Outcome.DEAD, "no_converter")
             return None
         for converter in chain:
-            converted = converter.function(envelope)
+            converted = converter.convert(envelope, endpoint)
             if converted is None:
                 self._room.endings.end(delivery, Outcome.FILTERED, "converter")
                 return None
