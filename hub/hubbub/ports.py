@@ -384,6 +384,18 @@ class Listener(Protocol):
         """
         ...
 
+    def change_limits(self, limits: LimitSettings) -> None:
+        """Hold to other limits from here on; who is inside stays."""
+        ...
+
+    def renew(self, tls: TlsSettings | None) -> bool:
+        """Read the certificate again; False where only a new listener can do as `tls` says.
+
+        Raises:
+            HubError: its files cannot be used; the old ones still are.
+        """
+        ...
+
     def close(self) -> None:
         """Give the address free; connections stay."""
         ...

@@ -72,7 +72,7 @@ class DeliveryRoom:
         self.engine: Final = engine
         self.clock: Final = clock
         self.directory: Final = directory
-        self.policy: Final = policy
+        self.policy = policy
         self.timers: Final = Timers(clock)
         self.tracer: Final = tracer
         self.metrics: Final = metrics
@@ -95,6 +95,11 @@ class DeliveryRoom:
         self._couriers = Couriers(self, conversions, spawn)
         self._chance = chance
         self._links: dict[str, EndpointLink] = {}
+
+    def change(self, policy: DeliveryPolicy) -> None:
+        """Try by another policy from here on; what waits for its next attempt waits on."""
+        self.policy = policy
+        self.boxes.bound(policy.mailbox_limit, policy.overflow)
 
     # Coming in
 
