@@ -235,7 +235,7 @@ class HttpListener(StreamListener):
         )
         config.load()
         self._uvicorn = config
-        # Not `uvicorn.Server`: docs/decisions has why.
+        # Not `uvicorn.Server`: docs/decisions/0030 has why.
         await self._accept(
             lambda: _Http(listener=self, config=config, server_state=self._state, app_state={})
         )
