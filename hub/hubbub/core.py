@@ -368,6 +368,10 @@ class Core:
         """Put an envelope into the routing table; returns when it is safe."""
         return await self.router.publish(envelope, principal=principal, rows=rows)
 
+    def wanted(self, subject: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject."""
+        return self.router.wanted(subject)
+
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
         """Publish and wait for one answer; nothing is stored."""
         return await self.router.request(envelope, timeout_s=timeout_s)

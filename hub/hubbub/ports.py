@@ -317,6 +317,10 @@ class Work(Protocol):
         """Move the end of a lease; returns it, microseconds since the epoch."""
         ...
 
+    async def begin(self, task_id: str, *, worker: str, lease_us: int) -> bool:
+        """Note that a worker does a task that waits, and that it has not taken; False if not."""
+        ...
+
     async def finish(
         self,
         result: TaskResult,
@@ -473,6 +477,10 @@ class HubApi(Protocol):
         Raises:
             HubError: refused.
         """
+        ...
+
+    def wanted(self, subject: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject."""
         ...
 
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:

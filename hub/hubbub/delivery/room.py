@@ -265,12 +265,16 @@ class DeliveryRoom:
         """Note that a delivery left its mailbox for an endpoint: one attempt more."""
         box.line.take(delivery)
         box.left()
+        self.given(delivery, address)
+        self.boxes.refill(box)
+
+    def given(self, delivery: Delivery, address: str) -> None:
+        """Note that an endpoint has a delivery that is in no mailbox any more."""
         delivery.state = DeliveryState.IN_FLIGHT
         delivery.attempts += 1
         delivery.endpoint = address
         delivery.due_us = 0
         delivery.updated_us = self.clock.now_us()
-        self.boxes.refill(box)
 
     def pump_at(self, time_us: int, mailbox: str) -> None:
         """Hand over what can go from a mailbox once that time has come."""
