@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from hubbub.clock import Ids, SystemClock
 from hubbub.config import (
     Address,
     Config,
+    HubSettings,
     LimitSettings,
     Settings,
     TlsSettings,
@@ -87,7 +88,7 @@ from hubbub.watchdog import Watchdog
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Core"]
+__all__ = ["Core", "defaults_of", "limits_of", "policy_of"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
@@ -103,6 +104,28 @@ TASKS_ROUTE: Final = Route(
     origin="plugin",
 )
 """Where a task goes when nobody said where: to any endpoint that takes it."""
+
+
+def policy_of(hub: HubSettings) -> DeliveryPolicy:
+    """Return how hard to try, and what mailboxes hold, as `[hub]` says."""
+    return DeliveryPolicy(
+        mailbox_limit=hub.mailbox_limit,
+        overflow=hub.overflow,
+        backoff_s=hub.backoff,
+        backoff_max_s=hub.backoff_max,
+        task_backoff_s=hub.task_backoff,
+        slot_grace_s=hub.slot_grace,
+    )
+
+
+def defaults_of(hub: HubSettings) -> TryHard:
+    """Return what holds where neither asker, route nor adapter says, as `[hub]` says."""
+    return TryHard(attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl)
+
+
+def limits_of(hub: HubSettings) -> Limits:
+    """Return the limits of an envelope, as `[hub]` says."""
+    return Limits(data_bytes=hub.max_body, data_depth=hub.data_depth)
 
 
 class Core:
@@ -165,7 +188,7 @@ class Core:
             adapters=self.adapters,
             hub=self,
         )
-        self.changed: Final[list[Callable[[], None]]] = []
+        self.changed: Final[list[Callable[[], Awaitable[None]]]] = []
         self.accepted: Final = Meter()
         self.started_us: Final = self.clock.now_us()
         self.accepted.note(self.started_us, 0)
@@ -180,14 +203,7 @@ class Core:
             conversions=self.conversions,
             metrics=self.metrics,
             tracer=self.tracer,
-            policy=DeliveryPolicy(
-                mailbox_limit=hub.mailbox_limit,
-                overflow=hub.overflow,
-                backoff_s=hub.backoff,
-                backoff_max_s=hub.backoff_max,
-                task_backoff_s=hub.task_backoff,
-                slot_grace_s=hub.slot_grace,
-            ),
+            policy=policy_of(hub),
             spawn=self.spawn,
             after_delivery=self._after_delivery,
         )
@@ -205,9 +221,7 @@ class Core:
             conversions=self.conversions,
             clock=self.clock,
             ids=self.ids,
-            defaults=TryHard(
-                attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl
-            ),
+            defaults=defaults_of(hub),
         )
         self.router: Final = Router(
             engine=self.engine,
@@ -219,7 +233,7 @@ class Core:
             room=self.room,
             metrics=self.metrics,
             tracer=self.tracer,
-            limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
+            limits=limits_of(hub),
             sources=Sources(hub.publish_rate, [entry.rule() for entry in config.guards.source]),
         )
         self.work: Final = WorkDesk(self.room, self.database)
@@ -471,7 +485,13 @@ class Core:
             metrics=self.metrics,
             spawn=self.spawn,
         )
-        await self.listeners.open(name, listener, listener.serve)
+        await self.listeners.open(
+            name,
+            listener,
+            listener.serve,
+            own_limits=limits is not None,
+            own_tls=tls is not None,
+        )
         return listener
 
     async def listen_udp(
@@ -491,7 +511,7 @@ class Core:
             clock=self.clock,
             metrics=self.metrics,
         )
-        await self.listeners.open(name, listener, listener.serve)
+        await self.listeners.open(name, listener, listener.serve, own_limits=limits is not None)
         return listener
 
     async def _close_listeners(self, name: str) -> None:
@@ -559,10 +579,10 @@ class Core:
         """Go on with another configuration; whoever reads settings at every use has it now."""
         self.config = config
 
-    def say_changed(self) -> None:
-        """Tell whoever serves them that plugins or adapters came or went."""
+    async def say_changed(self) -> None:
+        """Tell whoever serves them that plugins, adapters or their tables have changed."""
         for changed in tuple(self.changed):
-            changed()
+            await changed()
 
     # Inside
 

@@ -330,6 +330,10 @@ class Work(Protocol):
         """Move the end of a lease; returns it, microseconds since the epoch."""
         ...
 
+    async def begin(self, task_id: str, *, worker: str, lease_us: int) -> bool:
+        """Note that a worker does a task that waits, and that it has not taken; False if not."""
+        ...
+
     async def finish(
         self,
         result: TaskResult,
@@ -407,6 +411,18 @@ class Listener(Protocol):
 
         Raises:
             HubError: it cannot be had, or its certificate cannot be used.
+        """
+        ...
+
+    def change_limits(self, limits: LimitSettings) -> None:
+        """Hold to other limits from here on; who is inside stays."""
+        ...
+
+    def renew(self, tls: TlsSettings | None) -> bool:
+        """Read the certificate again; False where only a new listener can do as `tls` says.
+
+        Raises:
+            HubError: its files cannot be used; the old ones still are.
         """
         ...
 

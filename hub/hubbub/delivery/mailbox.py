@@ -98,6 +98,11 @@ class Mailbox:
         return not (self.behind or len(self.line))
 
     @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for space."""
+        return bool(self._space)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits, nobody waits for it, and no key has something under way."""
         return not (
@@ -183,6 +188,14 @@ class Mailbox:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._space.append(future)
         return future
+
+    def bound(self, limit: int, overflow: Overflow) -> None:
+        """Hold to another bound from here on; what is over it stays, and those who wait look."""
+        self.limit, self.overflow = limit, overflow
+        waiting, self._space = self._space, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     def left(self) -> None:
         """One delivery waits no more."""

@@ -77,7 +77,7 @@ class DeliveryRoom:
         self.engine: Final = engine
         self.clock: Final = clock
         self.directory: Final = directory
-        self.policy: Final = policy
+        self.policy = policy
         self.timers: Final = Timers(clock)
         self.tracer: Final = tracer
         self.metrics: Final = metrics
@@ -104,6 +104,11 @@ class DeliveryRoom:
         self._direct = Direct(self, conversions)
         self._chance = chance
         self._links: dict[str, EndpointLink] = {}
+
+    def change(self, policy: DeliveryPolicy) -> None:
+        """Try by another policy from here on; what waits for its next attempt waits on."""
+        self.policy = policy
+        self.boxes.bound(policy.mailbox_limit, policy.overflow)
 
     # Coming in
 
@@ -342,12 +347,16 @@ class DeliveryRoom:
         """Note that a delivery left its mailbox for an endpoint: one attempt more."""
         box.line.take(delivery)
         box.left()
+        self.given(delivery, address)
+        self.boxes.refill(box)
+
+    def given(self, delivery: Delivery, address: str) -> None:
+        """Note that an endpoint has a delivery that is in no mailbox any more."""
         delivery.state = DeliveryState.IN_FLIGHT
         delivery.attempts += 1
         delivery.endpoint = address
         delivery.due_us = 0
         delivery.updated_us = self.clock.now_us()
-        self.boxes.refill(box)
 
     def pump_at(self, time_us: int, mailbox: str) -> None:
         """Hand over what can go from a mailbox once that time has come."""
