@@ -65,6 +65,14 @@ class SimEndpoint(Endpoint):
         self.told_cancelled.append(task_id)
 
 
+class QuickEndpoint(SimEndpoint):
+    """A peer that takes some of what it is given without waiting, the rest as all others do."""
+
+    def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
+        """Take the first of them, none, or all."""
+        return self.world.handed_over_now(self, envelopes)
+
+
 @dataclass(slots=True, eq=False)
 class Hang:
     """A peer that has not answered yet."""
@@ -105,6 +113,7 @@ class World:
     ) -> None:
         self.folder = folder
         self.chance = Random(seed)
+        self.quickness = Random(seed)  # of its own, so that the runs of old are still the same
         self.clock = SimClock()
         self.story: list[str] = []
         self.broken: list[BaseException] = []
@@ -291,6 +300,30 @@ class World:
         if task_id is not None:
             self.given.append((task_id, peer.address))
         await self._answer(peer.address)
+
+    def handed_over_now(self, peer: SimEndpoint, envelopes: Sequence[Envelope]) -> int:
+        """Be a peer that takes at once what it likes."""
+        link = self.core.room.link_of(peer.address)
+        number = self.quickness.randint(0, len(envelopes))
+        try:
+            if link is None or link.endpoint is not peer:
+                raise BrokenRuleError(6, f"a closed link of {peer.address} is handed something")
+            if link.in_flight or link.free < 1:
+                raise BrokenRuleError(6, f"{peer.address} is handed something past its slots")
+            for envelope in envelopes[:number]:
+                self.hand_over(self._waits_for(peer.address, envelope))
+        except BrokenRuleError as error:
+            self.broken.append(error)
+            raise
+        return number
+
+    def _waits_for(self, address: str, envelope: Envelope) -> Delivery:
+        """Return the delivery of an envelope that an endpoint is handed just now."""
+        for d in (*self.accepted.values(), *self.core.room.boxes.here.values()):
+            to = d.mailbox if d.state == "pending" else d.endpoint
+            if d.envelope is envelope and d.state != "done" and to == address:
+                return d
+        raise BrokenRuleError(1, f"{address} is handed what nobody sent it")
 
     async def _answer(self, address: str) -> None:
         if self.kind:
@@ -481,7 +514,8 @@ class World:
         chance = self.chance
         overflow = cast("Overflow", self.overflow) if address in self.limits else None
         kind, _, name = address.partition(".")
-        endpoint = SimEndpoint(
+        quick = kind == "app" and self.quickness.random() < 0.4
+        endpoint = (QuickEndpoint if quick else SimEndpoint)(
             self,
             address=address,
             labels={"zone": "x" if name == "a" else "y"}
