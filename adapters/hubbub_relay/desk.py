@@ -87,8 +87,7 @@ class TaskIds:
         return f"t_9{int.from_bytes(said) % 10**18:018d}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """What became of a `send`."""
 
     task_id: str | None
@@ -262,8 +261,11 @@ class Desk:
     async def _publish(
         self, envelope: Envelope, rows: Callable[[Sequence[Delivery]], Iterator[Row] | tuple[Row]]
     ) -> Receipt:
-        with self._logged.by_request("send", envelope.trace_id):
+        request = self._logged.begin("send", envelope.trace_id)
+        try:
             receipt = await self._hub.publish(envelope, rows=rows)
+        finally:
+            self._logged.end(request)
         self._wake()
         return receipt
 
@@ -309,18 +311,22 @@ class Desk:
     async def _finish(self, request: CallbackRequest, task: Task) -> Finished:
         child = request.child_id
         failed = request.status == "failed"
-        with self._logged.by_request("callback", request.task_id):
+        result = TaskResult(
+            task_id=request.task_id,
+            state=request.status,
+            result=msgspec.Raw(request.result),
+            error=_error_text(request) if failed else None,
+        )
+        logged = self._logged.begin("callback", request.task_id)
+        try:
             return await self._hub.work.finish(
-                TaskResult(
-                    task_id=request.task_id,
-                    state=request.status,
-                    result=msgspec.Raw(request.result),
-                    error=_error_text(request) if failed else None,
-                ),
+                result,
                 by=UNNAMED_CHILD if child is None else address_of(child),
                 anyone=True,
                 rows=[self._callback_row(request, final=True, trace_id=task.trace_id)],
             )
+        finally:
+            self._logged.end(logged)
 
     async def _finished(self, request: CallbackRequest, finished: Finished) -> bool:
         if finished.verdict == "done":

@@ -84,19 +84,25 @@ class Ids:
         """Give numbers above one that was given before a restart, whatever the clock says."""
         self._seq = max(self._seq, seq)
 
-    def seq(self) -> int:
-        """Return the next number: greater than all before, also over a restart."""
-        return self.seq_at(self._clock.now_us())
+    def seq(self, now_us: int | None = None) -> int:
+        """Return the next number: greater than all before, also over a restart.
 
-    def seq_at(self, now_us: int) -> int:
-        """Return the next number, by who has looked at the clock already."""
+        Args:
+            now_us: The time, where it was read just now.
+        """
+        if now_us is None:
+            now_us = self._clock.now_us()
         floor = (now_us // 1000) << _COUNTER_BITS
         self._seq = self._seq + 1 if self._seq >= floor else floor
         return self._seq
 
-    def ulid(self) -> str:
-        """Return 26 characters of Crockford's base 32 (ULID), increasing within this process."""
-        now_ms = self._clock.now_us() // 1000
+    def ulid(self, now_us: int | None = None) -> str:
+        """Return 26 characters of Crockford's base 32 (ULID), increasing within this process.
+
+        Args:
+            now_us: The time, where it was read just now.
+        """
+        now_ms = (self._clock.now_us() if now_us is None else now_us) // 1000
         low = self._ulid_low = (self._ulid_low + 1) % _PAIR
         if not low or not self._ulid_tail:
             self._ulid_high += 1

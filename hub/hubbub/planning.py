@@ -62,14 +62,14 @@ class _Offer:
 
     envelope: Envelope
     seq: int
+    now_us: int
     durable: bool
     plan: Plan
-    now_us: int
 
 
 def compiled(route: Route) -> CompiledRoute:
     """Return one of the router's own routes, made ready."""
-    return CompiledRoute(route, (9, 0), None, None, templated=False, labels=())
+    return CompiledRoute(route, (9, 0), None, None, labels=())
 
 
 _DIRECT: Final = compiled(DIRECT)
@@ -105,19 +105,24 @@ class Planner:
         durable: bool,
         request: TaskRequest | None = None,
         reply_to: str | None = None,
+        now_us: int | None = None,
     ) -> Plan:
         """Return the deliveries of an envelope, and rows that are some of them.
 
         Args:
+            now_us: The time, where it was read just now.
             durable: What holds where no route says otherwise.
             request: What the hub reads of a task request; such an envelope goes to one worker.
             reply_to: An address that gets it beside the table's (the result of a task).
         """
         routes = self._routes(envelope, request)
-        if request is not None:
-            return self._plan_task(envelope, seq, routes[0], request)
         plan = Plan([], [])
-        offer = _Offer(envelope, seq, durable, plan, self._clock.now_us())
+        if now_us is None:
+            now_us = self._clock.now_us()
+        offer = _Offer(envelope, seq, now_us, durable, plan)
+        if request is not None:
+            self._plan_task(offer, routes[0], request)
+            return plan
         for route in routes:
             self._follow(offer, route)
         if reply_to is not None:
@@ -251,28 +256,27 @@ class Planner:
 
     # Tasks
 
-    def _plan_task(
-        self, envelope: Envelope, seq: int, route: CompiledRoute, request: TaskRequest
-    ) -> Plan:
-        """Return the one delivery of a task, for one worker or for a pool of them."""
+    def _plan_task(self, offer: _Offer, route: CompiledRoute, request: TaskRequest) -> None:
+        """Add the one delivery of a task, for one worker or for a pool of them."""
+        envelope, plan = offer.envelope, offer.plan
         targets = tuple(envelope.to if route is _DIRECT else route.targets(envelope)) or (">",)
-        labels = tuple(sorted({**dict(route.labels), **request.labels}.items()))
+        labels = route.labels
+        if request.labels:
+            labels = tuple(sorted({**dict(labels), **request.labels}.items()))
         requirement = Requirement(targets, labels, envelope.type, request.task_type)
         known = self._worker(route, targets, requirement, envelope)
         name = pool_name(requirement) if known is None else known.address
         endpoint = known.endpoint if known is not None else None
-        offer = _Offer(envelope, seq, True, Plan([], []), self._clock.now_us())
         delivery = self._delivery(offer, name, route, endpoint)
         self._as_task(delivery, request, route, endpoint)
-        plan = Plan([delivery], [])
+        plan.add(delivery)
         if delivery.state is DeliveryState.DONE or known is None:
-            return plan
-        if not self._directory.able(known.endpoint, requirement):
+            return
+        if self._directory.able(known.endpoint, requirement):
+            if known.records:
+                plan.rows += self._recorded(known.endpoint, envelope) or ()
+        else:
             _ended(delivery, Outcome.DEAD, "no_converter")
-            return plan
-        if known.records:
-            plan.rows += self._recorded(known.endpoint, envelope) or ()
-        return plan
 
     def _worker(
         self,
@@ -332,8 +336,7 @@ class Planner:
     ) -> Delivery:
         """Return a delivery for one mailbox; how hard to try: route, else adapter, else core."""
         rule, envelope, durable = route.route, offer.envelope, offer.durable
-        lane = route.key_of(envelope)
-        now_us = offer.now_us
+        lane, now_us = route.key_of(envelope), offer.now_us
         attempts = rule.attempts or (endpoint and endpoint.attempts) or self.defaults.attempts
         timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or self.defaults.timeout_s
         if rule.durable is not None:
@@ -341,7 +344,7 @@ class Planner:
         elif envelope.durable is not None:
             durable = envelope.durable
         delivery = Delivery(
-            id=self._ids.seq_at(now_us),
+            id=self._ids.seq(now_us),
             envelope=envelope,
             seq=offer.seq,
             mailbox=mailbox,

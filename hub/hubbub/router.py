@@ -171,11 +171,12 @@ class Router:
         began = perf_counter()
         try:
             self._checked((envelope,), principal, None)
-            stamped = self._stamp(envelope, principal, None)
+            now_us = self._clock.now_us()
+            stamped = self._stamp(envelope, principal, None, now_us)
             if self.before_route is not None:
                 stamped = self._hooked(stamped)
-            seq = self._ids.seq()
-            plan = self._planner.plan(stamped, seq=seq, durable=False)
+            seq = self._ids.seq(now_us)
+            plan = self._planner.plan(stamped, seq=seq, durable=False, now_us=now_us)
             if not self._spaces.reserve_at_once(plan.deliveries):
                 return self._publish_planned(stamped, seq, plan)
         except HubError as error:
@@ -275,7 +276,6 @@ class Router:
         self, envelopes: Sequence[Envelope], principal: Principal | None, key: str | None
     ) -> list[Said]:
         """Steps 1 and 2: limits, scope, rate; the names under which this may have come before."""
-        now_us = self._clock.now_us()
         named = key is not None
         for index, envelope in enumerate(envelopes):
             try:
@@ -287,11 +287,11 @@ class Router:
                 raise
             named = named or bool(envelope.id or envelope.idempotency_key)
         if principal is not None:
-            self._rates.take(principal.source, len(envelopes), now_s=now_us / 1e6)
+            self._rates.take(principal.source, len(envelopes), now_s=self._clock.now_us() / 1e6)
         if not named:
             return []
         who = principal.source if principal else "hub"
-        return said_by(envelopes, key=key, principal=who, at_us=now_us)
+        return said_by(envelopes, key=key, principal=who, at_us=self._clock.now_us())
 
     async def _admit_some(
         self,
@@ -347,7 +347,7 @@ class Router:
         if kept.claim is not None:
             return answer_of(kept.claim, claims)
         if kept.verdict == "exists":
-            return [replace(receipt, duplicate=True) for receipt in receipts]
+            return [msgspec.structs.replace(one, duplicate=True) for one in receipts]
         return receipts
 
     async def _ready(
@@ -364,10 +364,11 @@ class Router:
             if self.waiters.is_over(envelope.in_reply_to):
                 self._metrics.replies_late.inc()
             origin = await self._origin(envelope.in_reply_to)
-        stamped = self._stamp(envelope, principal, origin)
+        now_us = self._clock.now_us()
+        stamped = self._stamp(envelope, principal, origin, now_us)
         if self.before_route is not None:
             stamped = self._hooked(stamped)
-        seq = self._ids.seq()
+        seq = self._ids.seq(now_us)
         request = None
         if stamped.type == TASK_REQUEST:
             stamped, request = self._request(stamped)
@@ -379,7 +380,9 @@ class Router:
         if stamped.in_reply_to and not stamped.to and request is None:
             plan = self._reply(stamped, origin, seq, durable=durable)
         else:
-            plan = self._planner.plan(stamped, seq=seq, durable=durable, request=request)
+            plan = self._planner.plan(
+                stamped, seq=seq, durable=durable, request=request, now_us=now_us
+            )
         if rows is not None:
             plan.rows += rows(plan.deliveries)
         await self._spaces.reserve(plan.deliveries, alone=alone)
@@ -417,7 +420,7 @@ class Router:
                 self._room.tell(planned.deliveries[0])
 
     def _stamp(
-        self, envelope: Envelope, principal: Principal | None, origin: Origin | None
+        self, envelope: Envelope, principal: Principal | None, origin: Origin | None, now_us: int
     ) -> Envelope:
         """Step 4: what the hub says of an envelope."""
         source = envelope.source
@@ -433,9 +436,9 @@ class Router:
         trace_id = parent[0] if parent else self._ids.trace()
         return msgspec.structs.replace(
             envelope,
-            id=envelope.id or self._ids.ulid(),
+            id=envelope.id or self._ids.ulid(now_us),
             source=source,
-            time_us=self._clock.now_us(),
+            time_us=now_us,
             traceparent=f"00-{trace_id}-{self._ids.span()}-01",
             hops=hops + 1,
             key=key,

@@ -209,8 +209,7 @@ class Presence:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(msgspec.Struct, frozen=True):
     """What a pool asks of its members; also the filter of a pull.
 
     Attributes:
@@ -384,8 +383,7 @@ class Principal:
     durable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What a publisher gets once its message is safe.
 
     Attributes:

@@ -77,10 +77,10 @@ class Boxes:
         """Return a mailbox if it is there."""
         return self._boxes.get(name)
 
-    def admit(self, delivery: Delivery) -> Mailbox:
+    def admit(self, delivery: Delivery, *, now_us: int) -> Mailbox:
         """Put a delivery whose space was reserved into its mailbox."""
         box = self.get(delivery.mailbox)
-        here, moved = box.admit(delivery, now_us=self._clock.now_us())
+        here, moved = box.admit(delivery, now_us=now_us)
         if delivery.durable and here:
             self.hold(delivery)
         if moved is not None:

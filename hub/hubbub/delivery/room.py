@@ -102,15 +102,16 @@ class DeliveryRoom:
 
     def accept(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries that are safe into their mailboxes, and hand over what can go."""
-        for delivery in self._direct.hand_over(deliveries):
+        now_us = self.clock.now_us()
+        for delivery in self._direct.hand_over(deliveries, now_us=now_us):
             if delivery.state is DeliveryState.DONE:
                 self.endings.count(delivery)
                 continue
-            box = self.boxes.admit(delivery)
+            box = self.boxes.admit(delivery, now_us=now_us)
             if box.requirement is None and self.directory.get(box.name) is None:
                 self.endings.end(delivery, Outcome.DEAD, "endpoint_gone")  # while it was written
                 continue
-            if delivery.due_us > self.clock.now_us():
+            if delivery.due_us > now_us:
                 self.pump_at(delivery.due_us, box.name)
             if not delivery.durable and delivery.deadline_us is not None:
                 self.timers.at(delivery.deadline_us, partial(self.endings.expire, delivery))

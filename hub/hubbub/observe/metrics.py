@@ -8,8 +8,7 @@ table for operators is docs/metrics.md.
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeGuard, TypeVar, cast, overload
 
@@ -18,12 +17,13 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
+    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client import Histogram as PrometheusHistogram
-from prometheus_client.samples import Sample
+
+from hubbub.observe.tallies import Spread, Spreads, Tallies, Tally
 
 __all__ = [
     "MAX_ADAPTERS",
@@ -67,32 +67,7 @@ Labels = tuple[str, *tuple[str, ...]]
 Key = str | tuple[str, ...]
 """One label value, or a tuple of them in the order of the label names."""
 
-
-class Histogram(PrometheusHistogram):
-    """One that counts in plain numbers, a fifth of the cost; each is written by one thread only."""
-
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        self._counts = [0] * len(self._upper_bounds)
-        self._total = 0.0
-
-    def observe(
-        self, amount: float, exemplar: dict[str, str] | None = None, *, times: int = 1
-    ) -> None:
-        """Observe an amount, so many times."""
-        del exemplar
-        self._counts[bisect_left(self._upper_bounds, amount)] += times
-        self._total += amount * times
-
-    def _child_samples(self) -> Iterable[Sample]:
-        for bucket, count in zip(self._buckets, self._counts, strict=True):
-            bucket.set(count)
-        self._sum.set(self._total)
-        return super()._child_samples()
-
-
-Metric = Counter | Gauge | Histogram
-M = TypeVar("M", Counter, Gauge, Histogram)
+M = TypeVar("M", Counter, Gauge, Histogram, Tally, Spread)
 
 
 class _Bounds:
@@ -117,15 +92,15 @@ class Labelled(dict[Key, M], Generic[M]):
         labels: Names of the labels, in the order of a key.
     """
 
-    def __init__(self, metric: M, labels: Labels, bounds: _Bounds) -> None:
+    def __init__(self, make: Callable[..., M], labels: Labels, bounds: _Bounds) -> None:
         super().__init__()
         self.labels = labels
-        self._metric: M = metric
+        self._make: Callable[..., M] = make
         self._bounds = bounds
 
     def __missing__(self, key: Key) -> M:
         values = self.bounded(key)
-        child: M = self._metric.labels(*values)
+        child: M = self._make(*values)
         if values == (key if isinstance(key, tuple) else (key,)):  # `OTHER` is not kept per key
             self[key] = child
         return child
@@ -141,13 +116,15 @@ class Labelled(dict[Key, M], Generic[M]):
         return tuple(self._bounds.bounded(label, value) for label, value in pairs)
 
 
-def total_of(counters: Labelled[Counter]) -> int:
+def total_of(counters: Labelled[Counter] | Labelled[Tally]) -> int:
     """Return the sum of a counter over all its labels."""
     return sum(value_of(child) for child in counters.values())
 
 
-def value_of(child: Counter) -> int:
+def value_of(child: Counter | Tally) -> int:
     """Return the value of a counter, by its public samples."""
+    if isinstance(child, Tally):
+        return child.value
     return int(
         sum(
             sample.value
@@ -203,16 +180,16 @@ class Metrics:
         self.build_info = self.gauge(
             "build_info", "Always 1; says which version runs", ("version",)
         )
-        self.envelopes_accepted = self.counter(
+        self.envelopes_accepted = self.tally(
             "envelopes_accepted", "Envelopes taken in, by the adapter they came from", ("adapter",)
         )
         self.envelopes_refused = self.counter(
             "envelopes_refused", "Envelopes not taken in, and why", ("adapter", "reason")
         )
-        self.envelopes_unrouted = self.counter(
+        self.envelopes_unrouted = self.tally(
             "envelopes_unrouted", "Envelopes taken in that went to nobody", ("adapter",)
         )
-        self.deliveries = self.counter(
+        self.deliveries = self.tally(
             "deliveries", "Deliveries that ended, and how", ("adapter", "outcome")
         )
         self.delivery_retries = self.counter(
@@ -221,12 +198,12 @@ class Metrics:
         self.replies_late = self.counter(
             "replies_late", "Answers that came after the request's deadline"
         )
-        self.publish_seconds = self.histogram(
+        self.publish_seconds = self.spread(
             "publish_seconds",
             "From taking an envelope to having it safe",
             buckets=PUBLISH_BUCKETS_S,
         )
-        self.delivery_seconds = self.histogram(
+        self.delivery_seconds = self.spread(
             "delivery_seconds",
             "From taking an envelope to the peer having it",
             ("adapter",),
@@ -277,10 +254,48 @@ class Metrics:
 
         def make(full_name: str) -> Counter | Labelled[Counter]:
             made = Counter(full_name, doc, labels, registry=self.registry)
-            return Labelled(made, labels, self._bounds) if _some(labels) else made
+            return Labelled(made.labels, labels, self._bounds) if _some(labels) else made
 
         name = f"{name.removesuffix('_total')}_total"
         return cast("Counter | Labelled[Counter]", self._once(name, "counter", labels, doc, make))
+
+    def tally(self, name: str, doc: str, labels: Labels) -> Labelled[Tally]:
+        """Return a counter for the path of a message, to be used on the event loop only.
+
+        Raises:
+            ValueError: there is such a metric, of another kind or with other labels.
+        """
+
+        def make(full_name: str) -> Labelled[Tally]:
+            made = Tallies(full_name, doc, labels)
+            self.registry.register(made)
+            return Labelled(made.labels, labels, self._bounds)
+
+        name = f"{name.removesuffix('_total')}_total"
+        return cast("Labelled[Tally]", self._once(name, "counter", labels, doc, make))
+
+    @overload
+    def spread(self, name: str, doc: str, *, buckets: tuple[float, ...]) -> Spread: ...
+    @overload
+    def spread(
+        self, name: str, doc: str, labels: Labels, *, buckets: tuple[float, ...]
+    ) -> Labelled[Spread]: ...
+    def spread(
+        self, name: str, doc: str, labels: tuple[str, ...] = (), *, buckets: tuple[float, ...]
+    ) -> Spread | Labelled[Spread]:
+        """Return a histogram for the path of a message, to be used on the event loop only.
+
+        Raises:
+            ValueError: there is such a metric, of another kind or with other labels.
+        """
+
+        def make(full_name: str) -> Spread | Labelled[Spread]:
+            made = Spreads(full_name, doc, labels, bounds=buckets)
+            self.registry.register(made)
+            return Labelled(made.labels, labels, self._bounds) if _some(labels) else made.labels()
+
+        found = self._once(name, "histogram", labels, doc, make)
+        return cast("Spread | Labelled[Spread]", found)
 
     @overload
     def gauge(self, name: str, doc: str) -> Gauge: ...
@@ -295,7 +310,7 @@ class Metrics:
 
         def make(full_name: str) -> Gauge | Gauges:
             made = Gauge(full_name, doc, labels, registry=self.registry)
-            return Gauges(made, labels, self._bounds) if _some(labels) else made
+            return Gauges(made.labels, labels, self._bounds) if _some(labels) else made
 
         return cast("Gauge | Gauges", self._once(name, "gauge", labels, doc, make))
 
@@ -321,7 +336,7 @@ class Metrics:
 
         def make(full_name: str) -> Histogram | Labelled[Histogram]:
             made = Histogram(full_name, doc, labels, buckets=buckets, registry=self.registry)
-            return Labelled(made, labels, self._bounds) if _some(labels) else made
+            return Labelled(made.labels, labels, self._bounds) if _some(labels) else made
 
         found = self._once(name, "histogram", labels, doc, make)
         return cast("Histogram | Labelled[Histogram]", found)
