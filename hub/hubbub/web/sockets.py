@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -45,6 +46,7 @@ MAX_REQUESTS: Final = 100
 """Publishes and requests of one connection under way at once."""
 
 Write = Callable[[bytes], Coroutine[Any, Any, None]]
+Publishing = Callable[[], Awaitable[Receipt]]
 WriteNow = Callable[[Sequence[bytes]], bool]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -357,7 +359,7 @@ class Connection:
         try:
             envelope = self._envelope(frame.envelope)
             if envelope.type == TASK_RESULT and not envelope.to:
-                receipt: Receipt | Awaitable[Receipt] = self._result(envelope)
+                receipt: Receipt | Publishing = partial(self._result, envelope)
             else:
                 receipt = self._core.router.publish_now(envelope, principal=self._speaker)
         except HubError as error:
@@ -368,10 +370,10 @@ class Connection:
         else:
             await self._beside(self._tell(frame.ref, receipt))
 
-    async def _tell(self, ref: str | int | None, publishing: Awaitable[Receipt]) -> None:
+    async def _tell(self, ref: str | int | None, publishing: Publishing) -> None:
         """Answer a publish once it is safe."""
         try:
-            receipt = await publishing
+            receipt = await publishing()
         except HubError as error:
             await self._say(self._refused(ref, error))
         else:
