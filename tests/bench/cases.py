@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from tests.bench.fill import fill, one_task
+from tests.bench.grown import grown
 from tests.bench.hubs import FloorProcess, HubProcess, Sample, Server, scratch
 from tests.bench.load import Load, Workers, post
 from tests.bench.plan import Plan, envelope, poll, relay_send, relay_task, rounds, several
@@ -286,4 +287,5 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "streams": streams,
     "fan-out": fan_out,
     "idle": idle,
+    "grown": grown,
 }

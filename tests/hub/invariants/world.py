@@ -109,7 +109,12 @@ class World:
     """
 
     def __init__(
-        self, folder: Path, seed: int, *, plugins: dict[str, object] | None = None
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        plugins: dict[str, object] | None = None,
+        store_url: str | None = None,
     ) -> None:
         self.folder = folder
         self.chance = Random(seed)
@@ -129,8 +134,10 @@ class World:
         self.envelopes: list[str] = []
         self.given: list[tuple[str, str]] = []
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(template(), folder / "hub.db")
-        self.store = StoreChecks(folder / "hub.db")
+        if store_url is None:
+            shutil.copy(template(), folder / "hub.db")
+        self.store_url = store_url or f"sqlite:///{folder / 'hub.db'}"
+        self.store = StoreChecks(self.store_url)
         self._new_life()
 
     # Life of the hub
@@ -177,7 +184,8 @@ class World:
         toml = self.folder / "hub.toml"
         if not toml.exists():
             toml.write_text('[hub]\nbackoff = "1s"\n[store]\nsync = "normal"\n', encoding="utf-8")
-        return load_config(toml, overrides=[f'hub.data_dir="{self.folder}"'], environ={})
+        where = [f'hub.data_dir="{self.folder}"', f'store.url="{self.store_url}"']
+        return load_config(toml, overrides=where, environ={})
 
     async def start(self) -> None:
         """Let the hub begin."""
@@ -208,6 +216,7 @@ class World:
             hang.answer.cancel()
         self.journal.close()
         core.database.close()
+        self.store.wait_until_free()
         self.clock.forget()
         self._new_life()
 
