@@ -82,7 +82,7 @@ class Attachments:
 
     async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
         """Attach an endpoint that is remembered over a restart."""
-        await self._remember(endpoint)
+        await self.remember(endpoint)
         return self.attach(endpoint)
 
     def refresh(self, link: EndpointLink) -> None:
@@ -139,7 +139,7 @@ class Attachments:
         """
         self._subscriptions.add(endpoint.address, pattern, limit=limit)
         if endpoint.linger_s != 0:
-            await self._remember(endpoint)
+            await self.remember(endpoint)
 
     async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
         """Take a private route back.
@@ -149,7 +149,7 @@ class Attachments:
         """
         self._subscriptions.remove(endpoint.address, pattern)
         if endpoint.linger_s != 0:
-            await self._remember(endpoint)
+            await self.remember(endpoint)
 
     def _gone(self, endpoint: Endpoint) -> None:
         self._directory.forget(endpoint.address)
@@ -158,7 +158,8 @@ class Attachments:
         if endpoint.linger_s:
             self._room.spawn(self._unremember(endpoint.address))
 
-    async def _remember(self, endpoint: Endpoint) -> None:
+    async def remember(self, endpoint: Endpoint) -> None:
+        """Keep an endpoint, and what it subscribed, over a restart."""
         subscriptions = self._subscriptions.of(endpoint.address)
         now_us = self._clock.now_us()
         await self._journal.execute(*reads.remembering(endpoint, subscriptions, now_us))

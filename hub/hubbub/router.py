@@ -15,11 +15,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -162,11 +162,12 @@ class Router:
 
     def publish_now(
         self, envelope: Envelope, *, principal: Principal
-    ) -> Receipt | Coroutine[Any, Any, Receipt]:
+    ) -> Receipt | Callable[[], Awaitable[Receipt]]:
         """Put one envelope into the table as `publish` does, at once where nothing is waited for.
 
         Returns:
-            The receipt of a volatile envelope, which has been handed over; else what to await.
+            The receipt of a volatile envelope, which has been handed over; else what to call, and
+            to await, for it.
 
         Raises:
             HubError: refused.
@@ -174,7 +175,7 @@ class Router:
         durable = principal.durable if envelope.durable is None else envelope.durable
         waits = durable or envelope.type == TASK_REQUEST or _is_named(envelope)
         if waits or self.draining or self.sources.active:
-            return self.publish(envelope, principal=principal)
+            return partial(self.publish, envelope, principal=principal)
         began = perf_counter()
         try:
             self._checked((envelope,), principal, None, None)
@@ -185,7 +186,7 @@ class Router:
             seq = self._ids.seq(now_us)
             plan = self._planner.plan(stamped, seq=seq, durable=False, now_us=now_us)
             if not self._spaces.reserve_at_once(plan.deliveries):
-                return self._publish_planned(stamped, seq, plan)
+                return partial(self._publish_planned, stamped, seq, plan)
         except HubError as error:
             self._metrics.envelopes_refused[_adapter((), principal), error.code].inc()
             raise

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from tests.bench.fill import fill, one_task
+from tests.bench.grown import grown
 from tests.bench.hubs import FloorProcess, HubProcess, Sample, Server, scratch
 from tests.bench.kenko import kenko, kenko_idle
 from tests.bench.load import Load, Workers, post
@@ -289,4 +290,5 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "idle": idle,
     "kenko": kenko,
     "kenko_idle": kenko_idle,
+    "grown": grown,
 }

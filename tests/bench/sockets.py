@@ -28,7 +28,7 @@ from tests.bench.load import GRACE_S, HOST, NUMBER, Result, percentile
 
 __all__ = ["StreamLoad", "frame", "raise_file_limit"]
 
-HANDSHAKE_S: Final = 60.0
+HANDSHAKE_S: Final = 240.0
 AT_ONCE: Final = 200
 """Handshakes under way at once."""
 

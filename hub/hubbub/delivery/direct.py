@@ -34,14 +34,13 @@ class Direct:
         self._room = room
         self._conversions = conversions
 
-    def hand_over(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+    def hand_over(self, deliveries: Iterable[Delivery], *, now_us: int) -> list[Delivery]:
         """Hand over what was published just now, past mailboxes in which nothing stands before it.
 
         Returns:
             Those that are not delivered by that; nothing has happened to them.
         """
         room = self._room
-        now_us = room.clock.now_us()
         left: list[Delivery] = []
         taken: list[Delivery] = []
         for delivery in deliveries:

@@ -115,7 +115,7 @@ class DeliveryRoom:
     def accept(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries that are safe into their mailboxes, and hand over what can go."""
         now_us = self.clock.now_us()
-        for delivery in self._direct.hand_over(deliveries):
+        for delivery in self._direct.hand_over(deliveries, now_us=now_us):
             if delivery.state is DeliveryState.DONE:
                 self.endings.count(delivery)
                 continue

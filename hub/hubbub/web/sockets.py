@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -44,6 +46,7 @@ MAX_REQUESTS: Final = 100
 """Publishes and requests of one connection under way at once."""
 
 Write = Callable[[bytes], Coroutine[Any, Any, None]]
+Publishing = Callable[[], Awaitable[Receipt]]
 WriteNow = Callable[[Sequence[bytes]], bool]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -257,9 +260,9 @@ class Connection:
         linger_s = core.config.hub.stream_ttl if options.durable else 0.0
         self._write_now: WriteNow | None = scope.get("extensions", {}).get(WRITE_TEXTS)
         self._endpoint = (
-            StreamEndpoint(options, self._write, linger_s=linger_s)
+            StreamEndpoint(options, self._hand_over, linger_s=linger_s)
             if options.manual or self._write_now is None
-            else WrittenStream(options, self._write, self._write_if_open, linger_s=linger_s)
+            else WrittenStream(options, self._hand_over, self._write_if_open, linger_s=linger_s)
         )
         # What a stream publishes comes from its own address.
         self._speaker = Principal(
@@ -299,11 +302,12 @@ class Connection:
         for pattern in self._options.subjects:
             await self._subscribe(pattern)
         if self._options.durable:
-            self._link = await core.attach_for_good(endpoint)
-        else:
-            self._link = core.attach(endpoint)
+            await core.attachments.remember(endpoint)
+        if self._closed.is_set():
+            return  # a newer one of this name came meanwhile, and has the link
+        self._link = core.attach(endpoint)
         try:
-            await self._write(frames.hello(endpoint.address, resumed=resumed))
+            await self._say(frames.hello(endpoint.address, resumed=resumed))
             self._link.slots = self._options.concurrency
             await self._read(receive)
         finally:
@@ -323,7 +327,7 @@ class Connection:
                 metrics = self._core.metrics
                 metrics.frames_refused["stream", error.code].inc()
                 problem, _ = problem_of(error, (), self._core.ids.trace())
-                await self._write(frames.problem_frame(problem))
+                await self._say(frames.problem_frame(problem))
 
     async def _take(self, message: Any) -> None:  # noqa: ANN401  # an ASGI message
         text = message.get("text")
@@ -359,25 +363,25 @@ class Connection:
         try:
             envelope = self._envelope(frame.envelope)
             if envelope.type == TASK_RESULT and not envelope.to:
-                receipt: Receipt | Awaitable[Receipt] = self._result(envelope)
+                receipt: Receipt | Publishing = partial(self._result, envelope)
             else:
                 receipt = self._core.router.publish_now(envelope, principal=self._speaker)
         except HubError as error:
-            await self._write(self._refused(frame.ref, error))
+            await self._say(self._refused(frame.ref, error))
             return
         if isinstance(receipt, Receipt):
-            await self._write(frames.accepted(frame.ref, receipt.id, receipt.deliveries))
+            await self._say(frames.accepted(frame.ref, receipt.id, receipt.deliveries))
         else:
             await self._beside(self._tell(frame.ref, receipt))
 
-    async def _tell(self, ref: str | int | None, publishing: Awaitable[Receipt]) -> None:
+    async def _tell(self, ref: str | int | None, publishing: Publishing) -> None:
         """Answer a publish once it is safe."""
         try:
-            receipt = await publishing
+            receipt = await publishing()
         except HubError as error:
-            await self._write(self._refused(ref, error))
+            await self._say(self._refused(ref, error))
         else:
-            await self._write(frames.accepted(ref, receipt.id, receipt.deliveries))
+            await self._say(frames.accepted(ref, receipt.id, receipt.deliveries))
 
     async def _result(self, envelope: Envelope) -> Receipt:
         """Take the result of a task this stream was given."""
@@ -395,9 +399,9 @@ class Connection:
                 self._envelope(frame.envelope), timeout_s=timeout_s, principal=self._speaker
             )
         except HubError as error:
-            await self._write(self._refused(frame.ref, error))
+            await self._say(self._refused(frame.ref, error))
         else:
-            await self._write(frames.reply(frame.ref, answer))
+            await self._say(frames.reply(frame.ref, answer))
 
     def _envelope(self, raw: bytes) -> Envelope:
         given = Given(self._speaker, self._core.clock.now_us())
@@ -408,6 +412,22 @@ class Connection:
 
     async def _subscribe(self, pattern: str) -> None:
         await self._core.attachments.subscribe(self._endpoint, pattern, limit=MAX_SUBSCRIPTIONS)
+
+    async def _say(self, text: bytes) -> None:
+        """Write an answer; nobody misses it where the peer is gone."""
+        with suppress(OSError):
+            await self._write(text)
+
+    async def _hand_over(self, text: bytes) -> None:
+        """Write a delivery.
+
+        Raises:
+            Retry: the peer is gone.
+        """
+        try:
+            await self._write(text)
+        except OSError as error:
+            raise Retry(0.0, reason="node_lost") from error
 
     async def _write(self, text: bytes) -> None:
         if self._closed.is_set():
@@ -420,4 +440,5 @@ class Connection:
 
     async def _close(self, code: int, reason: str) -> None:
         self._closed.set()
-        await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})
+        with suppress(OSError):
+            await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})
