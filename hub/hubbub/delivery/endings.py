@@ -72,8 +72,8 @@ class Endings:
         delivery.pulled_by = None
         delivery.updated_us = now_us
         delivery.deadline_us = deadline_of(delivery, now_us=now_us)
-        if box.requirement is not None:
-            delivery.endpoint = None
+        if box.requirement is not None and counted:
+            delivery.endpoint = None  # else it may have done it: its result is still welcome
         self._room.metrics.delivery_retries[adapter].inc()
         trace_retry(self._room.tracer, delivery, reason)
         if delivery.durable:
