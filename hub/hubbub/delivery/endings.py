@@ -217,7 +217,8 @@ class Endings:
         link = self._room.link_of(endpoint or delivery.mailbox)
         if link is not None:
             self._room.pump_link(link)
-        if link is None or link.endpoint.pull or box.name != endpoint:
+        # In a pool the slot has been used; what is free beside it is the lane, for other members.
+        if link is None or link.endpoint.pull or (delivery.lane and box.name != endpoint):
             self._room.pump(box)
 
     def _leave_hand(self, delivery: Delivery) -> str:

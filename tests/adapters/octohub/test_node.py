@@ -59,12 +59,16 @@ async def test_a_node_that_never_says_it_is_ready_gets_work_too(tmp_path: Path) 
 
 async def test_a_node_gets_only_what_it_does(tmp_path: Path) -> None:
     """A node of the original would run anything else as `default` and say completed."""
-    async with octohub(tmp_path) as hub, hub.node("a") as plain:
-        async with hub.node("b", task_types=["render"], labels={"gpu": "yes"}) as renderer:
-            task_id = await hub.submit("render", labels={"gpu": "yes"})
-            echo = await hub.submit("echo")
-            assert (await renderer.task())["task_id"] == task_id
-            assert (await plain.task())["task_id"] == echo
+    gpu = {"gpu": "yes"}
+    async with (
+        octohub(tmp_path) as hub,
+        hub.node("a") as plain,
+        hub.node("b", task_types=["render"], labels=gpu) as renderer,
+    ):
+        task_id = await hub.submit("render", labels=gpu)
+        echo = await hub.submit("echo")
+        assert (await renderer.task())["task_id"] == task_id
+        assert (await plain.task())["task_id"] == echo
 
 
 async def test_a_node_that_learns_more_keeps_what_it_has(tmp_path: Path) -> None:
