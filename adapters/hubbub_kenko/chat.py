@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from hubbub.envelope import CHAT_MESSAGE, TASK_REQUEST, Envelope, encode_json
+from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
 from hubbub.errors import HubError
-from hubbub_kenko.wire import Frame, Message, Register, Target
+from hubbub_kenko.wire import ABSENT, Frame, Message, Register, Target
 
 __all__ = ["PLATFORM", "Conversation", "Dispatch", "Source", "dispatch_of", "said", "task_result"]
 
@@ -33,7 +33,7 @@ class _Chat(msgspec.Struct, frozen=True):
 
     text: str | None = None
     content: str | None = None
-    segments: msgspec.Raw | msgspec.UnsetType = UNSET
+    segments: msgspec.Raw = ABSENT
     sender: _Sender = _Sender()
     conversation: Conversation | None = None
     platform: str | None = None
@@ -132,7 +132,7 @@ def dispatch_of(envelope: Envelope, *, lang: str, segments: bool) -> Dispatch:
         lang=chat.lang or lang,
         trace_id=envelope.trace_id,
         time=envelope.time_us // 1_000_000,
-        segments=chat.segments if segments else UNSET,
+        segments=chat.segments if segments and chat.segments else UNSET,
         task=task,
     )
     task_id = task.task_id if isinstance(task, TaskData) else None
@@ -168,7 +168,7 @@ def said(
         "platform": PLATFORM,
         "lang": message.lang or app.lang,
     }
-    if message.segments is not None:
+    if message.segments:
         data["segments"] = message.segments
     if message.target is not None:
         data["target"] = {
@@ -189,6 +189,3 @@ def conversation_of(target: Target) -> Conversation | None:
 def task_result(text: str) -> msgspec.Raw:
     """Return an application's answer as the result of a task."""
     return msgspec.Raw(encode_json({"content": text}))
-
-
-NATIVE: Final = CHAT_MESSAGE

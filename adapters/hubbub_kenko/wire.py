@@ -18,6 +18,7 @@ from hubbub.errors import SubjectError
 from hubbub.subjects import check_pattern
 
 __all__ = [
+    "ABSENT",
     "BARE_PONG",
     "CAPABILITIES",
     "HEARTBEAT",
@@ -65,6 +66,8 @@ MAX_TASK_TYPES: Final = 100
 CAPABILITIES: Final = frozenset({"ack", "runner", "segments", "task"})
 
 NOTHING: Final = msgspec.Raw(b"null")
+ABSENT: Final = msgspec.Raw(b"")
+"""Parts of a rich message that it does not have."""
 
 Code = Literal["bad_json", "bad_type", "bad_data"]
 Refusal = Literal[
@@ -166,7 +169,7 @@ class Message(msgspec.Struct, frozen=True):
     content: str | None = None
     reply_to: str | None = None
     target: Target | None = None
-    segments: msgspec.Raw | None = None
+    segments: msgspec.Raw = ABSENT
     key: str | None = None
     args: dict[str, Any] = {}
     lang: str | None = None

@@ -221,5 +221,5 @@ async def running_kenko(
 async def until(holds: Any) -> None:
     """Wait until something holds that has no event."""
     async with asyncio.timeout(WAIT_S):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.005)
