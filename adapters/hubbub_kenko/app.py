@@ -229,13 +229,9 @@ class App(Endpoint):
         """Disconnect it."""
         self._connection.close(REMOVED, "removed by an administrator")
 
-    async def tell(self, frame: Frame) -> None:
-        """Write one frame, before messages that wait.
-
-        Raises:
-            ConnectionError: it has left.
-        """
-        await self._connection.write(frame)
+    async def answer(self, frame: Frame) -> None:
+        """Write one frame, before messages that wait, if it is still there."""
+        await self._connection.answer(frame)
 
     async def send(self, kind: str, data: dict[str, Any]) -> None:
         """Write one frame of any type, such as `runner.exec`.
@@ -243,4 +239,4 @@ class App(Endpoint):
         Raises:
             ConnectionError: it has left.
         """
-        await self.tell(Frame(kind, data))
+        await self._connection.write(Frame(kind, data))

@@ -114,7 +114,7 @@ class Connection(ABC):
     async def _tell(self, frame: Frame) -> None:
         """Write a frame of the session; after a start, let messages come."""
         if frame is not wire.START:
-            await self.write(frame)
+            await self.answer(frame)
             return
         self._schedule += 1
         await self._started(self._schedule)
@@ -167,14 +167,14 @@ class Connection(ABC):
         told = self._pauses(reason)
         if told is None:
             return False
-        self.desk.spawn(self._quietly(told))
+        self.desk.spawn(self.answer(told))
         return True
 
     async def pause_now(self, reason: PauseReason) -> None:
         """The same, and return once the client has been told."""
         told = self._pauses(reason)
         if told is not None:
-            await self._quietly(told)
+            await self.answer(told)
 
     def overloaded(self) -> None:
         """Pause until what is under way was taken."""
@@ -203,19 +203,19 @@ class Connection(ABC):
 
     async def _started(self, schedule: int) -> None:
         """Tell it, then let messages come, unless it was paused meanwhile."""
-        await self._quietly(wire.START)
+        await self.answer(wire.START)
         if schedule == self._schedule and self.app is not None:
             self.app.schedule()
 
     async def _recover(self, told: Frame) -> None:
-        await self._quietly(told)
+        await self.answer(told)
         if self.app is not None:
             await self.app.all_acknowledged()
         self._starts(self.session.recover())
 
-    async def _quietly(self, frame: Frame) -> None:
-        """Write a frame to a client that may have left."""
-        with suppress(ConnectionError):  # what reads from it notices too
+    async def answer(self, frame: Frame) -> None:
+        """Write a frame to a client that may have left: what it said before that still counts."""
+        with suppress(ConnectionError):
             await self.write(frame)
 
     # The end

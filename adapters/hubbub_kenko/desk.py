@@ -202,7 +202,7 @@ class Desk:
         if problem is not None:
             code, text = problem
             self.refused(code)
-            await app.tell(wire.error(code, text, message.reply_to))
+            await app.answer(wire.error(code, text, message.reply_to))
 
     async def _publish(self, app: App, message: Message) -> tuple[str, str] | None:
         receipt = await self.hub.publish(self._envelope(app, message), principal=app.principal)

@@ -46,8 +46,6 @@ class SocketConnection(Connection):
         code = GONE
         try:
             code = await self._read(receive)
-        except ConnectionError:
-            pass  # it left while it was being answered
         except asyncio.CancelledError:
             if not self._closed:
                 raise

@@ -109,12 +109,11 @@ async def test_a_message_of_a_mebibyte_and_one_byte_more(kenko: Kenko, kind: str
 
 async def test_the_adapters_limit_holds_below_that_of_the_port(tmp_path: Path) -> None:
     """Bytes count, not characters."""
-    async with running_kenko(tmp_path, "max_message_bytes = 100") as kenko:
-        async with kenko.client() as app:
-            await app.send("é" * 50)
-            assert (await app.next("error"))["code"] == "bad_json"
-            await app.send("é" * 50 + "x")
-            assert await app.closed() == 1009
+    async with running_kenko(tmp_path, "max_message_bytes = 100") as kenko, kenko.client() as app:
+        await app.send("é" * 50)
+        assert (await app.next("error"))["code"] == "bad_json"
+        await app.send("é" * 50 + "x")
+        assert await app.closed() == 1009
 
 
 async def test_text_that_is_no_utf8(kenko: Kenko) -> None:
@@ -123,6 +122,7 @@ async def test_text_that_is_no_utf8(kenko: Kenko) -> None:
         peer = await raw_socket(kenko)
         await peer.send(b"\x81\x82\0\0\0\0\xff\xfe")
         assert b"\x03\xef" in await peer.rest()  # 1007
+        await peer.close()
         await other.silence()
 
 
@@ -255,7 +255,7 @@ async def test_garbage_in_engine_io(kenko: Kenko, packet: str) -> None:
     path = "/socket.io/?EIO=4&transport=polling"
     opened = await kenko.http.get(path)
     sid = json.loads(opened.text[1:])["sid"]
-    answer = await kenko.http.post(f"{path}&sid={sid}", content=packet)
+    answer = await kenko.http.post(f"{path}&sid={sid}", content=packet, timeout=15)
     assert answer.status_code in (200, 400)
     async with kenko.event_client() as app:
         await app.emit("auth", "x")

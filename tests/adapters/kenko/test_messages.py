@@ -271,18 +271,20 @@ async def test_what_waits_for_an_application_that_left_is_dead(tmp_path: Path) -
 
 async def test_an_acknowledged_message_is_delivered(tmp_path: Path) -> None:
     """Not before; `ok` false is a rejection; a second one and a foreign one are ignored."""
-    async with running_kenko(tmp_path, more=TO_APPS) as kenko:
-        async with kenko.app(capabilities=["ack"]) as app:
-            taken, refused = await kenko.ask("a", "to.apps"), await kenko.ask("b", "to.apps")
-            ids = [(await app.next("message"))["id"] for _ in range(2)]
-            assert ids == [taken["id"], refused["id"]]
-            await app.send({"type": "ack", "data": {"id": ids[0]}})
-            assert (await kenko.ended(ids[0]))["outcome"] == "delivered"
-            nack = {"type": "ack", "data": {"id": ids[1], "ok": False, "error": "no"}}
-            await app.send(nack, nack, {"type": "ack", "data": {"id": "m_other"}})
-            ended = await kenko.ended(ids[1])
-            assert (ended["outcome"], ended["reason"]) == ("dead", "rejected")
-            await app.silence()
+    async with (
+        running_kenko(tmp_path, more=TO_APPS) as kenko,
+        kenko.app(capabilities=["ack"]) as app,
+    ):
+        taken, refused = await kenko.ask("a", "to.apps"), await kenko.ask("b", "to.apps")
+        ids = [(await app.next("message"))["id"] for _ in range(2)]
+        assert ids == [taken["id"], refused["id"]]
+        await app.send({"type": "ack", "data": {"id": ids[0]}})
+        assert (await kenko.ended(ids[0]))["outcome"] == "delivered"
+        nack = {"type": "ack", "data": {"id": ids[1], "ok": False, "error": "no"}}
+        await app.send(nack, nack, {"type": "ack", "data": {"id": "m_other"}})
+        ended = await kenko.ended(ids[1])
+        assert (ended["outcome"], ended["reason"]) == ("dead", "rejected")
+        await app.silence()
 
 
 async def test_an_unacknowledged_message_comes_again(tmp_path: Path) -> None:
@@ -290,20 +292,22 @@ async def test_an_unacknowledged_message_comes_again(tmp_path: Path) -> None:
     clock = FakeClock()
     more = TO_APPS + "attempts = 9\n"
     table = 'max_redeliver = 3\nheartbeat_interval = "1h"'
-    async with running_kenko(tmp_path, table, more=more, clock=clock) as kenko:
-        async with kenko.app(capabilities=["ack"]) as app:
-            said = await kenko.ask("?", "to.apps")
+    async with (
+        running_kenko(tmp_path, table, more=more, clock=clock) as kenko,
+        kenko.app(capabilities=["ack"]) as app,
+    ):
+        said = await kenko.ask("?", "to.apps")
+        assert (await app.next("message"))["id"] == said["id"]
+        await clock.advance(29)
+        await app.silence()
+        for wait_s in (4, 36):
+            await clock.advance(wait_s)
             assert (await app.next("message"))["id"] == said["id"]
-            await clock.advance(29)
-            await app.silence()
-            for wait_s in (4, 36):
-                await clock.advance(wait_s)
-                assert (await app.next("message"))["id"] == said["id"]
-            await clock.advance(40)
-            ended = await kenko.ended(said["id"])
-            assert (ended["outcome"], ended["reason"]) == ("dead", "timeout")
-            assert ended["attempts"] == 3
-            await app.silence()
+        await clock.advance(40)
+        ended = await kenko.ended(said["id"])
+        assert (ended["outcome"], ended["reason"]) == ("dead", "timeout")
+        assert ended["attempts"] == 3
+        await app.silence()
 
 
 async def test_without_ack_a_message_comes_at_most_once(tmp_path: Path) -> None:
@@ -317,14 +321,16 @@ async def test_without_ack_a_message_comes_at_most_once(tmp_path: Path) -> None:
 
 async def test_messages_under_way_are_as_many_as_asked_for(tmp_path: Path) -> None:
     """`concurrency` of an application that acknowledges."""
-    async with running_kenko(tmp_path, more=TO_APPS) as kenko:
-        async with kenko.app(capabilities=["ack"], concurrency=2) as app:
-            for number in range(3):
-                await kenko.ask(f"{number}", "to.apps")
-            first, _ = await app.next("message"), await app.next("message")
-            await app.silence()
-            await app.send({"type": "ack", "data": {"id": first["id"]}})
-            assert (await app.next("message"))["content"] == "2"
+    async with (
+        running_kenko(tmp_path, more=TO_APPS) as kenko,
+        kenko.app(capabilities=["ack"], concurrency=2) as app,
+    ):
+        for number in range(3):
+            await kenko.ask(f"{number}", "to.apps")
+        first, _ = await app.next("message"), await app.next("message")
+        await app.silence()
+        await app.send({"type": "ack", "data": {"id": first["id"]}})
+        assert (await app.next("message"))["content"] == "2"
 
 
 # Overload
@@ -332,25 +338,27 @@ async def test_messages_under_way_are_as_many_as_asked_for(tmp_path: Path) -> No
 
 async def test_an_overloaded_application_is_paused_and_goes_on(tmp_path: Path) -> None:
     """Over `queue_size`, not at it; in order, and nothing is lost."""
-    async with running_kenko(tmp_path, "queue_size = 4", more=TO_APPS) as kenko:
-        async with kenko.app(capabilities=["ack"], concurrency=2) as app:
-            for number in range(4):
-                await kenko.ask(f"{number}", "to.apps")
-            got = [await app.next("message"), await app.next("message")]
-            await app.silence()
-            await kenko.ask("4", "to.apps")
-            assert await app.next("pause") == {"reason": "overload"}
-            await app.send({"type": "ack", "data": {"id": got[0]["id"]}})
-            await app.silence()
-            assert (await kenko.http.post(f"/api/kenko/apps/{app.id}/pause")).status_code == 409
-            await app.send({"type": "ack", "data": {"id": got[1]["id"]}})
-            await app.next("start")
-            contents = [message["content"] for message in got]
-            while len(contents) < 5:
-                message = await app.next("message")
-                contents.append(message["content"])
-                await app.send({"type": "ack", "data": {"id": message["id"]}})
-            assert contents == ["0", "1", "2", "3", "4"]
+    async with (
+        running_kenko(tmp_path, "queue_size = 4", more=TO_APPS) as kenko,
+        kenko.app(capabilities=["ack"], concurrency=2) as app,
+    ):
+        for number in range(4):
+            await kenko.ask(f"{number}", "to.apps")
+        got = [await app.next("message"), await app.next("message")]
+        await app.silence()
+        await kenko.ask("4", "to.apps")
+        assert await app.next("pause") == {"reason": "overload"}
+        await app.send({"type": "ack", "data": {"id": got[0]["id"]}})
+        await app.silence()
+        assert (await kenko.http.post(f"/api/kenko/apps/{app.id}/pause")).status_code == 409
+        await app.send({"type": "ack", "data": {"id": got[1]["id"]}})
+        await app.next("start")
+        contents = [message["content"] for message in got]
+        while len(contents) < 5:
+            message = await app.next("message")
+            contents.append(message["content"])
+            await app.send({"type": "ack", "data": {"id": message["id"]}})
+        assert contents == ["0", "1", "2", "3", "4"]
 
 
 # Tasks
