@@ -95,7 +95,7 @@ class Connection(ABC):
                     case Message() if self.app is not None:
                         await self.desk.say(self.app, each)
                     case Ack() if self.app is not None:
-                        self.desk.acknowledge(self.app, each)
+                        await self.desk.acknowledge(self.app, each)
                     case Frame():
                         await self._tell(each)
                     case Register():

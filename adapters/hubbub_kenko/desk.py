@@ -252,9 +252,10 @@ class Desk:
             return "no_route", f"the task that message {ref!r} asked for is not yours"
         return None
 
-    def acknowledge(self, app: App, ack: Ack) -> None:
+    async def acknowledge(self, app: App, ack: Ack) -> None:
         """Take an acknowledgement; one that nobody waits for is ignored."""
-        app.acknowledge(ack.id, rejected=None if ack.ok else (ack.error or "rejected"))
+        if app.acknowledge(ack.id, rejected=None if ack.ok else (ack.error or "rejected")):
+            await asyncio.sleep(0)  # the delivery ends before the client can be seen to leave
 
     def refused(self, code: str) -> None:
         """Count something of a client's that could not be used."""

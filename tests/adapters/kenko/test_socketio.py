@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import socketio
 from socketio.exceptions import ConnectionError as RefusedError
 
 from hubbub.testing import FakeClock
-from tests.adapters.kenko.serving import Kenko, running_kenko, until
+from tests.adapters.kenko.serving import Kenko, new_event_client, running_kenko, until
 
 TRANSPORTS = pytest.mark.parametrize(
     "transports", [["polling"], ["websocket"], ["polling", "websocket"]], ids=str
@@ -89,11 +88,11 @@ async def test_everything_of_family_w_is_there(kenko: Kenko) -> None:
 
 async def test_the_main_namespace_is_useless_and_others_are_refused(kenko: Kenko) -> None:
     """As the original does it."""
-    client = socketio.AsyncClient(reconnection=False)
+    client = new_event_client()
     await client.connect(kenko.url, namespaces=["/"])
     assert client.namespaces.keys() == {"/"}
     await client.disconnect()
-    other = socketio.AsyncClient(reconnection=False)
+    other = new_event_client()
     with pytest.raises(RefusedError):
         await other.connect(kenko.url, namespaces=["/other"], wait_timeout=5)
     await other.disconnect()

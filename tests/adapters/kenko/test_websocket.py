@@ -214,9 +214,9 @@ async def test_quick_pauses_and_starts_keep_their_order(kenko: Kenko) -> None:
 async def test_a_token_is_asked_for_if_there_is_one(tmp_path: Path) -> None:
     """Header or query; 401 else."""
     async with running_kenko(tmp_path, 'access_token = "s3cret"') as kenko:
-        for path, headers in (("/", {}), ("/?access_token=wrong", {})):
+        for path in ("/", "/?access_token=wrong"):
             with pytest.raises(InvalidStatus) as failed:
-                async with kenko.client(path, additional_headers=headers):
+                async with kenko.client(path):
                     pass
             assert failed.value.response.status_code == 401
         async with kenko.client("/?access_token=s3cret") as app:
