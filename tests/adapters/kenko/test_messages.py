@@ -386,7 +386,7 @@ async def test_an_application_works_on_tasks(kenko: Kenko) -> None:
 async def test_a_task_of_another_type_is_not_for_it(kenko: Kenko) -> None:
     """It waits for somebody who does it."""
     async with kenko.app(capabilities=["task"], task_types=["forecast"]) as app, kenko.app():
-        body = {"task_type": "other", "params": {}, "text": "please"}
+        body: dict[str, Any] = {"task_type": "other", "params": {}, "text": "please"}
         await kenko.http.post("/api/v1/tasks", json=body)
         await app.silence()
         async with kenko.app(capabilities=["task", "ack"]) as any_type:

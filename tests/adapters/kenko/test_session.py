@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -46,9 +46,9 @@ def codes(todo: tuple[Todo, ...]) -> list[str]:
         if isinstance(each, Close):
             said.append(f"close {each.code}")
         elif isinstance(each, Frame):
-            data: Any = each.data
             detail = ""
-            if isinstance(data, dict):
+            if isinstance(each.data, dict):
+                data = cast("dict[str, Any]", each.data)
                 detail = str(data.get("code") or data.get("reason") or data.get("success", ""))
             said.append(f"{each.type} {detail}".strip())
         else:
