@@ -57,6 +57,7 @@ from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
+from hubbub.sources import Sources
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
@@ -64,7 +65,7 @@ from hubbub.store.reads import envelopes as envelope_reads
 from hubbub.store.tables import AuditRow
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
-from hubbub.tasks import read_result
+from hubbub.tasks import read_result, request_envelope
 from hubbub.tokens import Tokens
 from hubbub.values import (
     Delivery,
@@ -74,6 +75,7 @@ from hubbub.values import (
     Principal,
     Receipt,
     Route,
+    Submission,
 )
 from hubbub.watchdog import Watchdog
 
@@ -172,11 +174,13 @@ class Core:
                 overflow=hub.overflow,
                 backoff_s=hub.backoff,
                 backoff_max_s=hub.backoff_max,
+                task_backoff_s=hub.task_backoff,
                 slot_grace_s=hub.slot_grace,
             ),
             spawn=self.spawn,
             after_delivery=self._after_delivery,
         )
+        self.room.guard([entry.rule() for entry in config.guards.endpoint])
         self.attachments: Final = Attachments(
             directory=self.directory,
             room=self.room,
@@ -205,7 +209,7 @@ class Core:
             metrics=self.metrics,
             tracer=self.tracer,
             limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
-            rate_per_s=hub.publish_rate,
+            sources=Sources(hub.publish_rate, [entry.rule() for entry in config.guards.source]),
         )
         self.work: Final = WorkDesk(self.room, self.database)
         self.retention: Final = Retention(
@@ -359,6 +363,24 @@ class Core:
     ) -> Receipt:
         """Put an envelope into the routing table; returns when it is safe."""
         return await self.router.publish(envelope, principal=principal, rows=rows)
+
+    async def submit(
+        self,
+        work: Submission,
+        *,
+        principal: Principal | None = None,
+        rows: RowsOf | None = None,
+    ) -> Receipt:
+        """Put a task into the routing table; returns when it is safe."""
+        return await self.router.publish(request_envelope(work), principal=principal, rows=rows)
+
+    def task_defaults(
+        self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
+    ) -> None:
+        """Say how hard to try with tasks for an adapter's endpoints, also while there are none."""
+        self.planner.task_defaults[adapter] = TryHard(
+            attempts=attempts, timeout_s=timeout_s, queue_ttl_s=queue_ttl_s
+        )
 
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
         """Publish and wait for one answer; nothing is stored."""

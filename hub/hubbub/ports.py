@@ -17,6 +17,7 @@ from hubbub.values import (
     Principal,
     Receipt,
     Requirement,
+    Submission,
     Task,
     TaskResult,
 )
@@ -144,7 +145,8 @@ class Change(msgspec.Struct):
         attempt_is: Counts only while this is its attempt (a lease that is still mine).
         task: Its task as it shall be.
         attempt: Hand-over to add to the task's history.
-        ended: `(attempt, outcome)` to write to the history.
+        ended: How the attempt that was under way ended, for the task's history.
+        error: Why, in the words of whoever said so.
         follows: Kept in the same commit, if the change counted.
         otherwise: Kept in the same commit, if it did not.
     """
@@ -154,6 +156,7 @@ class Change(msgspec.Struct):
     task: Task | None = None
     attempt: Attempt | None = None
     ended: str | None = None
+    error: str | None = None
     follows: Record | None = None
     otherwise: Record | None = None
 
@@ -333,8 +336,12 @@ class Work(Protocol):
         """Take a task back."""
         ...
 
-    async def rerun(self, task_id: str) -> Task:
-        """Let a task that has ended run once more."""
+    async def rerun(self, task_id: str, *, attempts: int | None = 1) -> Task:
+        """Let a task that has ended run once more.
+
+        Args:
+            attempts: How many; None for as many as at first.
+        """
         ...
 
     async def find(self, task_id: str) -> Task | None:
@@ -352,6 +359,10 @@ class Link(Protocol):
 
     @slots.setter
     def slots(self, slots: int) -> None: ...
+
+    def refresh(self) -> None:
+        """Its endpoint's labels or task types have changed: give it what is for it now."""
+        ...
 
     @property
     def waiting(self) -> int:
@@ -435,6 +446,37 @@ class HubApi(Protocol):
 
     async def attach_for_good(self, endpoint: Endpoint) -> Link:
         """Attach an endpoint that is remembered over a restart, away until attached again."""
+        ...
+
+    def task_defaults(
+        self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
+    ) -> None:
+        """Say how hard to try with tasks for an adapter's endpoints, also while there are none.
+
+        It holds where neither the asker, nor the route, nor the endpoint says.
+        """
+        ...
+
+    async def submit(
+        self,
+        work: Submission,
+        *,
+        principal: Principal | None = None,
+        rows: Callable[[Sequence[Delivery]], Iterable[Row]] | None = None,
+    ) -> Receipt:
+        """Put a task into the routing table; the same for all who ask, by whatever protocol.
+
+        Args:
+            principal: Who asks; None for the adapter itself, which may do everything.
+            rows: Rows of the adapter's own tables to keep in the same commit.
+
+        Returns:
+            The receipt, when the task is safe; `task_id` is its name, `duplicate` says that it
+            was submitted before.
+
+        Raises:
+            HubError: refused.
+        """
         ...
 
     async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:

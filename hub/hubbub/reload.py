@@ -28,6 +28,8 @@ __all__ = ["AT_ONCE", "Reloadable", "Reloaded", "Reloads"]
 
 AT_ONCE: Final = frozenset(
     {
+        "guards.endpoint",
+        "guards.source",
         "hub.attempts",
         "hub.batch_limit",
         "hub.data_depth",
@@ -215,7 +217,7 @@ class Reloads:
         before = self._core.config
         keys = [
             f"{table}.{key}"
-            for table in ("hub", "log", "store", "engine")
+            for table in ("hub", "log", "store", "engine", "guards")
             for key in _differing(getattr(before, table), getattr(config, table))
         ]
         return [key for key in keys if key in AT_ONCE], [key for key in keys if key not in AT_ONCE]
@@ -224,9 +226,10 @@ class Reloads:
         core = self._core
         hub = core.config.hub
         configure_logs(core.config.log.level, core.config.log.format)
-        core.router.limit(
-            Limits(data_bytes=hub.max_body, data_depth=hub.data_depth), rate_per_s=hub.publish_rate
-        )
+        core.router.limit(Limits(data_bytes=hub.max_body, data_depth=hub.data_depth))
+        guards = core.config.guards
+        core.router.sources.change(hub.publish_rate, [entry.rule() for entry in guards.source])
+        core.room.guard([entry.rule() for entry in guards.endpoint])
         core.planner.defaults = TryHard(
             attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl
         )
@@ -272,7 +275,7 @@ def _with(before: S, after: Settings, keys: list[str], later: tuple[str, ...]) -
 def _mixed(before: Config, after: Config) -> Config:
     """Return the new configuration with the old values of what needs a restart."""
 
-    def table(name: str) -> Any:  # noqa: ANN401  # one of four models
+    def table(name: str) -> Any:  # noqa: ANN401  # one of five models
         old: Settings = getattr(before, name)
         new: Settings = getattr(after, name)
         keys = _differing(old, new)
@@ -285,4 +288,5 @@ def _mixed(before: Config, after: Config) -> Config:
         log=table("log"),
         store=table("store"),
         engine=table("engine"),
+        guards=table("guards"),
     )

@@ -16,6 +16,7 @@ from tests.bench.hubs import FloorProcess, HubProcess, Sample, Server, scratch
 from tests.bench.kenko import kenko, kenko_idle
 from tests.bench.load import Load, Workers, post
 from tests.bench.plan import Plan, envelope, poll, relay_send, relay_task, rounds, several
+from tests.bench.streams import fan_out, idle, streams
 from tests.bench.table import Line, compared, trouble
 
 __all__ = ["ALL", "PUBLISH_CONFIG", "publish_request"]
@@ -283,6 +284,9 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "lease": lease,
     "start": start,
     "memory": memory,
+    "streams": streams,
+    "fan-out": fan_out,
+    "idle": idle,
     "kenko": kenko,
     "kenko_idle": kenko_idle,
 }
