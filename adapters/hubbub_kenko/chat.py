@@ -8,7 +8,7 @@ import msgspec
 
 from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
 from hubbub.errors import HubError
-from hubbub_kenko.wire import ABSENT, Frame, Message, Register, Target
+from hubbub_kenko.wire import ABSENT, Frame, Message, Register, Target, encode
 
 __all__ = ["PLATFORM", "Conversation", "Dispatch", "Source", "dispatch_of", "said", "task_result"]
 
@@ -83,9 +83,14 @@ class MessageData(msgspec.Struct, frozen=True):
 
 
 class Dispatch(msgspec.Struct, frozen=True):
-    """A message on its way to an application, and what the hub remembers of it."""
+    """A message on its way to an application, and what the hub remembers of it.
+
+    Attributes:
+        text: The frame, encoded.
+    """
 
     frame: Frame
+    text: bytes
     source: Source
     conversation: Conversation | None
     task_id: str | None
@@ -136,7 +141,8 @@ def dispatch_of(envelope: Envelope, *, lang: str, segments: bool) -> Dispatch:
         task=task,
     )
     task_id = task.task_id if isinstance(task, TaskData) else None
-    return Dispatch(Frame("message", data), source, conversation, task_id)
+    frame = Frame("message", data)
+    return Dispatch(frame, encode(frame), source, conversation, task_id)
 
 
 def _as_text(envelope: Envelope) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from hubbub_kenko.app import App
     from hubbub_kenko.desk import Desk
 
-__all__ = ["GONE", "Connection"]
+__all__ = ["GONE", "Connection", "WriteNow"]
+
+WriteNow = Callable[[Sequence[bytes]], bool]
 
 GONE: Final = 1006
 """Close code of a client that left without one."""
@@ -40,12 +42,14 @@ class Connection(ABC):
 
     Attributes:
         remote: Where the client is.
+        write_now: Writes text frames if there is room for them; None where that is not known.
         must_show_token: Whether the access token is asked for at registration.
         app: The application it has registered.
         close_code: Why it ended, once it has.
     """
 
     transport: ClassVar[str]
+    write_now: WriteNow | None = None
     must_show_token: bool
 
     def __init__(self, desk: Desk, rules: Rules, *, remote: str) -> None:
@@ -155,6 +159,13 @@ class Connection(ABC):
         except ConnectionError as error:
             raise Retry(0.0, "connection_lost") from error
         self.desk.metrics.sent("message")
+
+    def send_texts(self, texts: Sequence[bytes]) -> bool:
+        """Write messages without waiting; False when they would have to."""
+        if self.write_now is None or self._outlet.taken or not self.write_now(texts):
+            return False
+        self.desk.metrics.sent("message", len(texts))
+        return True
 
     # Scheduling
 

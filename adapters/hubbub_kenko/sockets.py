@@ -12,6 +12,7 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
+from hubbub.listeners.http import WRITE_TEXTS
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -37,6 +38,7 @@ class SocketConnection(Connection):
         client = scope.get("client") or ("", 0)
         super().__init__(desk, desk.rules("websocket"), remote=f"{client[0]}:{client[1]}")
         self._send: Callable[[AsgiMessage], Any] = send
+        self.write_now = scope.get("extensions", {}).get(WRITE_TEXTS)
         self._limit_bytes = desk.settings.max_message_bytes
         self._serving = asyncio.current_task()
         self._closed = False
@@ -82,7 +84,7 @@ class SocketConnection(Connection):
         if self._closed:
             raise ConnectionError("the client has left")
         try:
-            await self._send({"type": "websocket.send", "text": wire.encode(frame)})
+            await self._send({"type": "websocket.send", "text": wire.encode(frame).decode()})
         except OSError as error:  # uvicorn's ClientDisconnected
             raise ConnectionError("the client has left") from error
 

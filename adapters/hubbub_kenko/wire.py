@@ -441,9 +441,9 @@ def error(code: str, message: str, ref: str | None = None) -> Frame:
     return Frame("error", {"code": code, "message": message, "ref": ref})
 
 
-def encode(frame: Frame) -> str:
-    """Return a frame as family W gets it."""
-    return "pong" if frame is BARE_PONG else _encode(frame).decode()
+def encode(frame: Frame) -> bytes:
+    """Return a frame as family W gets it: UTF-8 of a text frame."""
+    return b"pong" if frame is BARE_PONG else _encode(frame)
 
 
 def event_of(frame: Frame) -> tuple[str, object]:

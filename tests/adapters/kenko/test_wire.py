@@ -154,7 +154,7 @@ def test_both_families_say_the_same(code: str, message: str, ref: str | None) ->
         assert json.loads(wire.encode(frame)) == {"type": event, "data": data}
     for bare in (wire.START, wire.PONG, wire.HEARTBEAT):
         assert json.loads(wire.encode(bare)) == {"type": wire.event_of(bare)[0]}
-    assert wire.encode(wire.BARE_PONG) == "pong"
+    assert wire.encode(wire.BARE_PONG) == b"pong"
     assert msgspec.json.decode(wire.encode(wire.refused("internal", message)))["data"] == {
         "success": False,
         "code": "internal",
