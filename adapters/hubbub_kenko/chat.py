@@ -17,18 +17,18 @@ PLATFORM: Final = "kenko"
 UNSET: Final = msgspec.UNSET
 
 
-class _Sender(msgspec.Struct, frozen=True):
+class _Sender(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
 
 
-class Conversation(msgspec.Struct, frozen=True):
+class Conversation(msgspec.Struct, frozen=True, gc=False):
     """Where something is said: `private`, `group`, `channel` or `room`."""
 
     id: str
     kind: str = "private"
 
 
-class _Chat(msgspec.Struct, frozen=True):
+class _Chat(msgspec.Struct, frozen=True, gc=False):
     """What is read of any data; `hubbub.chat.message.v1` has all but `content`."""
 
     text: str | None = None
@@ -40,14 +40,14 @@ class _Chat(msgspec.Struct, frozen=True):
     lang: str | None = None
 
 
-class _Request(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True, gc=False):
     task_id: str
     task_type: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
     text: str | None = None
 
 
-class Source(msgspec.Struct, frozen=True, omit_defaults=True):
+class Source(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where a message came from; given back as `target`, a message goes there.
 
     Attributes:
@@ -61,7 +61,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     user_id: str | None = None
 
 
-class TaskData(msgspec.Struct, frozen=True):
+class TaskData(msgspec.Struct, frozen=True, gc=False):
     """The task that a message asks for."""
 
     task_id: str
@@ -69,7 +69,7 @@ class TaskData(msgspec.Struct, frozen=True):
     params: msgspec.Raw
 
 
-class MessageData(msgspec.Struct, frozen=True):
+class MessageData(msgspec.Struct, frozen=True, gc=False):
     """The `data` of a message to an application; a seed's client reads `id` and `content`."""
 
     id: str
@@ -82,7 +82,7 @@ class MessageData(msgspec.Struct, frozen=True):
     task: TaskData | msgspec.UnsetType = UNSET
 
 
-class Dispatch(msgspec.Struct, frozen=True):
+class Dispatch(msgspec.Struct, frozen=True, gc=False):
     """A message on its way to an application, and what the hub remembers of it.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -23,6 +24,9 @@ __all__ = ["Sockets"]
 
 CLOSE_S: Final = 1.0
 """How long a close frame may wait for a client that does not read."""
+
+TURN: Final = 64
+"""Frames of one client that came together are taken so many at a time, then others have a turn."""
 
 UNAVAILABLE: Final = 503
 UNAUTHORIZED: Final = 401
@@ -57,7 +61,9 @@ class SocketConnection(Connection):
 
     async def _read(self, receive: Receive) -> int:
         received = self.desk.metrics.received
-        while True:
+        for number in count(1):
+            if not number % TURN:
+                await asyncio.sleep(0)
             message = await receive()
             if message["type"] != "websocket.receive":
                 return int(message.get("code") or GONE)
@@ -73,6 +79,7 @@ class SocketConnection(Connection):
             else:
                 received(inbound.kind)
                 await self.receive(inbound)
+        raise AssertionError  # it counts without end
 
     def _is_too_large(self, frame: str | bytes) -> bool:
         size = len(frame)
