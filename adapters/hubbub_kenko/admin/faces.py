@@ -81,7 +81,7 @@ class _Face:
         if room is None:
             await sent.refuse(503, "unavailable", "the kenko adapter is not running")
             return
-        path = self._target.replace("{name}", scope["path_params"].get("name", ""))
+        path = self._target.replace("{name}", scope.get("path_params", {}).get("name", ""))
         inner = {**scope, "path": path, "raw_path": path.encode(), "path_params": {}}
         if self._path == "/traces":
             inner["query_string"] = await _of_apps(room, scope["query_string"])

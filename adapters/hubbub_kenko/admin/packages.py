@@ -6,12 +6,16 @@ bytes are counted again while they are written.
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import stat
+import struct
 import tomllib
 import zipfile
 import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,8 +51,14 @@ MAX_PATH: Final = 240
 
 _MAX_ENV: Final = 100
 _MAX_VALUE: Final = 4096
-_CHUNK: Final = 64 * 1024
+_CHUNK: Final = MAX_MANIFEST
 _ENCRYPTED: Final = 0x1
+_DAMAGED: Final = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError,
+    OSError, OverflowError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What Python raises over a zip that is none."""
+
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _ODD: Final = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
 
@@ -109,8 +119,9 @@ def inspect(path: Path) -> Manifest:
         info = checked.files.get(MANIFEST)
         if info is None:
             raise PackageError(f"there is no {MANIFEST} at the top of the package")
-        with package.open(info) as file:
-            text = file.read(MAX_MANIFEST + 1)
+        if info.file_size > MAX_MANIFEST:
+            raise PackageError(f"{MANIFEST} is over {MAX_MANIFEST} bytes")
+        text = next(_chunks(package, info), b"")
         return _manifest(text, checked)
 
 
@@ -137,10 +148,8 @@ def unpack(path: Path, target: Path) -> None:
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
-    try:
+    with _readable():
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise PackageError(f"the package is no zip file: {error}") from error
 
 
 def _checked(package: zipfile.ZipFile) -> _Checked:
@@ -202,16 +211,29 @@ def _check_tree(files: dict[str, zipfile.ZipInfo]) -> None:
 def _write(package: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, left: int) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    try:
-        with package.open(info) as source, path.open("xb") as target:
-            while chunk := source.read(_CHUNK):
-                written += len(chunk)
-                if written > left or written > info.file_size:
-                    raise _too_large(MAX_UNPACKED - left + written)
-                target.write(chunk)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise PackageError(f"{info.filename[:80]!r} is damaged: {error}") from error
+    with path.open("xb") as target:
+        for chunk in _chunks(package, info):
+            written += len(chunk)
+            if written > left or written > info.file_size:
+                raise _too_large(MAX_UNPACKED - left + written)
+            target.write(chunk)
     return written
+
+
+def _chunks(package: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Yield a file of a zip."""
+    with _readable(), package.open(info) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+@contextmanager
+def _readable() -> Generator[None]:
+    """Tell in words of the hub what is wrong with a zip."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise PackageError(f"the package is no zip file, or damaged: {error}") from error
 
 
 def _too_large(size: int) -> TooLargeError:
@@ -221,8 +243,6 @@ def _too_large(size: int) -> TooLargeError:
 
 
 def _manifest(text: bytes, checked: _Checked) -> Manifest:
-    if len(text) > MAX_MANIFEST:
-        raise PackageError(f"{MANIFEST} is over {MAX_MANIFEST} bytes")
     try:
         manifest = msgspec.convert(tomllib.loads(text.decode()), Manifest)
     except (ValueError, msgspec.ValidationError) as error:

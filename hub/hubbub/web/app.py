@@ -50,7 +50,7 @@ class HubApp(Starlette):
         )
         self.core: Final = core
         self.paths: Final = paths
-        self._direct: Final = _direct(routes)
+        self._direct = _direct(routes)
         self.router.default = self._unknown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +63,11 @@ class HubApp(Starlette):
             await app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    def take(self, routes: Sequence[BaseRoute]) -> None:
+        """Serve these routes from now on."""
+        self.router.routes[:] = routes
+        self._direct = _direct(routes)
 
     async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive
@@ -119,7 +124,7 @@ def build_app(core: Core, *, more: Sequence[BaseRoute] = ()) -> HubApp:
     app = HubApp(core, paths, board.routes())
 
     def changed() -> None:
-        app.router.routes[:] = board.routes()
+        app.take(board.routes())
 
     core.changed.append(changed)
     core.app = app
