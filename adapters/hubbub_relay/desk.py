@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -89,8 +89,7 @@ class TaskIds:
         return f"t_9{int.from_bytes(said) % 10**18:018d}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """What became of a `send`."""
 
     task_id: str | None
@@ -262,14 +261,18 @@ class Desk:
         return Sent(request.task_id, receipt.duplicate)
 
     async def _publish(self, envelope: Envelope, rows: RowsOf) -> Receipt:
-        with self._logged.by_request("send", envelope.trace_id):
-            receipt = await self._hub.publish(envelope, rows=rows)
-        self._wake()
-        return receipt
+        return await self._noted(envelope.trace_id, self._hub.publish(envelope, rows=rows))
 
     async def _submit(self, work: Submission, rows: RowsOf) -> Receipt:
-        with self._logged.by_request("send", work.traceparent[3:35]):
-            receipt = await self._hub.submit(work, rows=rows)
+        return await self._noted(work.traceparent[3:35], self._hub.submit(work, rows=rows))
+
+    async def _noted(self, trace_id: str, publishing: Awaitable[Receipt]) -> Receipt:
+        """Await what publishes a `send` whose log record is written with it."""
+        request = self._logged.begin("send", trace_id)
+        try:
+            receipt = await publishing
+        finally:
+            self._logged.end(request)
         self._wake()
         return receipt
 
@@ -315,18 +318,22 @@ class Desk:
     async def _finish(self, request: CallbackRequest, task: Task) -> Finished:
         child = request.child_id
         failed = request.status == "failed"
-        with self._logged.by_request("callback", request.task_id):
+        result = TaskResult(
+            task_id=request.task_id,
+            state=request.status,
+            result=msgspec.Raw(request.result),
+            error=_error_text(request) if failed else None,
+        )
+        logged = self._logged.begin("callback", request.task_id)
+        try:
             return await self._hub.work.finish(
-                TaskResult(
-                    task_id=request.task_id,
-                    state=request.status,
-                    result=msgspec.Raw(request.result),
-                    error=_error_text(request) if failed else None,
-                ),
+                result,
                 by=UNNAMED_CHILD if child is None else address_of(child),
                 anyone=True,
                 rows=[self._callback_row(request, final=True, trace_id=task.trace_id)],
             )
+        finally:
+            self._logged.end(logged)
 
     async def _finished(self, request: CallbackRequest, finished: Finished) -> bool:
         if finished.verdict == "done":

@@ -98,8 +98,7 @@ class RelayError(HubError):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendRequest:
+class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`POST send`.
 
     Attributes:

@@ -93,6 +93,10 @@ def ended_as(reason: str | None) -> tuple[str, str | None]:
     return "failed", reason
 
 
-def load_of(link: EndpointLink) -> tuple[int, int]:
-    """Return how busy an endpoint is, then how long: a pool gives to the lowest."""
-    return (len(link.in_flight) + len(link.overtime), link.idle_since_us)
+def load_of(link: EndpointLink) -> tuple[bool, int, int]:
+    """Return how busy an endpoint is, then how long: a pool gives to the lowest.
+
+    One that has failed is tried only when all others are busy.
+    """
+    wary = link.guard is not None and link.guard.wary
+    return (wary, len(link.in_flight) + len(link.overtime), link.idle_since_us)
