@@ -257,11 +257,18 @@ class PluginError(HubError):
 
 
 class Retry(Exception):  # noqa: N818  # a signal, named by the plugin contract
-    """Raised from `deliver`: not taken now, try again after `after_s` seconds (None: backoff)."""
+    """Raised from `deliver`: not taken now, try again after `after_s` seconds (None: backoff).
 
-    def __init__(self, after_s: float | None = None, reason: str = "retry") -> None:
+    Attributes:
+        counted: Whether this was an attempt; False when the peer has not seen anything of it.
+    """
+
+    def __init__(
+        self, after_s: float | None = None, reason: str = "retry", *, counted: bool = True
+    ) -> None:
         self.after_s = after_s
         self.reason = reason
+        self.counted = counted
         super().__init__(reason)
 
 

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -134,13 +134,13 @@ class Router:
         """Hold everybody to other limits from now on."""
         self._limits = limits
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
-        return self._following.wanted(subject)
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject and type."""
+        return self._following.wanted(subject, envelope_type)
 
-    def tap(self, tap: Tap) -> Callable[[], None]:
+    def tap(self, tap: Tap, *, quiet: bool = False) -> Callable[[], None]:
         """Look at every accepted envelope; returns what ends that."""
-        return self._taps.add(tap)
+        return self._taps.add(tap, quiet=quiet)
 
     async def publish(
         self,
@@ -159,6 +159,51 @@ class Router:
             HubError: refused; nothing was stored that was not acknowledged before.
         """
         return (await self.publish_all((envelope,), principal=principal, rows=rows))[0]
+
+    def publish_now(
+        self, envelope: Envelope, *, principal: Principal
+    ) -> Receipt | Callable[[], Awaitable[Receipt]]:
+        """Put one envelope into the table as `publish` does, at once where nothing is waited for.
+
+        Returns:
+            The receipt of a volatile envelope, which has been handed over; else what to call, and
+            to await, for it.
+
+        Raises:
+            HubError: refused.
+        """
+        durable = principal.durable if envelope.durable is None else envelope.durable
+        waits = durable or envelope.type == TASK_REQUEST or _is_named(envelope)
+        if waits or self.draining or self.sources.active:
+            return partial(self.publish, envelope, principal=principal)
+        began = perf_counter()
+        try:
+            self._checked((envelope,), principal, None, None)
+            now_us = self._clock.now_us()
+            stamped = self._stamp(envelope, principal, None, now_us)
+            if self.before_route is not None:
+                stamped = self._hooked(stamped)
+            seq = self._ids.seq(now_us)
+            plan = self._planner.plan(stamped, seq=seq, durable=False, now_us=now_us)
+            if not self._spaces.reserve_at_once(plan.deliveries):
+                return partial(self._publish_planned, stamped, seq, plan)
+        except HubError as error:
+            self._metrics.envelopes_refused[_adapter((), principal), error.code].inc()
+            raise
+        planned = self._following.planned(stamped, seq, plan, None, durable=False)
+        self._accepted((_Ready(stamped, planned),))
+        self._metrics.publish_seconds.observe(perf_counter() - began)
+        return planned.receipt
+
+    async def _publish_planned(self, envelope: Envelope, seq: int, plan: Plan) -> Receipt:
+        """Go on with what a route wants stored, or a mailbox lets wait."""
+        try:
+            await self._spaces.reserve(plan.deliveries, alone=True)
+            planned = self._following.planned(envelope, seq, plan, None, durable=False)
+            return (await self._keep([_Ready(envelope, planned)], ()))[0]
+        except HubError as error:
+            self._metrics.envelopes_refused[envelope.source.split(".", 1)[0], error.code].inc()
+            raise
 
     async def publish_all(
         self,
@@ -310,7 +355,7 @@ class Router:
         rows: RowsOf | None,
         claims: Sequence[Said],
     ) -> list[Receipt]:
-        """Steps 3 to 10."""
+        """Steps 3 to 8, then the rest."""
         ready: list[_Ready] = []
         try:
             for envelope in envelopes:
@@ -322,6 +367,10 @@ class Router:
                 error.index = len(ready)
             self._kept(ready, None)
             raise
+        return await self._keep(ready, claims)
+
+    async def _keep(self, ready: list[_Ready], claims: Sequence[Said]) -> list[Receipt]:
+        """Steps 9 and 10."""
         record = ready[0].planned.record
         for other in ready[1:]:
             record.merge(other.planned.record)
@@ -400,7 +449,11 @@ class Router:
             if self._taps:
                 self._taps.show(envelope)
             if not planned.record.envelopes:  # else its row tells it
-                detail = {"envelope": envelope.id, "subject": envelope.subject}
+                detail = {
+                    "envelope": envelope.id,
+                    "subject": envelope.subject,
+                    "source": envelope.source,
+                }
                 self._tracer.step(
                     envelope.trace_id, "envelope.accepted", envelope.time_us, 0, detail
                 )
@@ -508,6 +561,11 @@ def _check_scope(envelope: Envelope, principal: Principal) -> None:
             may(principal, "direct", address)
     else:
         may(principal, "publish", envelope.subject)
+
+
+def _is_named(envelope: Envelope) -> bool:
+    """Tell whether an envelope may have come before, or answers another one."""
+    return bool(envelope.id or envelope.idempotency_key or envelope.in_reply_to)
 
 
 def _adapter(envelopes: Sequence[Envelope], principal: Principal | None) -> str:

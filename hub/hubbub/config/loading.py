@@ -50,6 +50,11 @@ class Config:
         return None if self._source.file is None else Path(self._source.file)
 
     @property
+    def private_files(self) -> frozenset[Path]:
+        """The file that was read, and those that hold secrets."""
+        return frozenset(self._source.private_files)
+
+    @property
     def store_url(self) -> str:
         """`store.url` with `{data_dir}` filled in; it may hold a password."""
         return self.store.url.reveal().replace("{data_dir}", self.hub.data_dir.as_posix())

@@ -91,10 +91,13 @@ class Couriers:
         except StoreUnavailableError as error:
             if is_mine(delivery, attempt):
                 delivery.attempts -= 1  # the peer has not seen it
-                due_us = self._room.clock.now_us() + self._room.backoff_us(delivery.attempts)
+                due_us = self._room.clock.now_us() + self._room.backoff_us(delivery)
                 self._room.endings.again(delivery, error.code, due_us=due_us)
         except Exception as error:
-            self._failed(delivery, attempt, *self._reason(link, delivery, error))
+            reason, after_us = self._reason(link, delivery, error)
+            # A task's hand-over is written before the peer sees it: that attempt always counts.
+            counted = delivery.leased or not isinstance(error, Retry) or error.counted
+            self._failed(delivery, attempt, reason, after_us, counted=counted)
         else:
             if isinstance(answer, Envelope):
                 self._room.answered(delivery, answer)
@@ -124,7 +127,7 @@ class Couriers:
             self._room.endings.end(delivery, Outcome.DEAD, "no_converter")
             return None
         for converter in chain:
-            converted = converter.function(envelope)
+            converted = converter.convert(envelope, endpoint)
             if converted is None:
                 self._room.endings.end(delivery, Outcome.FILTERED, "converter")
                 return None
@@ -179,11 +182,22 @@ class Couriers:
         self._room.timers.at(now_us + WATCH_US, self._watch)
 
     def _failed(
-        self, delivery: Delivery, attempt: int, reason: str, after_us: int | None = None
+        self,
+        delivery: Delivery,
+        attempt: int,
+        reason: str,
+        after_us: int | None = None,
+        *,
+        counted: bool = True,
     ) -> None:
         if not is_mine(delivery, attempt):
             return
+        if not counted:
+            delivery.attempts -= 1
         if after_us is None:
-            after_us = self._room.backoff_us(delivery.attempts)
+            after_us = self._room.backoff_us(delivery)
         due_us = self._room.clock.now_us() + after_us
-        self._room.endings.failed(delivery, reason, due_us=due_us)
+        if counted:
+            self._room.endings.failed(delivery, reason, due_us=due_us)
+        else:
+            self._room.endings.again(delivery, reason, due_us=due_us, counted=False)

@@ -46,10 +46,10 @@ class Spread:
         self.counts: Final = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Note a value."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, *, times: int = 1) -> None:
+        """Note a value, so many times."""
+        self.counts[bisect_left(self._bounds, value)] += times
+        self.total += value * times
 
 
 C = TypeVar("C", Tally, Spread)

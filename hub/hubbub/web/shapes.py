@@ -153,6 +153,7 @@ class AttemptView(msgspec.Struct, forbid_unknown_fields=True):
     started_at: Time
     ended_at: Time | None
     outcome: str | None
+    error: str | None
 
 
 class TaskDetail(TaskView, kw_only=True):
