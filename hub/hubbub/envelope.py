@@ -16,6 +16,7 @@ from hubbub.errors import InvalidError, MalformedError
 
 __all__ = [
     "CHAT_MESSAGE",
+    "CHAT_TEMPLATE",
     "EVENT",
     "MAX_HOPS",
     "PRESENCE",
@@ -29,6 +30,7 @@ __all__ = [
 
 EVENT: Final = "hubbub.event.v1"
 CHAT_MESSAGE: Final = "hubbub.chat.message.v1"
+CHAT_TEMPLATE: Final = "hubbub.chat.template.v1"
 TASK_REQUEST: Final = "hubbub.task.request.v1"
 TASK_UPDATE: Final = "hubbub.task.update.v1"
 TASK_RESULT: Final = "hubbub.task.result.v1"

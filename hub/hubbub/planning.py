@@ -96,6 +96,8 @@ class Planner:
         self._clock = clock
         self._ids = ids
         self.defaults = defaults
+        self.task_defaults: Final[dict[str, TryHard]] = {}
+        """Of adapters, by name: for tasks that only their endpoints may have."""
 
     def plan(
         self,
@@ -172,8 +174,10 @@ class Planner:
             if not is_pattern(target):
                 found |= self._to_address(offer, route, target)
                 continue
+            # What nobody asked for by name does not come back to who said it.
+            but = offer.envelope.source if route.route.fallback else None
             for known in list(self._directory.members(target)):
-                if self._directory.able(known.endpoint, requirement):
+                if known.address != but and self._directory.able(known.endpoint, requirement):
                     self._to_known(offer, route, known)
                     found = True
         return found
@@ -213,7 +217,7 @@ class Planner:
         """Return the rows that are an endpoint's taking of this envelope, converted for it."""
         for converter in self._conversions.chain(envelope.type, endpoint.accepts) or ():
             try:
-                converted = converter.function(envelope)
+                converted = converter.convert(envelope, endpoint)
             except Exception:  # noqa: BLE001  # counted by its fence; the attempt will fail by it
                 return None
             if converted is None:
@@ -260,15 +264,20 @@ class Planner:
         """Add the one delivery of a task, for one worker or for a pool of them."""
         envelope, plan = offer.envelope, offer.plan
         targets = tuple(envelope.to if route is _DIRECT else route.targets(envelope)) or (">",)
-        labels = route.labels
-        if request.labels:
+        pinned = route is _DIRECT and len(targets) == 1 and not is_pattern(targets[0])
+        labels = () if pinned else route.labels
+        if request.labels and not pinned:
             labels = tuple(sorted({**dict(labels), **request.labels}.items()))
         requirement = Requirement(targets, labels, envelope.type, request.task_type)
         known = self._worker(route, targets, requirement, envelope)
         name = pool_name(requirement) if known is None else known.address
         endpoint = known.endpoint if known is not None else None
-        delivery = self._delivery(offer, name, route, endpoint)
-        self._as_task(delivery, request, route, endpoint)
+        defaults = self._defaults_of(targets)
+        delivery = self._delivery(offer, name, route, endpoint, defaults)
+        ttl_s = endpoint.queue_ttl_s if endpoint is not None else None
+        ttl_s = defaults.queue_ttl_s if ttl_s is None else ttl_s
+        delivery.wait_us = int((route.route.hold_s or ttl_s) * 1e6)
+        self._as_task(delivery, request)
         plan.add(delivery)
         if delivery.state is DeliveryState.DONE or known is None:
             return
@@ -277,6 +286,13 @@ class Planner:
                 plan.rows += self._recorded(known.endpoint, envelope) or ()
         else:
             _ended(delivery, Outcome.DEAD, "no_converter")
+
+    def _defaults_of(self, targets: tuple[str, ...]) -> TryHard:
+        """Return how hard to try for some of one adapter's endpoints, known or still to come."""
+        adapters = {target.split(".", 1)[0] for target in targets}
+        if len(adapters) > 1:
+            return self.defaults
+        return self.task_defaults.get(adapters.pop(), self.defaults)
 
     def _worker(
         self,
@@ -294,13 +310,7 @@ class Planner:
             return None if chosen is None else members[chosen]
         return None
 
-    def _as_task(
-        self,
-        delivery: Delivery,
-        request: TaskRequest,
-        route: CompiledRoute,
-        endpoint: Endpoint | None,
-    ) -> None:
+    def _as_task(self, delivery: Delivery, request: TaskRequest) -> None:
         """Make a delivery leased, and give it what the asker of the task said."""
         delivery.leased = True
         delivery.durable = True
@@ -310,9 +320,6 @@ class Planner:
             delivery.max_attempts = request.max_attempts
         if request.timeout_s is not None:
             delivery.timeout_us = int(request.timeout_s * 1e6)
-        ttl_s = endpoint.queue_ttl_s if endpoint is not None else None
-        ttl_s = self.defaults.queue_ttl_s if ttl_s is None else ttl_s
-        delivery.wait_us = int((route.route.hold_s or ttl_s) * 1e6)
         now_us = delivery.created_us
         if request.not_before is not None:
             delivery.due_us = parse_time(request.not_before, what="not_before")
@@ -333,12 +340,16 @@ class Planner:
         mailbox: str,
         route: CompiledRoute,
         endpoint: Endpoint | None,
+        defaults: TryHard | None = None,
     ) -> Delivery:
         """Return a delivery for one mailbox; how hard to try: route, else adapter, else core."""
         rule, envelope, durable = route.route, offer.envelope, offer.durable
         lane, now_us = route.key_of(envelope), offer.now_us
-        attempts = rule.attempts or (endpoint and endpoint.attempts) or self.defaults.attempts
-        timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or self.defaults.timeout_s
+        defaults = defaults or self.defaults
+        attempts = rule.attempts or (endpoint and endpoint.attempts) or defaults.attempts
+        if endpoint is not None and endpoint.max_attempts is not None:
+            attempts = min(attempts, endpoint.max_attempts)
+        timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or defaults.timeout_s
         if rule.durable is not None:
             durable = rule.durable
         elif envelope.durable is not None:

@@ -25,6 +25,9 @@ ORDER: Final[dict[Origin, int]] = {"file": 0, "api": 1, "plugin": 2, "private": 
 MAX_MATCHED: Final = 1024
 """Subjects of which it is remembered whether any route matches them."""
 
+Converts = Callable[[str, tuple[str, ...]], bool]
+"""Tells whether an envelope type can be had as one of some others."""
+
 _TEMPLATE: Final = re.compile(r"\{subject\.(\d{1,2})\}")
 
 
@@ -68,13 +71,18 @@ class CompiledRoute:
 
 
 class RoutingTable:
-    """All routes, of the file, the API, plugins and private subscriptions."""
+    """All routes, of the file, the API, plugins and private subscriptions.
 
-    def __init__(self) -> None:
+    Args:
+        converts: What converters can do, for the `types` of fallbacks; None is nothing.
+    """
+
+    def __init__(self, converts: Converts | None = None) -> None:
         self._trie: SubjectTrie[CompiledRoute] = SubjectTrie()
         self._by_name: dict[str, CompiledRoute] = {}
-        self._matched: dict[str, bool] = {}
+        self._matched: dict[tuple[str, str], bool] = {}
         self._count = 0
+        self._converts = converts
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -154,7 +162,7 @@ class RoutingTable:
         found = self._trie.find(envelope.subject)
         if not found:
             return found
-        holds = [c for c in found if _holds(c, envelope)]
+        holds = [c for c in found if self._holds(c, envelope)]
         if len(holds) > 1:
             holds.sort(key=_place)
             first = [c for c in holds if not c.route.fallback]
@@ -162,18 +170,34 @@ class RoutingTable:
                 return first
         return holds
 
-    def any_match(self, subject: str) -> bool:
-        """Tell whether some route might take an envelope of this subject.
+    def any_match(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether some route might take an envelope of this subject and type.
 
         For the few subjects that the hub itself asks about; the answers are kept until the
         table changes.
         """
-        known = self._matched.get(subject)
+        asked = (subject, envelope_type)
+        known = self._matched.get(asked)
         if known is None:
             if len(self._matched) >= MAX_MATCHED:
                 self._matched.clear()
-            known = self._matched[subject] = bool(self._trie.find(subject))
+            found = self._trie.find(subject)
+            known = self._matched[asked] = any(self._is_for(c.route, envelope_type) for c in found)
         return known
+
+    def _holds(self, compiled: CompiledRoute, envelope: Envelope) -> bool:
+        if not self._is_for(compiled.route, envelope.type):
+            return False
+        return compiled.condition is None or compiled.condition(envelope)
+
+    def _is_for(self, route: Route, envelope_type: str) -> bool:
+        """Tell whether a route is for a type; a fallback is for what can be made of it, too."""
+        types = route.types
+        if not types or envelope_type in types:
+            return True
+        return (
+            route.fallback and self._converts is not None and self._converts(envelope_type, types)
+        )
 
     def _compile(self, route: Route, before: CompiledRoute | None) -> CompiledRoute:
         check_route(route)
@@ -225,10 +249,3 @@ def check_route(route: Route) -> None:
 
 def _place(compiled: CompiledRoute) -> tuple[int, int, int | str]:
     return (compiled.route.fallback, *compiled.order)
-
-
-def _holds(compiled: CompiledRoute, envelope: Envelope) -> bool:
-    types = compiled.route.types
-    if types and envelope.type not in types:
-        return False
-    return compiled.condition is None or compiled.condition(envelope)

@@ -14,6 +14,7 @@ import msgspec
 from tests.bench.fill import fill, one_task
 from tests.bench.grown import grown
 from tests.bench.hubs import FloorProcess, HubProcess, Sample, Server, scratch
+from tests.bench.kenko import kenko, kenko_idle
 from tests.bench.load import Load, Workers, post
 from tests.bench.plan import Plan, envelope, poll, relay_send, relay_task, rounds, several
 from tests.bench.streams import fan_out, idle, streams
@@ -287,5 +288,7 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "streams": streams,
     "fan-out": fan_out,
     "idle": idle,
+    "kenko": kenko,
+    "kenko_idle": kenko_idle,
     "grown": grown,
 }

@@ -63,15 +63,26 @@ class Boxes:
         """Return a mailbox, made when it is new."""
         box = self._boxes.get(name)
         if box is None:
-            known = self._directory.get(name)
-            endpoint = known.endpoint if known else None
-            limit = endpoint.mailbox_limit if endpoint is not None else None
-            overflow = endpoint.overflow if endpoint is not None else None
-            box = self._boxes[name] = Mailbox(
-                name, limit=limit or self._limit, overflow=overflow or self._overflow
-            )
+            limit, overflow = self._bound_of(name)
+            box = self._boxes[name] = Mailbox(name, limit=limit, overflow=overflow)
             self._made(box)
         return box
+
+    def _bound_of(self, name: str) -> tuple[int, Overflow]:
+        """Return how much a mailbox holds, and what it does with more."""
+        known = self._directory.get(name)
+        if known is None:
+            return self._limit, self._overflow
+        endpoint = known.endpoint
+        return endpoint.mailbox_limit or self._limit, endpoint.overflow or self._overflow
+
+    def bound(self, limit: int, overflow: Overflow) -> None:
+        """Hold to another bound, wherever an endpoint has none of its own."""
+        if (limit, overflow) == (self._limit, self._overflow):
+            return
+        self._limit, self._overflow = limit, overflow
+        for box in self:
+            box.bound(*self._bound_of(box.name))
 
     def find(self, name: str) -> Mailbox | None:
         """Return a mailbox if it is there."""

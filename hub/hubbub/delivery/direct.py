@@ -64,12 +64,8 @@ class Direct:
 
     def empty(self, link: EndpointLink) -> None:
         """Hand over what waits for an endpoint, batch by batch, while it takes all of it."""
-        link.passing = True
-        try:
-            while self._may(link) and self._pass_batch(link):
-                pass
-        finally:
-            link.passing = False
+        while self._may(link) and self._pass_batch(link):
+            pass
 
     def _pass_batch(self, link: EndpointLink) -> bool:
         """Hand over one batch; False when nothing is left, or something of it was not taken."""
@@ -90,8 +86,14 @@ class Direct:
         return bool(batch) and number == len(batch)
 
     def _may(self, link: EndpointLink) -> bool:
-        """Tell whether an endpoint has a slot, and nothing under way that would be overtaken."""
-        return link.takes_now and not link.in_flight and link.free > 0 and not link.closed
+        """Tell whether an endpoint has a slot, no guard, and nothing that would be overtaken."""
+        return (
+            link.takes_now
+            and link.guard is None
+            and not link.in_flight
+            and link.free > 0
+            and not link.closed
+        )
 
     def _fits(self, link: EndpointLink, delivery: Delivery) -> bool:
         """Tell whether a delivery needs neither a lease nor a conversion."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hubbub.delivery.mailbox import Mailbox
-from hubbub.delivery.rules import deadline_of, expiry_reason
+from hubbub.delivery.rules import deadline_of, ended_as, expiry_reason
 from hubbub.delivery.spans import retry_record, trace_end, trace_retry
 from hubbub.ports import Change, Planned
 from hubbub.tasks import after
@@ -41,6 +42,20 @@ class Endings:
         self._after_delivery = after_delivery
         self.drained: asyncio.Future[None] | None = None
 
+    def failed(self, delivery: Delivery, reason: str, *, due_us: int) -> None:
+        """An attempt failed by its endpoint: again, or the end.
+
+        The probe of a breaker is no attempt of its delivery. It is due after the next probe, so
+        that another one is tried before it: it may be this very message that cannot be taken.
+        """
+        wait_s = self._room.guards.failed(delivery)
+        if wait_s is None:
+            self.again(delivery, reason, due_us=due_us)
+            return
+        delivery.attempts -= 1
+        due_us += math.ceil(wait_s * 1e6)
+        self.again(delivery, reason, due_us=due_us, counted=False)
+
     def again(self, delivery: Delivery, reason: str, *, due_us: int, counted: bool = True) -> None:
         """Put a delivery that was in flight back into its mailbox, or end it when it had enough."""
         delivery.last_error = reason
@@ -64,11 +79,13 @@ class Endings:
         if delivery.durable:
             if delivery.task is not None:
                 delivery.task = after(delivery.task, delivery, now_us=now_us)
+            ended, error = ended_as(reason)
             self._room.engine.note(
                 Change(
                     delivery=delivery,
                     task=delivery.task,
-                    ended=reason,
+                    ended=ended,
+                    error=error,
                     follows=retry_record(delivery, reason),
                 )
             )
@@ -118,8 +135,11 @@ class Endings:
             else:
                 self.release(planned)
 
+        ended, error = ended_as(reason)
+        if ended == "rejected":
+            error = delivery.last_error
         change = Change(
-            delivery=delivery, task=task, ended=reason or "ended", follows=planned.record
+            delivery=delivery, task=task, ended=ended, error=error, follows=planned.record
         )
         self._room.engine.note(change, then)
 
@@ -203,10 +223,10 @@ class Endings:
     def _leave_hand(self, delivery: Delivery) -> str:
         """Free the slot a delivery held; returns the adapter's name for metrics."""
         address = delivery.endpoint or delivery.mailbox
+        self._room.guards.left(delivery)
         link = self._room.link_of(address)
         if link is not None:
             link.in_flight.pop(delivery.id, None)
-            link.overtime.pop(delivery.id, None) if delivery.state is DeliveryState.DONE else None
             link.idle_since_us = self._room.clock.now_us()
             drained = self.drained
             if drained is not None and not drained.done() and not self._under_way():

@@ -61,13 +61,14 @@ class Mailbox:
         behind: Of these, how many are in the store only.
         horizon: Highest rank in memory when some are behind; what ranks above stays there.
         dry: What is behind is not due yet, or its lanes are busy.
+        pumping: It is being handed out; what ends meanwhile need not begin that anew.
         refilling: A read of the store is under way.
         stirred: Since it began, something came to be that it may not have seen.
     """
 
     __slots__ = (
         "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "name",
-        "overflow", "refilling", "requirement", "stirred",
+        "overflow", "pumping", "refilling", "requirement", "stirred",
     )  # fmt: skip
 
     def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:
@@ -80,6 +81,7 @@ class Mailbox:
         self.behind = 0
         self.dry = False
         self.horizon = 0
+        self.pumping = False
         self.refilling = False
         self.stirred = False
         self._arrivals: list[asyncio.Future[None]] = []
@@ -94,6 +96,11 @@ class Mailbox:
     def empty(self) -> bool:
         """Whether nothing waits in it, in memory or in the store; places may be reserved."""
         return not (self.behind or len(self.line))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for space."""
+        return bool(self._space)
 
     @property
     def idle(self) -> bool:
@@ -181,6 +188,14 @@ class Mailbox:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._space.append(future)
         return future
+
+    def bound(self, limit: int, overflow: Overflow) -> None:
+        """Hold to another bound from here on; what is over it stays, and those who wait look."""
+        self.limit, self.overflow = limit, overflow
+        waiting, self._space = self._space, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     def left(self) -> None:
         """One delivery waits no more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -17,6 +17,7 @@ from hubbub.delivery.boxes import Boxes
 from hubbub.delivery.courier import Couriers
 from hubbub.delivery.direct import Direct
 from hubbub.delivery.endings import Endings
+from hubbub.delivery.guarding import Guarding
 from hubbub.delivery.leases import Leases
 from hubbub.delivery.lifecycle import Lifecycle
 from hubbub.delivery.links import EndpointLink
@@ -25,6 +26,7 @@ from hubbub.delivery.rules import NODE_LOST, DeliveryPolicy, has_another, is_pla
 from hubbub.delivery.timers import Timers
 from hubbub.directory import Directory
 from hubbub.envelope import Envelope
+from hubbub.guards import GuardRule
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.ports import Clock, Engine, Planned
@@ -44,7 +46,9 @@ class Follow(Protocol):
         """Tell a change of state to whoever watches."""
         ...
 
-    def rerun(self, task: Task, delivery: Delivery) -> tuple[Planned, Task]:
+    def rerun(
+        self, task: Task, delivery: Delivery, attempts: int | None
+    ) -> tuple[Planned, Task]:  # fmt: skip
         """Return a new run of a task that ended, already routed."""
         ...
 
@@ -73,7 +77,7 @@ class DeliveryRoom:
         self.engine: Final = engine
         self.clock: Final = clock
         self.directory: Final = directory
-        self.policy: Final = policy
+        self.policy = policy
         self.timers: Final = Timers(clock)
         self.tracer: Final = tracer
         self.metrics: Final = metrics
@@ -87,6 +91,9 @@ class DeliveryRoom:
             made=self._box_made,
             filled=self.pump,
         )
+        self.guards: Final = Guarding(
+            clock=clock, metrics=metrics, call_at=self.timers.at, ready=self._guard_over
+        )
         self.follow: Follow | None = None
         self.in_hand: Final[dict[str, Delivery]] = {}
         self.endings: Final = Endings(self, after_delivery)
@@ -97,6 +104,11 @@ class DeliveryRoom:
         self._direct = Direct(self, conversions)
         self._chance = chance
         self._links: dict[str, EndpointLink] = {}
+
+    def change(self, policy: DeliveryPolicy) -> None:
+        """Try by another policy from here on; what waits for its next attempt waits on."""
+        self.policy = policy
+        self.boxes.bound(policy.mailbox_limit, policy.overflow)
 
     # Coming in
 
@@ -126,11 +138,19 @@ class DeliveryRoom:
             older.close()
         link = EndpointLink(endpoint, self._link_changed)
         self._links[endpoint.address] = link
-        for box in self.boxes:
-            if box.requirement and self.directory.covers(box.requirement, endpoint):
-                link.pools.add(box.name)
+        guard = self.guards.of(endpoint.address)
+        if guard is not None:
+            link.guard = guard
+        self.join_pools(link)
         self.pump_link(link)
         return link
+
+    def join_pools(self, link: EndpointLink) -> None:
+        """Note the pools that an endpoint is a member of."""
+        link.pools.clear()
+        for box in self.boxes:
+            if box.requirement and self.directory.covers(box.requirement, link.endpoint):
+                link.pools.add(box.name)
 
     def link_of(self, address: str) -> EndpointLink | None:
         """Return the living link of an address."""
@@ -167,7 +187,11 @@ class DeliveryRoom:
         link.in_flight.clear()
         link.overtime.clear()
         for delivery in lost:
-            self.endings.again(delivery, NODE_LOST, due_us=self.clock.now_us())
+            # For its guard all that was lost with a link is one failure.
+            if delivery is lost[0] or self.guards.probes(delivery):
+                self.endings.failed(delivery, NODE_LOST, due_us=self.clock.now_us())
+            else:
+                self.endings.again(delivery, NODE_LOST, due_us=self.clock.now_us())
 
     def _box_made(self, box: Mailbox) -> None:
         """A new pool: note it at the links of its members."""
@@ -177,35 +201,73 @@ class DeliveryRoom:
                 if link is not None:
                     link.pools.add(box.name)
 
+    def guard(self, rules: Sequence[GuardRule]) -> None:
+        """Hold all endpoints to other guards from now on."""
+        self.guards.change(rules)
+        for link in self.links():
+            link.guard = self.guards.of(link.address)
+
+    def _guard_over(self, address: str) -> None:
+        link = self._links.get(address)
+        if link is not None:
+            self.pump_link(link)
+
     # Handing over
+    #
+    # What ends while something is pumped (expired, dropped) would pump it again, once inside the
+    # other for each: the flag makes that one loop, however much ends at once.
 
     def pump(self, box: Mailbox) -> None:
         """Hand over what can go from one mailbox."""
         if box.requirement is None:
             link = self._links.get(box.name)
-            if link is not None and (box.line.plain or not link.endpoint.pull):
-                self.pump_link(link)
-        else:
-            while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
-                link = self._member_for(box, delivery)
-                if link is not None:
-                    self._give(box, delivery, link)
-                elif delivery.state is not DeliveryState.DONE:
-                    break
+            if link is not None:
+                if box.line.plain or not link.endpoint.pull:
+                    self.pump_link(link)
+                most = link.endpoint.queue_size
+                if most is not None and box.depth + len(link.in_flight) > most:
+                    link.endpoint.overloaded()
+        elif not box.pumping:
+            box.pumping = True
+            try:
+                self._pump_pool(box)
+            finally:
+                box.pumping = False
         if len(box.line):
             box.arrived()
         self.boxes.refill(box)
 
+    def _pump_pool(self, box: Mailbox) -> None:
+        while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
+            link = self._member_for(box, delivery)
+            if link is not None:
+                self._give(box, delivery, link)
+            elif delivery.state is not DeliveryState.DONE:
+                break
+
     def pump_link(self, link: EndpointLink) -> None:
         """Give an endpoint with free slots the lowest rank of its mailbox and its pools."""
-        if link.passing:
+        if link.pumping:
             return
-        if link.takes_now:
-            self._direct.empty(link)
+        link.pumping = True
+        try:
+            if link.takes_now:
+                self._direct.empty(link)
+            self._pump_link(link)
+        finally:
+            link.pumping = False
+
+    def _pump_link(self, link: EndpointLink) -> None:
         while link.free > 0 and not link.closed:
             chosen = self.next_for(link)
             if chosen is None:
                 return
+            guard = link.guard
+            if guard is not None and (held := self.guards.held(link.address, guard)):
+                if chosen[1].durable:
+                    return
+                self.endings.end(chosen[1], Outcome.DROPPED, held)
+                continue
             self._give(*chosen, link)
 
     def next_for(self, link: EndpointLink) -> tuple[Mailbox, Delivery] | None:
@@ -242,6 +304,7 @@ class DeliveryRoom:
         best: EndpointLink | None = None
         eligible = self.directory.eligible(box.requirement)
         others = 0
+        held: str | None = None
         for address in eligible:
             if has_another(delivery, address):
                 continue
@@ -249,16 +312,24 @@ class DeliveryRoom:
             link = self._links.get(address)
             if link is None or link.free <= 0 or (link.endpoint.pull and delivery.leased):
                 continue
+            guard = link.guard
+            if guard is not None and (holds := self.guards.held(address, guard)):
+                held = holds
+                continue
             if best is None or load_of(link) < load_of(best):
                 best = link
         if eligible and not others:
             self.endings.end(delivery, Outcome.FILTERED, "already_delivered")
+        elif best is None and held is not None and not delivery.durable:
+            self.endings.end(delivery, Outcome.DROPPED, held)
         return best
 
     def _give(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> None:
         """Take a delivery out of its mailbox for one endpoint."""
         if self.may_begin(delivery):
             self.taken(box, delivery, link.address)
+            if link.guard is not None:
+                self.guards.begun(link.guard, delivery)
             link.in_flight[delivery.id] = delivery
             self._couriers.send(link, delivery)
 
@@ -276,12 +347,16 @@ class DeliveryRoom:
         """Note that a delivery left its mailbox for an endpoint: one attempt more."""
         box.line.take(delivery)
         box.left()
+        self.given(delivery, address)
+        self.boxes.refill(box)
+
+    def given(self, delivery: Delivery, address: str) -> None:
+        """Note that an endpoint has a delivery that is in no mailbox any more."""
         delivery.state = DeliveryState.IN_FLIGHT
         delivery.attempts += 1
         delivery.endpoint = address
         delivery.due_us = 0
         delivery.updated_us = self.clock.now_us()
-        self.boxes.refill(box)
 
     def pump_at(self, time_us: int, mailbox: str) -> None:
         """Hand over what can go from a mailbox once that time has come."""
@@ -293,9 +368,11 @@ class DeliveryRoom:
 
         self.timers.at(time_us, due)
 
-    def backoff_us(self, attempts: int) -> int:
+    def backoff_us(self, delivery: Delivery) -> int:
         """Return how long to wait before the next attempt."""
-        return self.policy.backoff_us(attempts, self._chance())
+        return self.policy.backoff_us(
+            delivery.attempts, self._chance(), leased=delivery.leased
+        )  # fmt: skip
 
     def tell(self, delivery: Delivery) -> None:
         """Tell whoever watches how the task of this delivery is now."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from socket import socket
 from typing import Any, Final, cast
 
 from uvicorn import Config as UvicornConfig
@@ -19,8 +17,8 @@ from hubbub.clock import SystemClock
 from hubbub.config import Address, LimitSettings, TlsSettings
 from hubbub.config.models import PortLimits
 from hubbub.listeners.limits import Gate, Watch
-from hubbub.listeners.sockets import bind_stream, host_of
-from hubbub.listeners.tls import HANDSHAKE_S, server_context
+from hubbub.listeners.sockets import host_of
+from hubbub.listeners.streams import StreamListener
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock
 
@@ -249,14 +247,16 @@ def _framed(text: bytes) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8, "big") + text
 
 
-class HttpListener:
-    """One bound address, serving one application until it is stopped.
+class HttpListener(StreamListener):
+    """One address, serving one application until it is stopped.
 
     Attributes:
-        address: Where it listens; with its real port once it is bound.
-        limits: What it takes.
         outbox: What its WebSockets have to write.
     """
+
+    kind = "http"
+    schemes = ("http", "https")
+    alpn = ("http/1.1",)
 
     def __init__(
         self,
@@ -269,38 +269,30 @@ class HttpListener:
         clock: Clock | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self.address = Address(host, port)
-        self.limits: Final = limits or PortLimits()
-        self._tls = tls
-        self._context: ssl.SSLContext | None = None
         self._clock = clock or SystemClock()
-        self._gate = Gate(name, self.limits, clock=self._clock, metrics=metrics)
-        self._socket: socket | None = None
-        self._server: asyncio.Server | None = None
+        super().__init__(
+            Address(host, port),
+            name=name,
+            limits=limits or PortLimits(),
+            clock=self._clock,
+            metrics=metrics,
+            tls=tls,
+        )
+        self._uvicorn: UvicornConfig | None = None
         self._state = ServerState()
         self.outbox: Final = _Outbox()
         self._drain_s = 1.0
 
-    @property
-    def kind(self) -> str:
-        """What it speaks."""
-        return "http"
+    def change_limits(self, limits: LimitSettings, *, frame_bytes: int | None = None) -> None:
+        """Hold to other limits from here on; who is inside stays.
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"{'https' if self._tls else 'http'}://{self.address}"
-
-    def bind(self) -> None:
-        """Take the address, without answering yet.
-
-        Raises:
-            PortTakenError: it cannot be had.
-            TlsError: the certificate cannot be used.
+        Args:
+            frame_bytes: Largest WebSocket message of those who connect from here on, where that is
+                not `limits.frame`.
         """
-        self._context = None if self._tls is None else server_context(self._tls, alpn=["http/1.1"])
-        self._socket = bind_stream(self.address)
-        self.address = Address(self.address.host, self._socket.getsockname()[1])
+        super().change_limits(limits)
+        if self._uvicorn is not None:
+            self._uvicorn.ws_max_size = frame_bytes or limits.frame
 
     async def serve(
         self,
@@ -315,7 +307,6 @@ class HttpListener:
             drain_timeout_s: How long `stop` waits for answers under way, unless it is told.
             frame_bytes: Largest WebSocket message, where that is not `limits.frame`.
         """
-        assert self._socket is not None
         self._drain_s = drain_timeout_s
         config = UvicornConfig(
             app,
@@ -332,28 +323,16 @@ class HttpListener:
             proxy_headers=False,
         )
         config.load()
-        # Not `uvicorn.Server`: that one polls ten times a second, and leaves connections of peers
-        # that do not read behind when it ends.
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Http(listener=self, config=config, server_state=self._state, app_state={}),
-            sock=self._socket,
-            ssl=self._context,
-            ssl_handshake_timeout=HANDSHAKE_S if self._context else None,
-            ssl_shutdown_timeout=1.0 if self._context else None,
+        self._uvicorn = config
+        # Not `uvicorn.Server`: docs/decisions/0030 has why.
+        await self._accept(
+            lambda: _Http(listener=self, config=config, server_state=self._state, app_state={})
         )
 
     def admit(self, transport: asyncio.Transport) -> _Guest | None:
         """Give a connection its place; None when there is none for it."""
         source = self._gate.enter(host_of(transport.get_extra_info("peername")))
         return None if source is None else _Guest(self._gate, self._clock, transport, source)
-
-    def close(self) -> None:
-        """Give the address free; connections stay."""
-        self._gate.open = False
-        if self._server is not None:
-            self._server.close()
-        elif self._socket is not None:
-            self._socket.close()
 
     async def stop(self, timeout_s: float | None = None) -> None:
         """Close the connections that are idle, wait for the others, and give the address free."""

@@ -195,6 +195,15 @@ class Metrics:
         self.delivery_retries = self.counter(
             "delivery_retries", "Attempts after the first one", ("adapter",)
         )
+        self.guard_holds = self.counter(
+            "guard_holds", "Times a guard began to hold an endpoint back", ("adapter", "guard")
+        )
+        self.breaker_opened = self.counter(
+            "breaker_opened", "Times a circuit breaker opened", ("adapter",)
+        )
+        self.breakers = self.gauge(
+            "breakers", "Circuit breakers of endpoints, by state", ("adapter", "state")
+        )
         self.replies_late = self.counter(
             "replies_late", "Answers that came after the request's deadline"
         )

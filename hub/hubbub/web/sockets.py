@@ -220,6 +220,9 @@ class StreamSockets:
             if before is not None:
                 before.make_way(principal)
             connection.begin()
+            closed = self._core.router.sources.connect(
+                principal.source, replacing=before is not None
+            )
         except HubError as error:
             await _refuse(self._core, scope, send, error)
             return
@@ -227,6 +230,7 @@ class StreamSockets:
         try:
             await connection.serve(receive)
         finally:
+            closed()
             if self._by_name.get(options.name) is connection:
                 del self._by_name[options.name]
 

@@ -426,11 +426,15 @@ class World:
     def leased(self, given: Sequence[Leased]) -> None:
         """Note what a pull worker took."""
         for lease in given:
-            delivery = self.core.room.in_hand.get(lease.task_id)
-            if delivery is None or delivery.state != "in_flight":
-                continue  # it ended while the answer was under way
-            self.hand_over(delivery)
-            self.given.append((lease.task_id, delivery.endpoint or ""))
+            self.begun_by_hand(lease.task_id)
+
+    def begun_by_hand(self, task_id: str) -> None:
+        """Note that a worker has a task that nobody pushed."""
+        delivery = self.core.room.in_hand.get(task_id)
+        if delivery is None or delivery.state != "in_flight":
+            return  # it ended while the answer was under way
+        self.hand_over(delivery)
+        self.given.append((task_id, delivery.endpoint or ""))
 
     # Checking
 
