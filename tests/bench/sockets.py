@@ -129,7 +129,8 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.open.done():
-            self.open.set_exception(ConnectionError("closed before it was open"))
+            said = f"{exc!r} {self._run.sample[:200]!r}"
+            self.open.set_exception(ConnectionError(f"closed before it was open: {said}"))
         if not self._run.over:
             self._run.errors += 1
 
