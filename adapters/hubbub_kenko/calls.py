@@ -37,6 +37,9 @@ MAX_BODY: Final = 1024**2
 MAX_PAGE: Final = 1000
 PAGE: Final = 100
 
+OF_CALLERS: Final = (UnauthorizedError, ForbiddenError)
+"""Errors about who calls are problems on every path of the hub; those derived from them are not."""
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -163,13 +166,13 @@ class _Path:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._answer(scope, receive)
-        except (UnauthorizedError, ForbiddenError) as error:
-            room = self._room()
-            trace = room.new_trace() if room else ""
-            problem, headers = problem_of(error, scope["headers"], trace)
-            answer = Answer(problem, problem.status, "application/problem+json")
-            return await _write(scope, send, answer, *headers)
         except HubError as error:
+            if type(error) in OF_CALLERS:
+                room = self._room()
+                trace = room.new_trace() if room else ""
+                problem, headers = problem_of(error, scope["headers"], trace)
+                answer = Answer(problem, problem.status, "application/problem+json")
+                return await _write(scope, send, answer, *headers)
             answer = _error(error)
         except Exception as error:  # one request fails; its caller gets JSON, we the trace
             log.exception("kenko.request_failed", path=scope["path"][:200])

@@ -79,6 +79,11 @@ class KenkoSettings(AdapterSettings):
         le=1000,
         description="How often a message is sent to an application that acknowledges, in all.",
     )
+    files_writable: bool | None = Field(
+        default=None,
+        description="Whether files may be changed below `/api/kenko/files`; unset it is as "
+        "`plugins.files.writable` says.",
+    )
     runners: bool = Field(
         default=False,
         description="Whether uploaded applications may be run, by this hub or by runners.",

@@ -20,6 +20,9 @@ __all__ = ["History", "KenkoAppRow", "shown"]
 KEPT_US: Final = 30 * 86_400 * 1_000_000
 """How long an application that has left is remembered."""
 
+MAX_OF_A_NAME: Final = 50
+"""Applications of one name that are looked for, the newest ones."""
+
 HUB_STOPPED: Final = 1006
 """Close code of those who were connected when the hub was killed."""
 
@@ -125,6 +128,17 @@ class History:
     async def find(self, app_id: str) -> KenkoAppRow | None:
         """Return one registration."""
         return await self._hub.read(lambda session: session.get(KenkoAppRow, app_id))
+
+    async def ids_of(self, name: str) -> list[str]:
+        """Return the newest applications of that name, or the one of that id."""
+
+        def read(session: Session) -> list[str]:
+            same = (col(KenkoAppRow.id) == name) | (col(KenkoAppRow.name) == name)
+            newest = col(KenkoAppRow.registered_at).desc()
+            query = select(col(KenkoAppRow.id)).where(same).order_by(newest).limit(MAX_OF_A_NAME)
+            return list(session.scalars(query).all())
+
+        return await self._hub.read(read)
 
     async def page(self, *, limit: int, before: tuple[int, str] | None) -> Sequence[KenkoAppRow]:
         """Return registrations, newest first.

@@ -50,6 +50,12 @@ class OctohubAdapter:
         settings = self._settings = hub.settings(self.name, OctohubSettings)
         loopback = hub.loopback and all(map(is_loopback, settings.listen))
         check_keys(settings, loopback=loopback)
+        hub.task_defaults(
+            self.name,
+            attempts=settings.max_attempts,
+            timeout_s=settings.task_timeout,
+            queue_ttl_s=settings.queue_ttl,
+        )
         metrics = OctohubMetrics(hub.metrics)
         outgoing = self._outgoing = Outgoing(
             settings.callback_allow, setting="adapters.octohub.callback_allow"
@@ -57,7 +63,7 @@ class OctohubAdapter:
         gate = Gate(hub, settings)
         nodes = Nodes(hub, settings, gate, metrics)
         await nodes.load()
-        desk = Desk(hub, settings, nodes, ids=Ids(hub.clock), outgoing=outgoing)
+        desk = Desk(hub, nodes, ids=Ids(hub.clock), outgoing=outgoing)
         users = Users(hub, Orders(desk, task_bytes=settings.max_message_bytes), metrics)
         for endpoint in (ChatCommands(hub, desk), CallbackEndpoint(hub, outgoing)):
             self._closing.append(hub.attach(endpoint).close)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from hubbub import Envelope, Hub
+from hubbub import Hub
 from hubbub.clock import Ids
-from hubbub.envelope import TASK_REQUEST, rfc3339
+from hubbub.envelope import rfc3339
 from hubbub.errors import (
     ConflictError,
     InvalidError,
@@ -24,8 +24,7 @@ from hubbub.store.reads import tasks as reads
 from hubbub.store.tables import TaskAttemptRow
 from hubbub.subjects import escape, unescape
 from hubbub.times import parse_deadline, parse_duration
-from hubbub.values import Principal, Task, TaskState
-from hubbub_octohub.config import OctohubSettings
+from hubbub.values import Principal, Submission, Task, TaskState
 from hubbub_octohub.node import ADDRESSES, address_of
 from hubbub_octohub.nodes import Nodes
 
@@ -104,11 +103,8 @@ def node_of(address: str | None) -> str | None:
 class Desk:
     """Takes tasks in and tells how they are."""
 
-    def __init__(
-        self, hub: Hub, settings: OctohubSettings, nodes: Nodes, *, ids: Ids, outgoing: Outgoing
-    ) -> None:
+    def __init__(self, hub: Hub, nodes: Nodes, *, ids: Ids, outgoing: Outgoing) -> None:
         self._hub = hub
-        self._settings = settings
         self._nodes = nodes
         self._ids = ids
         self._outgoing = outgoing
@@ -142,29 +138,32 @@ class Desk:
             await self._outgoing.check(task.callback_url)
             own["callback_url"] = task.callback_url
             reply_to = CALLBACKS
-        named = "" if task_id else f"task_{self._ids.ulid()}"
-        data = self._data(task, own)
-        if task_id is not None or task.idempotency_key is None:
-            data = {"task_id": task_id or named, **data}
-            named = ""
-        receipt = await self._hub.publish(
-            Envelope.new(
-                id=named,  # the id of the task too; with it in `data` no two bodies were alike
+        named = task_id or f"task_{self._ids.ulid()}"
+        keyed = task.idempotency_key is not None  # with an id in its body no two were alike
+        receipt = await self._hub.submit(
+            Submission(
+                task_type=task.task_type,
                 source=principal.source,
+                params=task.data,
+                task_id=None if keyed else named,
+                id=named if keyed else "",
                 subject=f"octohub.task.{escape(task.task_type)}",
-                type=TASK_REQUEST,
-                data=data,
                 to=to,
+                labels=task.labels or {},
                 priority=task.priority,
+                timeout_s=self._timeout_s(task),
+                max_attempts=task.max_attempts,
+                not_before=self._not_before(task),
+                retry_on_failure=task.retry_on_failure,
                 reply_to=reply_to,
                 idempotency_key=task.idempotency_key,
                 traceparent=traceparent,
+                more={"octohub": own} if own else {},
                 hops=hops,
-                durable=True,
             ),
             principal=principal,
         )
-        known = receipt.task_id or task_id or named or receipt.id
+        known = receipt.task_id or named
         state, trace_id = str(TaskState.QUEUED), receipt.trace_id
         if receipt.duplicate and (found := await self._hub.work.find(known)) is not None:
             state, trace_id = found.state, found.trace_id
@@ -181,44 +180,24 @@ class Desk:
             )
         return known[0].address
 
-    def _data(self, task: TaskIn, own: Mapping[str, object]) -> dict[str, Any]:
-        """Return the data of a request.
-
-        Raises:
-            MalformedError: a time or a duration that is none.
-        """
-        settings = self._settings
+    def _timeout_s(self, task: TaskIn) -> float | None:
         try:
-            timeout_s = settings.task_timeout
-            if task.timeout is not None:
-                timeout_s = parse_duration(task.timeout, what="timeout")
-            data: dict[str, Any] = {
-                "task_type": task.task_type,
-                "params": task.data,
-                "timeout_s": timeout_s,
-                "max_attempts": task.max_attempts or settings.max_attempts,
-            }
-            if task.labels:
-                data["labels"] = task.labels
-            if task.retry_on_failure:
-                data["retry_on_failure"] = True
-            if task.not_before is not None:
-                data["not_before"] = self._time(task.not_before)
+            return None if task.timeout is None else parse_duration(task.timeout, what="timeout")
         except InvalidError as error:
             raise MalformedError(str(error)) from error
-        if own:
-            data["octohub"] = dict(own)
-        return data
 
-    def _time(self, given: float | str) -> str:
+    def _not_before(self, task: TaskIn) -> str | None:
         """Return a time; a number is seconds since 1970, a text may be a duration from now."""
-        if isinstance(given, str):
-            now_us = self._hub.clock.now_us()
-            return rfc3339(parse_deadline(given, what="not_before", now_us=now_us))
+        given = task.not_before
+        if given is None:
+            return None
         try:
+            if isinstance(given, str):
+                now_us = self._hub.clock.now_us()
+                return rfc3339(parse_deadline(given, what="not_before", now_us=now_us))
             return rfc3339(int(given * 1e6))
-        except (ValueError, OverflowError) as error:
-            raise InvalidError("`not_before` is no time") from error
+        except (InvalidError, ValueError, OverflowError) as error:
+            raise MalformedError(f"`not_before` is no time: {error}") from error
 
     async def cancel(self, task_id: str) -> dict[str, object]:
         """Take a task back; returns how it is then.
@@ -336,4 +315,5 @@ def _attempt(row: TaskAttemptRow) -> dict[str, object]:
         "sent_at": rfc3339(row.started_us),
         "ended_at": None if row.ended_us is None else rfc3339(row.ended_us),
         "outcome": row.outcome,
+        "error": row.error,
     }

@@ -250,7 +250,7 @@ class NodeConnection:
         match frame:
             case wire.Result():
                 await self._beside(frame)
-            case wire.NodeReady():
+            case wire.NodeReady() | wire.Stopping():
                 self.apply()
             case wire.Ask():
                 await self._talk.answer(self.socket, frame)

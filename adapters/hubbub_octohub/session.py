@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from hubbub_octohub.records import NodeRule
-from hubbub_octohub.wire import NodeFrame, NodeReady
+from hubbub_octohub.wire import NodeFrame, NodeReady, Stopping
 
 __all__ = ["Abilities", "NodeSession", "Wishes", "rule_for"]
 
@@ -31,17 +31,21 @@ class NodeSession:
 
     Attributes:
         ready: What it said of itself; None as long as it has not.
+        stopping: It wants no more tasks.
     """
 
     pc_id: str
     connected_s: float
     seen_s: float
     ready: NodeReady | None = None
+    stopping: bool = False
 
     def receive(self, frame: NodeFrame | None, *, now_s: float) -> Self:
         """Apply one frame; None is one that could not be read, which is a sign of life too."""
         if isinstance(frame, NodeReady):
             return replace(self, seen_s=now_s, ready=frame)
+        if isinstance(frame, Stopping):
+            return replace(self, seen_s=now_s, stopping=True)
         return replace(self, seen_s=now_s)
 
     def has(self, feature: str) -> bool:
@@ -63,7 +67,8 @@ class NodeSession:
             legacy_types: Types of a node that does not say any.
             ready_wait_s: How long it may take to say `node_ready`.
         """
-        waits = self.ready is None and now_s - self.connected_s < ready_wait_s
+        waits = self.stopping
+        waits = waits or (self.ready is None and now_s - self.connected_s < ready_wait_s)
         said = self.ready or NodeReady()
         types, labels, concurrency = said.task_types, dict(said.labels), said.max_concurrency
         if rule is not None:

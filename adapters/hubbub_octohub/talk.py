@@ -236,6 +236,8 @@ class Talk:
         return {"command": command, "status": "executed", "result": result}
 
     async def _subscribe(self, ask: Ask) -> object:
+        if self._holder is None:
+            raise _Refusal(wire.DENIED, "subscribe")
         wishes = self.wishes.add(**_wish_of(ask))
         if len(wishes) > MAX_WISHES:
             raise _Refusal(wire.LIMITED, f"{MAX_WISHES} subscriptions are the limit")

@@ -27,6 +27,7 @@ __all__ = [
     "NodeReady",
     "Pong",
     "Result",
+    "Stopping",
     "connected",
     "disconnected",
     "read_ask",
@@ -108,6 +109,11 @@ class Pong:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopping:
+    """`node_stopping`: the node finishes what it has, wants nothing more, and will leave."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A frame of the `action` dialect.
 
@@ -123,7 +129,7 @@ class Ask:
     traceparent: str = ""
 
 
-NodeFrame = NodeReady | Result | Pong | Ask
+NodeFrame = NodeReady | Result | Pong | Stopping | Ask
 
 
 class _Frame(msgspec.Struct):
@@ -170,6 +176,8 @@ def read_node_frame(text: str | bytes) -> NodeFrame:
             return _ready(_flat(frame))
         case "pong":
             return Pong()
+        case "node_stopping":
+            return Stopping()
         case str() if isinstance(frame.action, str):
             return _ask(frame)
         case str():

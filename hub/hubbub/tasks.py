@@ -233,6 +233,8 @@ def request_envelope(work: Submission) -> Envelope:
         idempotency_key=work.idempotency_key,
         traceparent=work.traceparent,
         durable=True,
+        id=work.id,
+        hops=work.hops,
     )
 
 

@@ -306,6 +306,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         retry_on_failure: Whether a result that says failed is tried again.
         reply_to: Address that gets the result, beside whoever has a route for it.
         more: Members of the request beside the hub's own, such as the asker's protocol's.
+        id: Of the envelope, and of the task where `task_id` says none; made by the hub when empty.
+        hops: Of the message that this task was made of.
     """
 
     task_type: str
@@ -327,6 +329,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     traceparent: str = ""
     more: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
+    id: str = ""
+    hops: int = 0
 
 
 class DeliveryState(StrEnum):

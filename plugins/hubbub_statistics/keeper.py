@@ -85,16 +85,15 @@ class Keeper:
 
     async def _roll_up(self, rows: list[Read]) -> None:
         now_s = self._this_minute()
+        statements = [adding(rows)]
+        if now_s - self._forgot_s >= HOUR_S:
+            self._forgot_s = now_s
+            statements += forgetting(
+                before_s=now_s - int(self._settings.kept),
+                users_before_s=now_s - int(self._settings.users_kept),
+            )
         try:
-            await self._hub.execute(adding(rows))
-            if now_s - self._forgot_s >= HOUR_S:
-                self._forgot_s = now_s
-                await self._hub.execute(
-                    *forgetting(
-                        before_s=now_s - int(self._settings.kept),
-                        users_before_s=now_s - int(self._settings.users_kept),
-                    )
-                )
+            await self._hub.execute(*statements)
             await self._measure()
         except HubError as error:
             log.warning("stat.not_kept", error=str(error), rows=len(rows))

@@ -72,8 +72,8 @@ class Endings:
         delivery.pulled_by = None
         delivery.updated_us = now_us
         delivery.deadline_us = deadline_of(delivery, now_us=now_us)
-        if box.requirement is not None:
-            delivery.endpoint = None
+        if box.requirement is not None and counted:
+            delivery.endpoint = None  # else it may have done it: its result is still welcome
         self._room.metrics.delivery_retries[adapter].inc()
         trace_retry(self._room.tracer, delivery, reason)
         if delivery.durable:
@@ -217,7 +217,8 @@ class Endings:
         link = self._room.link_of(endpoint or delivery.mailbox)
         if link is not None:
             self._room.pump_link(link)
-        if link is None or link.endpoint.pull or box.name != endpoint:
+        # In a pool the slot has been used; what is free beside it is the lane, for other members.
+        if link is None or link.endpoint.pull or (delivery.lane and box.name != endpoint):
             self._room.pump(box)
 
     def _leave_hand(self, delivery: Delivery) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from hubbub.delivery.links import EndpointLink
 from hubbub.lanes import Line
 from hubbub.values import Delivery, Overflow, Requirement
 
@@ -64,11 +65,12 @@ class Mailbox:
         pumping: It is being handed out; what ends meanwhile need not begin that anew.
         refilling: A read of the store is under way.
         stirred: Since it began, something came to be that it may not have seen.
+        members: Links of a pool's members that are here, in the order they came.
     """
 
     __slots__ = (
-        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "name",
-        "overflow", "pumping", "refilling", "requirement", "stirred",
+        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "members",
+        "name", "overflow", "pumping", "refilling", "requirement", "stirred",
     )  # fmt: skip
 
     def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:
@@ -84,6 +86,7 @@ class Mailbox:
         self.pumping = False
         self.refilling = False
         self.stirred = False
+        self.members: Final[dict[EndpointLink, None]] = {}
         self._arrivals: list[asyncio.Future[None]] = []
         self._space: list[asyncio.Future[None]] = []
 

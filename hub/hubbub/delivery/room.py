@@ -30,7 +30,7 @@ from hubbub.guards import GuardRule
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.ports import Clock, Engine, Planned
-from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome, Task
+from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome, Requirement, Task
 
 __all__ = ["DeliveryRoom", "Follow"]
 
@@ -127,7 +127,21 @@ class DeliveryRoom:
                 self.pump_at(delivery.due_us, box.name)
             if not delivery.durable and delivery.deadline_us is not None:
                 self.timers.at(delivery.deadline_us, partial(self.endings.expire, delivery))
-            self.pump(box)
+            if self._waits_behind(box, delivery):
+                box.arrived()
+                self.boxes.refill(box)
+            else:
+                self.pump(box)
+
+    def _waits_behind(self, box: Mailbox, delivery: Delivery) -> bool:
+        """Tell whether a pool's line begins with another one, for which nobody was free.
+
+        Whoever becomes free takes that one first, so there is nobody to look for.
+        """
+        if box.requirement is None:
+            return False
+        first = box.line.head(now_us=self.clock.now_us())
+        return first is not None and first is not delivery
 
     # Links
 
@@ -147,10 +161,18 @@ class DeliveryRoom:
 
     def join_pools(self, link: EndpointLink) -> None:
         """Note the pools that an endpoint is a member of."""
-        link.pools.clear()
+        self._leave_pools(link)
         for box in self.boxes:
             if box.requirement and self.directory.covers(box.requirement, link.endpoint):
                 link.pools.add(box.name)
+                box.members[link] = None
+
+    def _leave_pools(self, link: EndpointLink) -> None:
+        for name in link.pools:
+            box = self.boxes.find(name)
+            if box is not None:
+                box.members.pop(link, None)
+        link.pools.clear()
 
     def link_of(self, address: str) -> EndpointLink | None:
         """Return the living link of an address."""
@@ -182,6 +204,7 @@ class DeliveryRoom:
             return
         if self._links.get(link.address) is link:
             del self._links[link.address]
+        self._leave_pools(link)
         self._couriers.dismiss(link)
         lost = list(link.in_flight.values())
         link.in_flight.clear()
@@ -200,6 +223,7 @@ class DeliveryRoom:
                 link = self._links.get(address)
                 if link is not None:
                     link.pools.add(box.name)
+                    box.members[link] = None
 
     def guard(self, rules: Sequence[GuardRule]) -> None:
         """Hold all endpoints to other guards from now on."""
@@ -302,27 +326,28 @@ class DeliveryRoom:
         """Return the member of a pool that shall have this: least in flight, then longest idle."""
         assert box.requirement is not None
         best: EndpointLink | None = None
-        eligible = self.directory.eligible(box.requirement)
-        others = 0
         held: str | None = None
-        for address in eligible:
-            if has_another(delivery, address):
+        for link in box.members:
+            if link.free <= 0 or (link.endpoint.pull and delivery.leased):
                 continue
-            others += 1
-            link = self._links.get(address)
-            if link is None or link.free <= 0 or (link.endpoint.pull and delivery.leased):
+            if has_another(delivery, link.address):
                 continue
             guard = link.guard
-            if guard is not None and (holds := self.guards.held(address, guard)):
+            if guard is not None and (holds := self.guards.held(link.address, guard)):
                 held = holds
                 continue
             if best is None or load_of(link) < load_of(best):
                 best = link
-        if eligible and not others:
+        if best is None and delivery.siblings and self._all_have_it(box.requirement, delivery):
             self.endings.end(delivery, Outcome.FILTERED, "already_delivered")
         elif best is None and held is not None and not delivery.durable:
             self.endings.end(delivery, Outcome.DROPPED, held)
         return best
+
+    def _all_have_it(self, requirement: Requirement, delivery: Delivery) -> bool:
+        """Tell whether every member of a pool has the envelope by another delivery."""
+        members = self.directory.eligible(requirement)
+        return bool(members) and all(has_another(delivery, address) for address in members)
 
     def _give(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> None:
         """Take a delivery out of its mailbox for one endpoint."""

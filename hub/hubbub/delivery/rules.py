@@ -70,7 +70,7 @@ def expiry_reason(delivery: Delivery) -> str:
 
 def has_another(delivery: Delivery, address: str) -> bool:
     """Tell whether an endpoint has, or had, the same envelope by another delivery."""
-    return any(
+    return bool(delivery.siblings) and any(
         other is not delivery and address in (other.endpoint, other.mailbox)
         for other in delivery.siblings
     )

@@ -91,10 +91,9 @@ async def test_pings_and_heartbeats_in_every_form(kenko: Kenko) -> None:
 
 async def test_a_heartbeat_is_answered_if_asked_for(tmp_path: Path) -> None:
     """`heartbeat_reply` is for clients that want to hear something."""
-    async with running_kenko(tmp_path, "heartbeat_reply = true") as kenko:
-        async with kenko.client() as app:
-            await app.send({"type": "heartbeat"})
-            assert await app.frame() == {"type": "heartbeat"}
+    async with running_kenko(tmp_path, "heartbeat_reply = true") as kenko, kenko.client() as app:
+        await app.send({"type": "heartbeat"})
+        assert await app.frame() == {"type": "heartbeat"}
 
 
 async def test_unknown_types_are_ignored_and_counted(kenko: Kenko) -> None:
@@ -180,16 +179,18 @@ async def test_an_operator_pauses_starts_and_kicks(kenko: Kenko) -> None:
 async def test_without_auto_start_an_operator_starts(tmp_path: Path) -> None:
     """IDLE until then; a durable message waits, and follows the start."""
     route = '[[routes]]\nname = "r"\nmatch = "to.apps"\nto = ["kenko.app.*"]\n'
-    async with running_kenko(tmp_path, "auto_start = false", more=route) as kenko:
-        async with kenko.client() as app:
-            await app.send(REGISTER)
-            app.id = (await app.next("register"))["id"]
-            await kenko.ask("one", "to.apps")
-            await kenko.ask("two", "to.apps")
-            await app.silence()
-            await kenko.http.post(f"/api/kenko/apps/{app.id}/start")
-            await app.next("start")
-            assert [(await app.next("message"))["content"] for _ in range(2)] == ["one", "two"]
+    async with (
+        running_kenko(tmp_path, "auto_start = false", more=route) as kenko,
+        kenko.client() as app,
+    ):
+        await app.send(REGISTER)
+        app.id = (await app.next("register"))["id"]
+        await kenko.ask("one", "to.apps")
+        await kenko.ask("two", "to.apps")
+        await app.silence()
+        await kenko.http.post(f"/api/kenko/apps/{app.id}/start")
+        await app.next("start")
+        assert [(await app.next("message"))["content"] for _ in range(2)] == ["one", "two"]
 
 
 async def test_quick_pauses_and_starts_keep_their_order(kenko: Kenko) -> None:
@@ -213,9 +214,9 @@ async def test_quick_pauses_and_starts_keep_their_order(kenko: Kenko) -> None:
 async def test_a_token_is_asked_for_if_there_is_one(tmp_path: Path) -> None:
     """Header or query; 401 else."""
     async with running_kenko(tmp_path, 'access_token = "s3cret"') as kenko:
-        for path, headers in (("/", {}), ("/?access_token=wrong", {})):
+        for path in ("/", "/?access_token=wrong"):
             with pytest.raises(InvalidStatus) as failed:
-                async with kenko.client(path, additional_headers=headers):
+                async with kenko.client(path):
                     pass
             assert failed.value.response.status_code == 401
         async with kenko.client("/?access_token=s3cret") as app:
@@ -227,16 +228,19 @@ async def test_a_token_is_asked_for_if_there_is_one(tmp_path: Path) -> None:
 
 async def test_there_is_room_for_so_many(tmp_path: Path) -> None:
     """`max_clients`, registered or not; 503 for one more, and a place again when one leaves."""
-    async with running_kenko(tmp_path, "max_clients = 2") as kenko:
-        async with kenko.client(), kenko.client() as second:
-            with pytest.raises(InvalidStatus) as failed:
-                async with kenko.client():
-                    pass
-            assert failed.value.response.status_code == 503
-            await second.socket.close()
-            await until(lambda: len(kenko.desk.connections) == 1)
-            async with kenko.client() as third:
-                await third.register()
+    async with (
+        running_kenko(tmp_path, "max_clients = 2") as kenko,
+        kenko.client(),
+        kenko.client() as second,
+    ):
+        with pytest.raises(InvalidStatus) as failed:
+            async with kenko.client():
+                pass
+        assert failed.value.response.status_code == 503
+        await second.socket.close()
+        await until(lambda: len(kenko.desk.connections) == 1)
+        async with kenko.client() as third:
+            await third.register()
 
 
 async def test_a_stopping_hub_pauses_then_closes(tmp_path: Path) -> None:

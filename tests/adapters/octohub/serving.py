@@ -122,11 +122,16 @@ class Octohub:
         """Unix time by the hub's clock."""
         return self.core.clock.now_us() // 1_000_000
 
+    async def asked(self, pc_id: str = "node_1", prefix: str = "", **how: Any) -> httpx2.Response:
+        """Ask for the address of a node."""
+        path = f"{prefix}/node/ws"
+        headers = signed(how.pop("path", path), {"pc_id": pc_id}, now_s=self.now_s)
+        headers |= how
+        return await self.http.get(path, params={"pc_id": pc_id}, headers=headers)
+
     async def url(self, pc_id: str = "node_1", prefix: str = "") -> str:
         """Return the address of a node."""
-        path = f"{prefix}/node/ws"
-        headers = signed(path, {"pc_id": pc_id}, now_s=self.now_s)
-        answer = await self.http.get(path, params={"pc_id": pc_id}, headers=headers)
+        answer = await self.asked(pc_id, prefix)
         assert answer.status_code == 200, answer.text
         url: str = answer.json()["data"]["wsUrl"]
         return url
