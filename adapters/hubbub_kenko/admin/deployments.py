@@ -242,7 +242,7 @@ class Deployments:
         actual = data.get("actual")
         pid, restarts, code = (_number(data.get(name)) for name in ("pid", "restarts", "exit_code"))
         status = Status(
-            actual if actual in ACTUAL else row.actual,
+            actual if isinstance(actual, str) and actual in ACTUAL else row.actual,
             pid,
             row.restarts if restarts is None else restarts,
             code,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -169,7 +170,9 @@ async def test_an_application_that_is_deployed_registers(runners: Kenko) -> None
     body = {"package_id": await uploaded(runners, code), "env": {"URL": url}, "autostart": True}
     await runners.post("/deployments", body, status=201)
     async with asyncio.timeout(20):
-        while not any(app["state"] == 3 for app in (await runners.get("/apps"))["items"]):
+        while True:
+            if any(app["state"] == 3 for app in (await runners.get("/apps"))["items"]):
+                break
             await asyncio.sleep(0.05)
     await runners.post("/simulate", {"content": "hello", "user_id": "u"})
     async with asyncio.timeout(20):
@@ -188,7 +191,8 @@ async def test_what_shall_run_runs_again_with_the_hub(tmp_path: Path) -> None:
             "/deployments", {"package_id": package_id, "autostart": True}, status=201
         )
         rests = await kenko.post("/deployments", {"package_id": package_id}, status=201)
-    assert not Path(f"/proc/{runs['pid']}").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(runs["pid"], 0)
     async with running_kenko(tmp_path / "hub", RUNNERS) as kenko:
         shown = await kenko.until(f"/deployments/{runs['id']}", actual="running")
         assert shown["pid"] != runs["pid"]
