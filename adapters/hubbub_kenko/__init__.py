@@ -9,8 +9,9 @@ from hubbub import Adapter, Route, hookimpl
 
 if TYPE_CHECKING:
     from sqlmodel import SQLModel
+    from typer import Typer
 
-__all__ = ["adapters", "routes", "tables"]
+__all__ = ["adapters", "cli_commands", "routes", "tables"]
 
 
 @hookimpl
@@ -36,3 +37,11 @@ def tables() -> Sequence[type[SQLModel]]:
     from hubbub_kenko.history import KenkoAppRow  # noqa: PLC0415
 
     return [KenkoAppRow, *TABLES]
+
+
+@hookimpl
+def cli_commands(app: Typer) -> None:
+    """Give `hubbub simulate kenko`."""
+    from hubbub_kenko.commands import add_to  # noqa: PLC0415
+
+    add_to(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from hubbub.envelope import (
 from hubbub.errors import ConflictError
 from hubbub.ports import Link
 from hubbub.values import Principal
+from hubbub_kenko.chat import Dispatch
 from hubbub_kenko.config import KenkoSettings
 from hubbub_kenko.history import KenkoAppRow
 from hubbub_kenko.session import REMOVED, State
@@ -28,7 +30,7 @@ from hubbub_kenko.wiring import CHAT_LABEL, WANTED
 if TYPE_CHECKING:
     from hubbub_kenko.connection import Connection
 
-__all__ = ["LINGER_S", "App"]
+__all__ = ["LINGER_S", "App", "WrittenApp"]
 
 LINGER_S: Final = 60.0
 """How long what waits for an application that left is kept: it comes back under another id."""
@@ -95,7 +97,7 @@ class App(Endpoint):
         """
         began = perf_counter()
         connection = self._connection
-        sent = connection.desk.dispatch(self, envelope, segments=self._segments)
+        sent = self._dispatch(envelope)
         if sent.task_id is not None:
             self._note_task(envelope.id, sent.task_id)
         if self._acks:
@@ -103,6 +105,11 @@ class App(Endpoint):
         else:
             await connection.send_message(sent.frame)
         connection.desk.metrics.dispatch_seconds.observe(perf_counter() - began)
+
+    def _dispatch(self, envelope: Envelope) -> Dispatch:
+        return self._connection.desk.dispatch(
+            envelope, lang=self.register.lang, segments=self._segments
+        )
 
     def overloaded(self) -> None:
         """Pause it; it goes on when it has taken what is under way."""
@@ -229,13 +236,9 @@ class App(Endpoint):
         """Disconnect it."""
         self._connection.close(REMOVED, "removed by an administrator")
 
-    async def tell(self, frame: Frame) -> None:
-        """Write one frame, before messages that wait.
-
-        Raises:
-            ConnectionError: it has left.
-        """
-        await self._connection.write(frame)
+    async def answer(self, frame: Frame) -> None:
+        """Write one frame, before messages that wait, if it is still there."""
+        await self._connection.answer(frame)
 
     async def send(self, kind: str, data: dict[str, Any]) -> None:
         """Write one frame of any type, such as `runner.exec`.
@@ -243,4 +246,17 @@ class App(Endpoint):
         Raises:
             ConnectionError: it has left.
         """
-        await self.tell(Frame(kind, data))
+        await self._connection.write(Frame(kind, data))
+
+
+class WrittenApp(App):
+    """One that has taken what is written to it, on a socket that tells whether it has room."""
+
+    def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
+        """Write all of them in one go, if nothing waits and the socket has room."""
+        began = perf_counter()
+        texts = [self._dispatch(envelope).text for envelope in envelopes]
+        if not (self._open and self._connection.send_texts(texts)):
+            return 0
+        self._connection.desk.metrics.dispatch_seconds.observe(perf_counter() - began)
+        return len(texts)

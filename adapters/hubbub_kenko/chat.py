@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from hubbub.envelope import CHAT_MESSAGE, TASK_REQUEST, Envelope, encode_json
+from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
 from hubbub.errors import HubError
-from hubbub_kenko.wire import Frame, Message, Register, Target
+from hubbub_kenko.wire import ABSENT, Frame, Message, Register, Target, encode
 
 __all__ = ["PLATFORM", "Conversation", "Dispatch", "Source", "dispatch_of", "said", "task_result"]
 
@@ -17,37 +17,37 @@ PLATFORM: Final = "kenko"
 UNSET: Final = msgspec.UNSET
 
 
-class _Sender(msgspec.Struct, frozen=True):
+class _Sender(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
 
 
-class Conversation(msgspec.Struct, frozen=True):
+class Conversation(msgspec.Struct, frozen=True, gc=False):
     """Where something is said: `private`, `group`, `channel` or `room`."""
 
     id: str
     kind: str = "private"
 
 
-class _Chat(msgspec.Struct, frozen=True):
+class _Chat(msgspec.Struct, frozen=True, gc=False):
     """What is read of any data; `hubbub.chat.message.v1` has all but `content`."""
 
     text: str | None = None
     content: str | None = None
-    segments: msgspec.Raw | msgspec.UnsetType = UNSET
+    segments: msgspec.Raw = ABSENT
     sender: _Sender = _Sender()
     conversation: Conversation | None = None
     platform: str | None = None
     lang: str | None = None
 
 
-class _Request(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True, gc=False):
     task_id: str
     task_type: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
     text: str | None = None
 
 
-class Source(msgspec.Struct, frozen=True, omit_defaults=True):
+class Source(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where a message came from; given back as `target`, a message goes there.
 
     Attributes:
@@ -61,7 +61,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     user_id: str | None = None
 
 
-class TaskData(msgspec.Struct, frozen=True):
+class TaskData(msgspec.Struct, frozen=True, gc=False):
     """The task that a message asks for."""
 
     task_id: str
@@ -69,7 +69,7 @@ class TaskData(msgspec.Struct, frozen=True):
     params: msgspec.Raw
 
 
-class MessageData(msgspec.Struct, frozen=True):
+class MessageData(msgspec.Struct, frozen=True, gc=False):
     """The `data` of a message to an application; a seed's client reads `id` and `content`."""
 
     id: str
@@ -82,10 +82,15 @@ class MessageData(msgspec.Struct, frozen=True):
     task: TaskData | msgspec.UnsetType = UNSET
 
 
-class Dispatch(msgspec.Struct, frozen=True):
-    """A message on its way to an application, and what the hub remembers of it."""
+class Dispatch(msgspec.Struct, frozen=True, gc=False):
+    """A message on its way to an application, and what the hub remembers of it.
+
+    Attributes:
+        text: The frame, encoded.
+    """
 
     frame: Frame
+    text: bytes
     source: Source
     conversation: Conversation | None
     task_id: str | None
@@ -132,11 +137,12 @@ def dispatch_of(envelope: Envelope, *, lang: str, segments: bool) -> Dispatch:
         lang=chat.lang or lang,
         trace_id=envelope.trace_id,
         time=envelope.time_us // 1_000_000,
-        segments=chat.segments if segments else UNSET,
+        segments=chat.segments if segments and chat.segments else UNSET,
         task=task,
     )
     task_id = task.task_id if isinstance(task, TaskData) else None
-    return Dispatch(Frame("message", data), source, conversation, task_id)
+    frame = Frame("message", data)
+    return Dispatch(frame, encode(frame), source, conversation, task_id)
 
 
 def _as_text(envelope: Envelope) -> str:
@@ -168,7 +174,7 @@ def said(
         "platform": PLATFORM,
         "lang": message.lang or app.lang,
     }
-    if message.segments is not None:
+    if message.segments:
         data["segments"] = message.segments
     if message.target is not None:
         data["target"] = {
@@ -189,6 +195,3 @@ def conversation_of(target: Target) -> Conversation | None:
 def task_result(text: str) -> msgspec.Raw:
     """Return an application's answer as the result of a task."""
     return msgspec.Raw(encode_json({"content": text}))
-
-
-NATIVE: Final = CHAT_MESSAGE

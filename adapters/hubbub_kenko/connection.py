@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from hubbub_kenko.app import App
     from hubbub_kenko.desk import Desk
 
-__all__ = ["GONE", "Connection"]
+__all__ = ["GONE", "Connection", "WriteNow"]
+
+WriteNow = Callable[[Sequence[bytes]], bool]
 
 GONE: Final = 1006
 """Close code of a client that left without one."""
@@ -40,12 +42,14 @@ class Connection(ABC):
 
     Attributes:
         remote: Where the client is.
+        write_now: Writes text frames if there is room for them; None where that is not known.
         must_show_token: Whether the access token is asked for at registration.
         app: The application it has registered.
         close_code: Why it ended, once it has.
     """
 
     transport: ClassVar[str]
+    write_now: WriteNow | None = None
     must_show_token: bool
 
     def __init__(self, desk: Desk, rules: Rules, *, remote: str) -> None:
@@ -95,7 +99,7 @@ class Connection(ABC):
                     case Message() if self.app is not None:
                         await self.desk.say(self.app, each)
                     case Ack() if self.app is not None:
-                        self.desk.acknowledge(self.app, each)
+                        await self.desk.acknowledge(self.app, each)
                     case Frame():
                         await self._tell(each)
                     case Register():
@@ -114,7 +118,7 @@ class Connection(ABC):
     async def _tell(self, frame: Frame) -> None:
         """Write a frame of the session; after a start, let messages come."""
         if frame is not wire.START:
-            await self.write(frame)
+            await self.answer(frame)
             return
         self._schedule += 1
         await self._started(self._schedule)
@@ -158,6 +162,13 @@ class Connection(ABC):
             raise Retry(0.0, "connection_lost") from error
         self.desk.metrics.sent("message")
 
+    def send_texts(self, texts: Sequence[bytes]) -> bool:
+        """Write messages without waiting; False when they would have to."""
+        if self.write_now is None or self._outlet.taken or not self.write_now(texts):
+            return False
+        self.desk.metrics.sent("message", len(texts))
+        return True
+
     # Scheduling
 
     def start(self) -> bool:
@@ -169,14 +180,14 @@ class Connection(ABC):
         told = self._pauses(reason)
         if told is None:
             return False
-        self.desk.spawn(self._quietly(told))
+        self.desk.spawn(self.answer(told))
         return True
 
     async def pause_now(self, reason: PauseReason) -> None:
         """The same, and return once the client has been told."""
         told = self._pauses(reason)
         if told is not None:
-            await self._quietly(told)
+            await self.answer(told)
 
     def overloaded(self) -> None:
         """Pause until what is under way was taken."""
@@ -205,19 +216,19 @@ class Connection(ABC):
 
     async def _started(self, schedule: int) -> None:
         """Tell it, then let messages come, unless it was paused meanwhile."""
-        await self._quietly(wire.START)
+        await self.answer(wire.START)
         if schedule == self._schedule and self.app is not None:
             self.app.schedule()
 
     async def _recover(self, told: Frame) -> None:
-        await self._quietly(told)
+        await self.answer(told)
         if self.app is not None:
             await self.app.all_acknowledged()
         self._starts(self.session.recover())
 
-    async def _quietly(self, frame: Frame) -> None:
-        """Write a frame to a client that may have left."""
-        with suppress(ConnectionError):  # what reads from it notices too
+    async def answer(self, frame: Frame) -> None:
+        """Write a frame to a client that may have left: what it said before that still counts."""
+        with suppress(ConnectionError):
             await self.write(frame)
 
     # The end

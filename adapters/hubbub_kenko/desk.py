@@ -6,11 +6,11 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import structlog
 
-from hubbub import Endpoint, Envelope, Hub
+from hubbub import Envelope, Hub
 from hubbub.envelope import CHAT_MESSAGE, encode_json
 from hubbub.errors import (
     HubError,
@@ -21,9 +21,10 @@ from hubbub.errors import (
 )
 from hubbub.values import TaskResult
 from hubbub_kenko import wire
-from hubbub_kenko.app import App
+from hubbub_kenko.app import App, WrittenApp
 from hubbub_kenko.apps import Apps
 from hubbub_kenko.chat import (
+    PLATFORM,
     Conversation,
     Dispatch,
     conversation_of,
@@ -156,7 +157,10 @@ class Desk:
             admits = self.apps.admits_runner
             if admits is None or not admits(register.join_token):
                 return BadRegister("unauthorized", "the join token of this runner is not valid")
-        app = App(f"app_{secrets.token_hex(16)}", register, connection, self.settings)
+        # Written without waiting where that is evidence enough, and the socket tells its room.
+        written = connection.write_now is not None and "ack" not in register.capabilities
+        kind = WrittenApp if written else App
+        app = kind(f"app_{secrets.token_hex(16)}", register, connection, self.settings)
         try:
             for pattern in register.subscribe or ():
                 await self.hub.subscribe(app, pattern, limit=MAX_SUBSCRIPTIONS)
@@ -180,10 +184,17 @@ class Desk:
 
     # Messages
 
-    def dispatch(self, app: Endpoint, envelope: Envelope, *, segments: bool) -> Dispatch:
-        """Return what an application gets of an envelope, and remember where that came from."""
-        sent = dispatch_of(envelope, lang=app.labels["lang"], segments=segments)
-        self._places.remember(envelope.id, sent)
+    def dispatch(self, envelope: Envelope, *, lang: str, segments: bool) -> Dispatch:
+        """Return what an application gets of an envelope, and remember where that came from.
+
+        The work is done once per envelope, however many applications get it.
+        """
+        known = cast("dict[object, Dispatch]", envelope.__dict__)
+        key = (PLATFORM, lang, segments)
+        sent = known.get(key)
+        if sent is None:
+            sent = known[key] = dispatch_of(envelope, lang=lang, segments=segments)
+            self._places.remember(envelope.id, sent)
         return sent
 
     async def say(self, app: App, message: Message) -> None:
@@ -202,7 +213,7 @@ class Desk:
         if problem is not None:
             code, text = problem
             self.refused(code)
-            await app.tell(wire.error(code, text, message.reply_to))
+            await app.answer(wire.error(code, text, message.reply_to))
 
     async def _publish(self, app: App, message: Message) -> tuple[str, str] | None:
         receipt = await self.hub.publish(self._envelope(app, message), principal=app.principal)
@@ -252,9 +263,10 @@ class Desk:
             return "no_route", f"the task that message {ref!r} asked for is not yours"
         return None
 
-    def acknowledge(self, app: App, ack: Ack) -> None:
+    async def acknowledge(self, app: App, ack: Ack) -> None:
         """Take an acknowledgement; one that nobody waits for is ignored."""
-        app.acknowledge(ack.id, rejected=None if ack.ok else (ack.error or "rejected"))
+        if app.acknowledge(ack.id, rejected=None if ack.ok else (ack.error or "rejected")):
+            await asyncio.sleep(0)  # the delivery ends before the client can be seen to leave
 
     def refused(self, code: str) -> None:
         """Count something of a client's that could not be used."""

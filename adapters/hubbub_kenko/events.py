@@ -33,6 +33,9 @@ MAX_UNREAD: Final = 1000
 
 CLOSE_S: Final = 1.0
 
+POST_S: Final = 5.0
+"""How long packets that are posted may take."""
+
 _quiet = logging.getLogger("hubbub_kenko.socketio")
 _quiet.setLevel(logging.CRITICAL)  # garbage of clients is counted, not dumped into the log
 
@@ -142,8 +145,6 @@ class Events:
         except FrameError as failed:
             received("unreadable")
             await connection.refuse(failed)
-        except ConnectionError:
-            pass  # it left while it was being answered
 
 
 class EventsPath:
@@ -155,7 +156,9 @@ class EventsPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or serve one WebSocket."""
         events = self._events()
-        if events is not None:
+        if events is not None and scope.get("method") == "POST":
+            await self._post(events, scope, receive, send)
+        elif events is not None:
             await events.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
@@ -164,3 +167,16 @@ class EventsPath:
             headers = [(b"content-type", b"text/plain")]
             await send({"type": "http.response.start", "status": 503, "headers": headers})
             await send({"type": "http.response.body", "body": b"not running"})
+
+    async def _post(self, events: Events, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take packets of the polling transport.
+
+        After a packet that Engine.IO does not know, python-engineio waits until the client has
+        polled what there is for it; one that never does would keep its request for ever.
+        """
+        try:
+            async with asyncio.timeout(POST_S):
+                await events.app(scope, receive, send)
+        except TimeoutError:
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b""})

@@ -51,9 +51,9 @@ class KenkoMetrics:
         """Count a frame of a client."""
         self.frames["in", kind if kind in KNOWN else "unknown"].inc()
 
-    def sent(self, kind: str) -> None:
-        """Count a frame to a client."""
-        self.frames["out", kind if kind in KNOWN else "unknown"].inc()
+    def sent(self, kind: str, number: int = 1) -> None:
+        """Count frames to a client."""
+        self.frames["out", kind if kind in KNOWN else "unknown"].inc(number)
 
     def show(self, connections: Iterable[Connection]) -> None:
         """Set the gauges."""

@@ -17,12 +17,16 @@ T = TypeVar("T")
 
 
 class Outlet:
-    """Lets one writer in at a time. While nobody waits it costs two assignments a frame."""
+    """Lets one writer in at a time. While nobody waits it costs two assignments a frame.
 
-    __slots__ = ("_control", "_messages", "_taken")
+    Attributes:
+        taken: Somebody writes.
+    """
+
+    __slots__ = ("_control", "_messages", "taken")
 
     def __init__(self) -> None:
-        self._taken = False
+        self.taken = False
         self._control: deque[asyncio.Future[None]] = deque()
         self._messages: deque[asyncio.Future[None]] = deque()
 
@@ -37,10 +41,10 @@ class Outlet:
         Raises:
             Retry: it was held; nothing of it was written.
         """
-        if self._taken:
+        if self.taken:
             await self._turn(self._messages if message else self._control)
         else:
-            self._taken = True
+            self.taken = True
         try:
             await send(frame)
         finally:
@@ -70,4 +74,4 @@ class Outlet:
                 if not turn.done():
                     turn.set_result(None)
                     return
-        self._taken = False
+        self.taken = False

@@ -80,14 +80,14 @@ class State(IntEnum):
     RUNNING = 3
 
 
-class Close(msgspec.Struct, frozen=True):
+class Close(msgspec.Struct, frozen=True, gc=False):
     """The hub ends the connection."""
 
     code: int
     reason: str
 
 
-class Rules(msgspec.Struct, frozen=True):
+class Rules(msgspec.Struct, frozen=True, gc=False):
     """What holds for a client.
 
     Attributes:
@@ -108,7 +108,7 @@ Todo = Frame | Message | Ack | RunnerResult | Register | Auth | Close
 Step = tuple["Session", tuple[Todo, ...]]
 
 
-class Session(msgspec.Struct, frozen=True):
+class Session(msgspec.Struct, frozen=True, gc=False):
     """One client, as a value. Every change returns a new one, and what is to be done, in order.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -12,6 +13,7 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
+from hubbub.listeners.http import WRITE_TEXTS
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -22,6 +24,9 @@ __all__ = ["Sockets"]
 
 CLOSE_S: Final = 1.0
 """How long a close frame may wait for a client that does not read."""
+
+TURN: Final = 64
+"""Frames of one client that came together are taken so many at a time, then others have a turn."""
 
 UNAVAILABLE: Final = 503
 UNAUTHORIZED: Final = 401
@@ -37,6 +42,7 @@ class SocketConnection(Connection):
         client = scope.get("client") or ("", 0)
         super().__init__(desk, desk.rules("websocket"), remote=f"{client[0]}:{client[1]}")
         self._send: Callable[[AsgiMessage], Any] = send
+        self.write_now = scope.get("extensions", {}).get(WRITE_TEXTS)
         self._limit_bytes = desk.settings.max_message_bytes
         self._serving = asyncio.current_task()
         self._closed = False
@@ -46,8 +52,6 @@ class SocketConnection(Connection):
         code = GONE
         try:
             code = await self._read(receive)
-        except ConnectionError:
-            pass  # it left while it was being answered
         except asyncio.CancelledError:
             if not self._closed:
                 raise
@@ -57,7 +61,9 @@ class SocketConnection(Connection):
 
     async def _read(self, receive: Receive) -> int:
         received = self.desk.metrics.received
-        while True:
+        for number in count(1):
+            if not number % TURN:
+                await asyncio.sleep(0)
             message = await receive()
             if message["type"] != "websocket.receive":
                 return int(message.get("code") or GONE)
@@ -73,6 +79,7 @@ class SocketConnection(Connection):
             else:
                 received(inbound.kind)
                 await self.receive(inbound)
+        raise AssertionError  # it counts without end
 
     def _is_too_large(self, frame: str | bytes) -> bool:
         size = len(frame)
@@ -84,7 +91,7 @@ class SocketConnection(Connection):
         if self._closed:
             raise ConnectionError("the client has left")
         try:
-            await self._send({"type": "websocket.send", "text": wire.encode(frame)})
+            await self._send({"type": "websocket.send", "text": wire.encode(frame).decode()})
         except OSError as error:  # uvicorn's ClientDisconnected
             raise ConnectionError("the client has left") from error
 

@@ -18,6 +18,7 @@ from hubbub.errors import SubjectError
 from hubbub.subjects import check_pattern
 
 __all__ = [
+    "ABSENT",
     "BARE_PONG",
     "CAPABILITIES",
     "HEARTBEAT",
@@ -65,6 +66,8 @@ MAX_TASK_TYPES: Final = 100
 CAPABILITIES: Final = frozenset({"ack", "runner", "segments", "task"})
 
 NOTHING: Final = msgspec.Raw(b"null")
+ABSENT: Final = msgspec.Raw(b"")
+"""Parts of a rich message that it does not have."""
 
 Code = Literal["bad_json", "bad_type", "bad_data"]
 Refusal = Literal[
@@ -90,7 +93,7 @@ class FrameError(Exception):
 # What a client says
 
 
-class Register(msgspec.Struct, frozen=True):
+class Register(msgspec.Struct, frozen=True, gc=False):
     """A registration that may be decided.
 
     Attributes:
@@ -112,7 +115,7 @@ class Register(msgspec.Struct, frozen=True):
     concurrency: int = 16
 
 
-class BadRegister(msgspec.Struct, frozen=True):
+class BadRegister(msgspec.Struct, frozen=True, gc=False):
     """A registration that is refused, unless it is ignored as a second one."""
 
     kind: ClassVar[str] = "register"
@@ -121,7 +124,7 @@ class BadRegister(msgspec.Struct, frozen=True):
     message: str
 
 
-class Auth(msgspec.Struct, frozen=True):
+class Auth(msgspec.Struct, frozen=True, gc=False):
     """The Socket.IO event `auth`; `token` is its argument when that is a text."""
 
     kind: ClassVar[str] = "auth"
@@ -130,13 +133,13 @@ class Auth(msgspec.Struct, frozen=True):
     token: str | None = None
 
 
-class Heartbeat(msgspec.Struct, frozen=True):
+class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     """`heartbeat`."""
 
     kind: ClassVar[str] = "heartbeat"
 
 
-class Ping(msgspec.Struct, frozen=True):
+class Ping(msgspec.Struct, frozen=True, gc=False):
     """`ping`, as JSON or as the bare text."""
 
     kind: ClassVar[str] = "ping"
@@ -144,7 +147,7 @@ class Ping(msgspec.Struct, frozen=True):
     bare: bool = False
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """Where a message shall go.
 
     Attributes:
@@ -158,7 +161,7 @@ class Target(msgspec.Struct, frozen=True):
     address: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """What an application says; with `key` instead of `content`, the hub finds the words."""
 
     kind: ClassVar[str] = "message"
@@ -166,13 +169,13 @@ class Message(msgspec.Struct, frozen=True):
     content: str | None = None
     reply_to: str | None = None
     target: Target | None = None
-    segments: msgspec.Raw | None = None
+    segments: msgspec.Raw = ABSENT
     key: str | None = None
     args: dict[str, Any] = {}
     lang: str | None = None
 
 
-class Ack(msgspec.Struct, frozen=True):
+class Ack(msgspec.Struct, frozen=True, gc=False):
     """A message was taken, or (`ok` false) never will be."""
 
     kind: ClassVar[str] = "ack"
@@ -182,7 +185,7 @@ class Ack(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-class RunnerResult(msgspec.Struct, frozen=True):
+class RunnerResult(msgspec.Struct, frozen=True, gc=False):
     """What a runner answers to `runner.exec`."""
 
     kind: ClassVar[str] = "runner.result"
@@ -190,7 +193,7 @@ class RunnerResult(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
-class Unknown(msgspec.Struct, frozen=True):
+class Unknown(msgspec.Struct, frozen=True, gc=False):
     """A type of a newer protocol; ignored."""
 
     kind: str
@@ -199,7 +202,7 @@ class Unknown(msgspec.Struct, frozen=True):
 Inbound = Register | BadRegister | Auth | Heartbeat | Ping | Message | Ack | RunnerResult | Unknown
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, gc=False):
     type: str
     data: msgspec.Raw = NOTHING
 
@@ -396,7 +399,7 @@ _READERS: Final[dict[str, Callable[[msgspec.Raw], Inbound]]] = {
 # What the hub says
 
 
-class Frame(msgspec.Struct, frozen=True, omit_defaults=True):
+class Frame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One frame to a client; `data` is anything JSON can say."""
 
     type: str
@@ -438,9 +441,9 @@ def error(code: str, message: str, ref: str | None = None) -> Frame:
     return Frame("error", {"code": code, "message": message, "ref": ref})
 
 
-def encode(frame: Frame) -> str:
-    """Return a frame as family W gets it."""
-    return "pong" if frame is BARE_PONG else _encode(frame).decode()
+def encode(frame: Frame) -> bytes:
+    """Return a frame as family W gets it: UTF-8 of a text frame."""
+    return b"pong" if frame is BARE_PONG else _encode(frame)
 
 
 def event_of(frame: Frame) -> tuple[str, object]:

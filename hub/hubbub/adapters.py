@@ -14,7 +14,7 @@ from hubbub.errors import NotFoundError
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Adapter, Clock, HubApi
 
-__all__ = ["AdapterState", "Adapters", "RunningAdapter"]
+__all__ = ["AdapterState", "Adapters", "RunningAdapter", "speaks_http"]
 
 AdapterState = Literal["up", "degraded", "failed", "stopped"]
 
@@ -34,6 +34,7 @@ class RunningAdapter:
     Attributes:
         started: Whether its `start` has succeeded.
         lacks: Its listeners that are down, and why.
+        starts: How often it was started; its paths may be others each time.
     """
 
     adapter: Adapter
@@ -44,6 +45,7 @@ class RunningAdapter:
     retry_s: float = FIRST_RETRY_S
     started: bool = False
     lacks: dict[str, str] = field(default_factory=dict[str, str])
+    starts: int = 0
 
     @property
     def name(self) -> str:
@@ -52,7 +54,11 @@ class RunningAdapter:
 
 
 class Adapters:
-    """All enabled adapters of one hub."""
+    """All enabled adapters of one hub.
+
+    Attributes:
+        stop_timeout_s: How long each may take to stop.
+    """
 
     def __init__(
         self,
@@ -67,7 +73,7 @@ class Adapters:
         self._clock = clock
         self._metrics = metrics
         self._spawn = spawn
-        self._stop_timeout_s = stop_timeout_s
+        self.stop_timeout_s = stop_timeout_s
         self._running: dict[str, RunningAdapter] = {}
         self._stopping = False
 
@@ -151,7 +157,7 @@ class Adapters:
         if asked is None or not running.started:
             return
         try:
-            async with asyncio.timeout(min(PEERS_S, self._stop_timeout_s)):
+            async with asyncio.timeout(min(PEERS_S, self.stop_timeout_s)):
                 await asked()
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
@@ -196,6 +202,7 @@ class Adapters:
         else:
             running.retry_s = FIRST_RETRY_S
             running.started = True
+            running.starts += 1
             self._judge(running)
             log.info("adapter.up", adapter=running.name, state=running.state)
 
@@ -207,7 +214,7 @@ class Adapters:
         if running.state == "stopped":
             return
         try:
-            async with asyncio.timeout(self._stop_timeout_s):
+            async with asyncio.timeout(self.stop_timeout_s):
                 await running.adapter.stop()
         except Exception as error:
             log.warning(
@@ -219,3 +226,8 @@ class Adapters:
         running.started = False
         running.state, running.reason = "stopped", ""
         self._metrics.adapter_up[running.name].set(0)
+
+
+def speaks_http(adapter: Adapter) -> bool:
+    """Tell whether an adapter brings HTTP paths, so that the hub opens its `listen`."""
+    return hasattr(adapter, "http_routes") or hasattr(adapter, "listener_routes")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from hubbub.clock import Ids, SystemClock
 from hubbub.config import (
     Address,
     Config,
+    HubSettings,
     LimitSettings,
     Settings,
     TlsSettings,
@@ -61,6 +62,7 @@ from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
+from hubbub.sources import Sources
 from hubbub.store import sizes
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
@@ -69,7 +71,7 @@ from hubbub.store.reads import envelopes as envelope_reads
 from hubbub.store.tables import AuditRow
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
-from hubbub.tasks import read_result
+from hubbub.tasks import read_result, request_envelope
 from hubbub.tokens import ADMIN_FILE, Tokens
 from hubbub.values import (
     Delivery,
@@ -79,13 +81,14 @@ from hubbub.values import (
     Principal,
     Receipt,
     Route,
+    Submission,
 )
 from hubbub.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Core"]
+__all__ = ["Core", "defaults_of", "limits_of", "policy_of"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
@@ -101,6 +104,28 @@ TASKS_ROUTE: Final = Route(
     origin="plugin",
 )
 """Where a task goes when nobody said where: to any endpoint that takes it."""
+
+
+def policy_of(hub: HubSettings) -> DeliveryPolicy:
+    """Return how hard to try, and what mailboxes hold, as `[hub]` says."""
+    return DeliveryPolicy(
+        mailbox_limit=hub.mailbox_limit,
+        overflow=hub.overflow,
+        backoff_s=hub.backoff,
+        backoff_max_s=hub.backoff_max,
+        task_backoff_s=hub.task_backoff,
+        slot_grace_s=hub.slot_grace,
+    )
+
+
+def defaults_of(hub: HubSettings) -> TryHard:
+    """Return what holds where neither asker, route nor adapter says, as `[hub]` says."""
+    return TryHard(attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl)
+
+
+def limits_of(hub: HubSettings) -> Limits:
+    """Return the limits of an envelope, as `[hub]` says."""
+    return Limits(data_bytes=hub.max_body, data_depth=hub.data_depth)
 
 
 class Core:
@@ -163,7 +188,7 @@ class Core:
             adapters=self.adapters,
             hub=self,
         )
-        self.changed: Final[list[Callable[[], None]]] = []
+        self.changed: Final[list[Callable[[], Awaitable[None]]]] = []
         self.accepted: Final = Meter()
         self.started_us: Final = self.clock.now_us()
         self.accepted.note(self.started_us, 0)
@@ -178,16 +203,11 @@ class Core:
             conversions=self.conversions,
             metrics=self.metrics,
             tracer=self.tracer,
-            policy=DeliveryPolicy(
-                mailbox_limit=hub.mailbox_limit,
-                overflow=hub.overflow,
-                backoff_s=hub.backoff,
-                backoff_max_s=hub.backoff_max,
-                slot_grace_s=hub.slot_grace,
-            ),
+            policy=policy_of(hub),
             spawn=self.spawn,
             after_delivery=self._after_delivery,
         )
+        self.room.guard([entry.rule() for entry in config.guards.endpoint])
         self.attachments: Final = Attachments(
             directory=self.directory,
             room=self.room,
@@ -201,9 +221,7 @@ class Core:
             conversions=self.conversions,
             clock=self.clock,
             ids=self.ids,
-            defaults=TryHard(
-                attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl
-            ),
+            defaults=defaults_of(hub),
         )
         self.router: Final = Router(
             engine=self.engine,
@@ -215,8 +233,8 @@ class Core:
             room=self.room,
             metrics=self.metrics,
             tracer=self.tracer,
-            limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
-            rate_per_s=hub.publish_rate,
+            limits=limits_of(hub),
+            sources=Sources(hub.publish_rate, [entry.rule() for entry in config.guards.source]),
         )
         self.work: Final = WorkDesk(self.room, self.database)
         self.retention: Final = Retention(
@@ -339,9 +357,13 @@ class Core:
         """Attach an endpoint that is remembered over a restart, away until it is attached again."""
         return await self.attachments.attach_for_good(endpoint)
 
-    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
         """Give an endpoint a private route, which goes when the endpoint is gone."""
         await self.attachments.subscribe(endpoint, pattern, limit=limit)
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back."""
+        await self.attachments.unsubscribe(endpoint, pattern)
 
     async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
         """Take the result of a task from the endpoint that was given it.
@@ -374,6 +396,24 @@ class Core:
     ) -> Receipt:
         """Put an envelope into the routing table; returns when it is safe."""
         return await self.router.publish(envelope, principal=principal, rows=rows)
+
+    async def submit(
+        self,
+        work: Submission,
+        *,
+        principal: Principal | None = None,
+        rows: RowsOf | None = None,
+    ) -> Receipt:
+        """Put a task into the routing table; returns when it is safe."""
+        return await self.router.publish(request_envelope(work), principal=principal, rows=rows)
+
+    def task_defaults(
+        self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
+    ) -> None:
+        """Say how hard to try with tasks for an adapter's endpoints, also while there are none."""
+        self.planner.task_defaults[adapter] = TryHard(
+            attempts=attempts, timeout_s=timeout_s, queue_ttl_s=queue_ttl_s
+        )
 
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
         """Publish and wait for one answer; nothing is stored."""
@@ -445,7 +485,13 @@ class Core:
             metrics=self.metrics,
             spawn=self.spawn,
         )
-        await self.listeners.open(name, listener, listener.serve)
+        await self.listeners.open(
+            name,
+            listener,
+            listener.serve,
+            own_limits=limits is not None,
+            own_tls=tls is not None,
+        )
         return listener
 
     async def listen_udp(
@@ -465,7 +511,7 @@ class Core:
             clock=self.clock,
             metrics=self.metrics,
         )
-        await self.listeners.open(name, listener, listener.serve)
+        await self.listeners.open(name, listener, listener.serve, own_limits=limits is not None)
         return listener
 
     async def _close_listeners(self, name: str) -> None:
@@ -533,10 +579,10 @@ class Core:
         """Go on with another configuration; whoever reads settings at every use has it now."""
         self.config = config
 
-    def say_changed(self) -> None:
-        """Tell whoever serves them that plugins or adapters came or went."""
+    async def say_changed(self) -> None:
+        """Tell whoever serves them that plugins, adapters or their tables have changed."""
         for changed in tuple(self.changed):
-            changed()
+            await changed()
 
     # Inside
 

@@ -7,6 +7,7 @@ a message that passes through is never encoded again.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, cast
 
 import msgspec
@@ -47,7 +48,13 @@ _decode_json = msgspec.json.Decoder().decode
 def rfc3339(time_us: int) -> str:
     """Write microseconds since the epoch as `2026-01-02T03:04:05.678901Z`."""
     seconds, micros = divmod(time_us, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+    return f"{_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    """Write a second; a busy hub asks for the same one thousands of times."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):

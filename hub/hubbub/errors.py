@@ -13,6 +13,7 @@ HubError
 │   ├── RouteError        a route is not valid
 │   └── KeyReusedError    an idempotency key given before, with another body
 ├── RateLimitedError      over a rate                                 (429)
+│   └── BusyError         too many under way at once
 ├── UnavailableError      cannot now, may be tried again              (503)
 │   ├── DrainingError     the hub is stopping
 │   ├── MailboxFullError  a mailbox with policy `refuse` is full
@@ -31,6 +32,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "BusyError",
     "ConfigError",
     "ConflictError",
     "DeadlineError",
@@ -169,6 +171,21 @@ class RateLimitedError(HubError):
         self.after_s = after_s
         super().__init__(
             f"{what} is over its rate; try again in {after_s:.1f} s, or raise {setting}"
+        )
+
+
+class BusyError(RateLimitedError):
+    """Too many under way at once; may be tried again when one has ended."""
+
+    code = "busy"
+
+    def __init__(self, *, what: str, limit: int, setting: str) -> None:
+        self.after_s = 1.0
+        self.limit = limit
+        HubError.__init__(
+            self,
+            f"{what}: {limit} are under way, which is the limit; "
+            f"wait until one has ended, or raise {setting}",
         )
 
 

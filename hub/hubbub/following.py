@@ -163,13 +163,16 @@ class Following:
         durable = delivery.durable if answer.durable is None else answer.durable
         self._publish(answer.replace(in_reply_to=asked.id, to=(), durable=durable))
 
-    def rerun(self, task: Task, delivery: Delivery) -> tuple[Planned, Task]:
+    def rerun(
+        self, task: Task, delivery: Delivery, attempts: int | None
+    ) -> tuple[Planned, Task]:  # fmt: skip
         """Return a new run of a task that ended, already routed by the table as it is now."""
         envelope = delivery.envelope
         request = msgspec.structs.replace(read_request(envelope), task_id=task.id)
         plan = self._planner.plan(envelope, seq=delivery.seq, durable=True, request=request)
         again = plan.deliveries[0]
         again.replay_of = delivery.id
+        again.max_attempts = attempts or again.max_attempts
         self._spaces.reserve_now([again])
         queued = new_run(task, again, now_us=self._clock.now_us())
         again.task = queued

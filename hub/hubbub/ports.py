@@ -26,6 +26,7 @@ from hubbub.values import (
     Principal,
     Receipt,
     Requirement,
+    Submission,
     Task,
     TaskResult,
 )
@@ -154,7 +155,8 @@ class Change(msgspec.Struct):
         attempt_is: Counts only while this is its attempt (a lease that is still mine).
         task: Its task as it shall be.
         attempt: Hand-over to add to the task's history.
-        ended: `(attempt, outcome)` to write to the history.
+        ended: How the attempt that was under way ended, for the task's history.
+        error: Why, in the words of whoever said so.
         follows: Kept in the same commit, if the change counted.
         otherwise: Kept in the same commit, if it did not.
     """
@@ -164,6 +166,7 @@ class Change(msgspec.Struct):
     task: Task | None = None
     attempt: Attempt | None = None
     ended: str | None = None
+    error: str | None = None
     follows: Record | None = None
     otherwise: Record | None = None
 
@@ -327,6 +330,10 @@ class Work(Protocol):
         """Move the end of a lease; returns it, microseconds since the epoch."""
         ...
 
+    async def begin(self, task_id: str, *, worker: str, lease_us: int) -> bool:
+        """Note that a worker does a task that waits, and that it has not taken; False if not."""
+        ...
+
     async def finish(
         self,
         result: TaskResult,
@@ -343,8 +350,12 @@ class Work(Protocol):
         """Take a task back."""
         ...
 
-    async def rerun(self, task_id: str) -> Task:
-        """Let a task that has ended run once more."""
+    async def rerun(self, task_id: str, *, attempts: int | None = 1) -> Task:
+        """Let a task that has ended run once more.
+
+        Args:
+            attempts: How many; None for as many as at first.
+        """
         ...
 
     async def find(self, task_id: str) -> Task | None:
@@ -362,6 +373,10 @@ class Link(Protocol):
 
     @slots.setter
     def slots(self, slots: int) -> None: ...
+
+    def refresh(self) -> None:
+        """Its endpoint's labels or task types have changed: give it what is for it now."""
+        ...
 
     @property
     def waiting(self) -> int:
@@ -396,6 +411,18 @@ class Listener(Protocol):
 
         Raises:
             HubError: it cannot be had, or its certificate cannot be used.
+        """
+        ...
+
+    def change_limits(self, limits: LimitSettings) -> None:
+        """Hold to other limits from here on; who is inside stays."""
+        ...
+
+    def renew(self, tls: TlsSettings | None) -> bool:
+        """Read the certificate again; False where only a new listener can do as `tls` says.
+
+        Raises:
+            HubError: its files cannot be used; the old ones still are.
         """
         ...
 
@@ -457,7 +484,38 @@ class HubApi(Protocol):
         """Attach an endpoint that is remembered over a restart, away until attached again."""
         ...
 
-    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
+    def task_defaults(
+        self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
+    ) -> None:
+        """Say how hard to try with tasks for an adapter's endpoints, also while there are none.
+
+        It holds where neither the asker, nor the route, nor the endpoint says.
+        """
+        ...
+
+    async def submit(
+        self,
+        work: Submission,
+        *,
+        principal: Principal | None = None,
+        rows: Callable[[Sequence[Delivery]], Iterable[Row]] | None = None,
+    ) -> Receipt:
+        """Put a task into the routing table; the same for all who ask, by whatever protocol.
+
+        Args:
+            principal: Who asks; None for the adapter itself, which may do everything.
+            rows: Rows of the adapter's own tables to keep in the same commit.
+
+        Returns:
+            The receipt, when the task is safe; `task_id` is its name, `duplicate` says that it
+            was submitted before.
+
+        Raises:
+            HubError: refused.
+        """
+        ...
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
         """Give an endpoint a private route, which goes when the endpoint is gone.
 
         Args:
@@ -466,6 +524,14 @@ class HubApi(Protocol):
         Raises:
             SubjectError: no pattern.
             ConflictError: it has too many already.
+        """
+        ...
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back.
+
+        Raises:
+            NotFoundError: there is none.
         """
         ...
 

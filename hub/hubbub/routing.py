@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,24 +33,33 @@ _TEMPLATE: Final = re.compile(r"\{subject\.(\d{1,2})\}")
 
 @dataclass(slots=True, eq=False)
 class CompiledRoute:
-    """A route made ready: conditions as closures, its place in the order as a number."""
+    """A route made ready: conditions as closures, its place in the order as a number.
+
+    Attributes:
+        templates: Its targets as `str.format` takes them, with the subject's tokens; empty when
+            no target has one of them.
+    """
 
     route: Route
     order: tuple[int, int | str]
     condition: Condition | None
     key: Callable[[Envelope], object] | None
-    templated: bool
     labels: tuple[tuple[str, str], ...]
+    templates: tuple[str, ...] = ()
 
     def targets(self, envelope: Envelope) -> Sequence[str]:
         """Return addresses and patterns this envelope goes to; `{subject.n}` filled in.
 
         A token that the subject does not have makes the target void.
         """
-        if not self.templated:
+        if not self.templates:
             return self.route.to
         tokens = envelope.subject.split(".")
-        return [text for to in self.route.to if (text := _fill(to, tokens)) is not None]
+        found: list[str] = []
+        for template in self.templates:
+            with suppress(IndexError):
+                found.append(template.format(*tokens))
+        return found
 
     def key_of(self, envelope: Envelope) -> str | None:
         """Return the ordering key: the route's path if it is there, else the envelope's own."""
@@ -58,13 +68,6 @@ class CompiledRoute:
             if found is not MISSING and found is not None:
                 return found if isinstance(found, str) else repr(found)
         return envelope.key
-
-
-def _fill(text: str, tokens: list[str]) -> str | None:
-    try:
-        return _TEMPLATE.sub(lambda found: tokens[int(found[1])], text)
-    except IndexError:
-        return None
 
 
 class RoutingTable:
@@ -209,9 +212,15 @@ class RoutingTable:
             order=order,
             condition=compile_where(route.where, route.where_cel),
             key=None if route.key is None else compile_path(route.key),
-            templated=any("{" in to for to in route.to),
             labels=tuple(sorted(route.labels.items())),
+            templates=_templates(route.to),
         )
+
+
+def _templates(to: Sequence[str]) -> tuple[str, ...]:
+    if not any("{" in target for target in to):
+        return ()
+    return tuple(_TEMPLATE.sub(lambda found: f"{{{int(found[1])}}}", target) for target in to)
 
 
 def check_route(route: Route) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "Requirement",
     "Route",
     "RouteCase",
+    "Submission",
     "Task",
     "TaskResult",
     "TaskState",
@@ -177,6 +178,18 @@ class Endpoint:
         del envelope
         raise TypeError(f"endpoint {self.address!r} has no deliver(); write one in its class")
 
+    def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
+        """Take envelopes without waiting: the first ones, as many as can be taken just now.
+
+        Called in place of `deliver` where nothing under way would be overtaken; what is left is
+        given to `deliver`. For endpoints that write to something which has room, or has not.
+
+        Returns:
+            How many are taken, by the same evidence as `deliver`. 0 (the default): none this way.
+        """
+        del envelopes
+        return 0
+
     def record(self, envelope: Envelope) -> Sequence[tuple[Table, tuple[object, ...]]] | None:
         """Return rows which *are* the taking of this envelope, for a peer that reads a table.
 
@@ -208,8 +221,7 @@ class Presence:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(msgspec.Struct, frozen=True):
     """What a pool asks of its members; also the filter of a pull.
 
     Attributes:
@@ -275,6 +287,50 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     created_us: int = 0
     updated_us: int = 0
     finished_us: int | None = None
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that somebody wants done, whoever asks and by whatever protocol.
+
+    Attributes:
+        task_type: What kind of work.
+        source: Address of who asks.
+        params: What the worker needs: a value, or JSON as `msgspec.Raw`.
+        subject: Where it is published; None for `tasks.<task_type>.request`.
+        to: Addresses or patterns of workers, past the routing table; a single address is a pin,
+            and then labels do not count.
+        labels: Labels a worker must have.
+        timeout_s: Seconds of one attempt; None leaves it to route, adapter and core.
+        max_attempts: None as above.
+        not_before: Not handed over before: RFC 3339, or seconds since the epoch.
+        retry_on_failure: Whether a result that says failed is tried again.
+        reply_to: Address that gets the result, beside whoever has a route for it.
+        more: Members of the request beside the hub's own, such as the asker's protocol's.
+        id: Of the envelope, and of the task where `task_id` says none; made by the hub when empty.
+        hops: Of the message that this task was made of.
+    """
+
+    task_type: str
+    source: str
+    params: object = msgspec.Raw(b"{}")
+    task_id: str | None = None
+    text: str | None = None
+    subject: str | None = None
+    to: tuple[str, ...] = ()
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    priority: int = 5
+    timeout_s: float | None = None
+    max_attempts: int | None = None
+    not_before: str | float | None = None
+    retry_on_failure: bool = False
+    key: str | None = None
+    reply_to: str | None = None
+    expires_us: int | None = None
+    idempotency_key: str | None = None
+    traceparent: str = ""
+    more: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
+    id: str = ""
+    hops: int = 0
 
 
 class DeliveryState(StrEnum):
@@ -383,8 +439,7 @@ class Principal:
     durable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What a publisher gets once its message is safe.
 
     Attributes:

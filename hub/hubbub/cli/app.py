@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from hubbub.cli import (
+    bench,
     check,
     db,
     dlq,
@@ -18,6 +19,7 @@ from hubbub.cli import (
     explain,
     healthcheck,
     init,
+    node,
     plugin,
     publish,
     request,
@@ -50,12 +52,17 @@ _COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "explain": explain.explain,
     "endpoints": endpoints.endpoints,
     "healthcheck": healthcheck.healthcheck,
+    "bench": bench.bench,
     "version": version.version,
 }
+
+_PASSED_ON: Final = frozenset({"bench"})
+"""Commands whose options are those of somebody else."""
 
 _GROUPS: Final = {
     "db": db.group,
     "dlq": dlq.group,
+    "node": node.group,
     "routes": routes.group,
     "tasks": tasks.group,
     "token": token.group,
@@ -74,7 +81,7 @@ def build() -> typer.Typer:
     )
     app.callback()(_root)
     for name, command in _COMMANDS.items():
-        app.command(name)(command)
+        app.command(name, context_settings={"ignore_unknown_options": name in _PASSED_ON})(command)
     for name, group in _GROUPS.items():
         app.add_typer(group, name=name)
     simulate = typer.Typer(

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from hubbub.config.guards import GuardsSettings
 from hubbub.config.routes import Pattern, RouteSettings
 from hubbub.config.settings import LimitSettings, Settings, TlsSettings
 from hubbub.config.units import Duration, Secret, Size
@@ -111,6 +112,11 @@ class HubSettings(Settings):
     )
     backoff: Duration = Field(
         default=1.0, gt=0, description="Wait before the second attempt; it doubles each time."
+    )
+    task_backoff: Duration = Field(
+        default=2.0,
+        gt=0,
+        description="The same for a task: after a timeout, or a failure that is to be retried.",
     )
     backoff_max: Duration = Field(default=60.0, gt=0, description="Longest wait between attempts.")
     queue_ttl: Duration = Field(
@@ -250,6 +256,10 @@ class CoreSettings(Settings):
     log: LogSettings = Field(default=LogSettings(), description="What is logged, and how.")
     store: StoreSettings = Field(default=StoreSettings(), description="What is kept, and where.")
     engine: EngineSettings = Field(default=EngineSettings(), description="One hub or many.")
+    guards: GuardsSettings = Field(
+        default=GuardsSettings(),
+        description="How much, how fast, and when to leave somebody alone.",
+    )
     routes: tuple[RouteSettings, ...] = Field(
         default=(), description="The routing table of the file, in order."
     )

@@ -173,6 +173,7 @@ class TaskAttemptRow(SQLModel, table=True):
     started_us: int = Field(sa_type=BigInteger)
     ended_us: int | None = Field(default=None, sa_type=BigInteger)
     outcome: str | None = None
+    error: str | None = None
 
 
 class ClaimRow(SQLModel, table=True):

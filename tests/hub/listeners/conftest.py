@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
-from hubbub.config import Address, LimitSettings
+from hubbub.config import Address, LimitSettings, TlsSettings
 from hubbub.listeners import (
     Connection,
     Datagrams,
@@ -22,6 +26,7 @@ from hubbub.observe.metrics import Metrics
 from hubbub.testing import FakeClock, TcpPeer
 
 ANY = Address("127.0.0.1", 0)
+OPENSSL = shutil.which("openssl")
 
 
 @dataclass
@@ -128,3 +133,40 @@ async def bench(clock: FakeClock) -> AsyncIterator[Bench]:
     for listener in made.opened:
         await listener.stop(0.2)
     await made.until(lambda: made.open == 0)
+
+
+@dataclass(frozen=True)
+class Files:
+    """A certificate that signs itself, and its key."""
+
+    cert: Path
+    key: Path
+
+    @property
+    def settings(self) -> TlsSettings:
+        return TlsSettings(cert=self.cert, key=self.key)
+
+    def client(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.cert)
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Files]:
+    """Make a certificate for 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def made(name: str) -> Files:
+        cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+        command = (
+            f"{OPENSSL} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+            f"-subj /CN={name} -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"
+        )
+        subprocess.run(command.split(), check=True, capture_output=True)
+        return Files(cert, key)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def files(make: Callable[[str], Files]) -> Files:
+    return make("hub")

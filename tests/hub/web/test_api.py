@@ -190,6 +190,31 @@ async def test_a_dead_letter_is_replayed(served: Served) -> None:
     assert (audit["act"], audit["target"]) == ("delivery.replay", dead["id"])
 
 
+async def test_a_dead_letter_is_dropped(served: Served) -> None:
+    """It is gone from the list and the audit says what it was; what is not dead stays."""
+    desk = routed(served)
+    desk.answers = [Reject("no")]
+    first = await served.publish("orders.eu", {"n": 1})
+    dead = await eventually(served, f"{API}/deliveries", outcome="dead")
+    path = f"{API}/deliveries/{dead['id']}"
+    watch = await served.token("read")
+    assert (await served.client.delete(path, headers=watch)).status_code == 403
+    assert (await served.client.delete(path)).status_code == 204
+    assert await served.pages(f"{API}/deliveries", outcome="dead") == []
+    for gone in (await served.client.get(path), await served.client.delete(path)):
+        assert gone.status_code == 404
+    assert (await served.client.post(f"{path}/replay")).status_code == 404
+    assert (await served.get(f"{API}/envelopes/{first['id']}"))["deliveries"] == []
+    (audit, *_) = await served.pages(f"{API}/audit")
+    assert (audit["act"], audit["target"]) == ("delivery.drop", dead["id"])
+    assert audit["detail"] == f"rejected: orders.eu for plugin.desk, envelope {first['id']}"
+    await served.publish("orders.eu", {"n": 2})
+    done = await eventually(served, f"{API}/deliveries", outcome="delivered")
+    refused = await served.client.delete(f"{API}/deliveries/{done['id']}")
+    assert refused.status_code == 409
+    assert "only a dead one can be dropped" in refused.json()["detail"]
+
+
 async def test_a_replay_with_data_is_a_new_envelope(served: Served) -> None:
     """For the same endpoint, on the same trace."""
     desk = routed(served)
@@ -476,6 +501,7 @@ READ = ["envelopes", "deliveries", "endpoints", "routes", "adapters", "plugins",
 ADMIN_ONLY = [
     ("GET", "audit"), ("GET", "tokens"), ("POST", "tokens"), ("PUT", "routes/x"),
     ("DELETE", "routes/x"), ("POST", "deliveries/1/replay"), ("POST", "deliveries/replay"),
+    ("DELETE", "deliveries/1"),
     ("POST", "adapters/x/restart"),
 ]  # fmt: skip
 
