@@ -85,8 +85,10 @@ class _Face:
         inner = {**scope, "path": path, "raw_path": path.encode(), "path_params": {}}
         if self._path == "/traces":
             inner["query_string"] = await _of_apps(room, scope["query_string"])
-        if self._path.startswith("/files") and room.settings.files_writable is not None:
-            inner["hubbub.files"] = {"writable": room.settings.files_writable}
+        if self._path.startswith("/files"):
+            settings = room.settings
+            far = {"writable": settings.files_writable, "roots": settings.files_roots}
+            inner["hubbub.files"] = far
         await room.hub.serve(inner, receive, sent)
 
 
