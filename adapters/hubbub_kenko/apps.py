@@ -67,6 +67,9 @@ class Apps:
     def add(self, app: App) -> None:
         """Take in one that registered."""
         self._apps[app.id] = app
+
+    def joined(self, app: App) -> None:
+        """Tell of one that registered, now that it knows that itself."""
         for told in self.on_joined:
             told(app)
 
