@@ -354,7 +354,8 @@ class DeliveryRoom:
             if guard is not None and (holds := self.guards.held(link.address, guard)):
                 held = holds
                 continue
-            if not (link.in_flight or link.overtime):
+            idle = not (link.in_flight or link.overtime)
+            if idle and not (guard is not None and guard.wary):
                 return link  # nobody has less in hand, nor has been idle for longer
             if best is None or load_of(link) < load_of(best):
                 best = link
