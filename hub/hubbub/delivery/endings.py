@@ -231,6 +231,7 @@ class Endings:
         if link is not None:
             link.in_flight.pop(delivery.id, None)
             link.idle_since_us = self._room.clock.now_us()
+            self._room.freed(link)
             drained = self.drained
             if drained is not None and not drained.done() and not self._under_way():
                 drained.set_result(None)
