@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,12 +13,12 @@ import msgspec
 
 from hubbub import Envelope, Hub, Receipt
 from hubbub.clock import seq_of_time
-from hubbub.envelope import CHAT_MESSAGE, TASK_REQUEST
+from hubbub.envelope import CHAT_MESSAGE
 from hubbub.errors import ConflictError, ForbiddenError, HubError, InvalidError, NotFoundError
 from hubbub.outgoing import Outgoing
 from hubbub.ports import Clock, Finished, Leased, Record, Row
 from hubbub.subjects import escape
-from hubbub.values import Delivery, Task, TaskResult, TaskState
+from hubbub.values import Delivery, Submission, Task, TaskResult, TaskState
 from hubbub_relay import events
 from hubbub_relay.callbacks import Webhooks
 from hubbub_relay.config import RelaySettings
@@ -39,11 +39,13 @@ from hubbub_relay.wire import (
     chat_data,
     leased_task,
     log_record,
-    task_data,
+    task_of,
     utc_time,
 )
 
 __all__ = ["Desk", "RelayState", "TaskIds", "state_of"]
+
+RowsOf = Callable[[Sequence[Delivery]], Iterator[Row] | tuple[Row]]
 
 RelayState = str
 """`pending`, `processing`, `completed` or `failed`."""
@@ -87,8 +89,7 @@ class TaskIds:
         return f"t_9{int.from_bytes(said) % 10**18:018d}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """What became of a `send`."""
 
     task_id: str | None
@@ -180,7 +181,7 @@ class Desk:
     async def _publish_task(
         self, request: SendRequest, task_id: str, caller: Caller, traceparent: str
     ) -> Receipt:
-        envelope = _task_envelope(request, task_id, caller, traceparent)
+        work = _task(request, task_id, caller, traceparent)
         url = request.callback_url
         now_ms = self.now_ms()
 
@@ -201,10 +202,10 @@ class Desk:
                 yield events.callback_row(task_id, url=url, key=caller.name, now_ms=now_ms)
 
         if url is None:
-            return await self._publish(envelope, rows)
+            return await self._submit(work, rows)
         self._webhooks.open(task_id, url=url, key=caller.name)
         try:
-            receipt = await self._publish(envelope, rows)
+            receipt = await self._submit(work, rows)
         except BaseException:
             self._webhooks.forget(task_id)
             raise
@@ -221,9 +222,9 @@ class Desk:
         for name in (request.sender, request.to):
             if name not in self._names:
                 await self._names.add(name)
-        envelope = _task_envelope(request, task_id, caller, self._new_trace())
-        envelope = envelope.replace(idempotency_key=None)
-        receipt = await self._publish(envelope, lambda _: (row,))
+        work = _task(request, task_id, caller, self._new_trace())
+        work = msgspec.structs.replace(work, idempotency_key=None)
+        receipt = await self._submit(work, lambda _: (row,))
         return not receipt.duplicate
 
     async def _run_again(self, request: SendRequest, caller: Caller, task_id: str) -> None:
@@ -234,7 +235,7 @@ class Desk:
         if request.callback_url is not None:
             await self._webhooks.reopen(task_id, url=request.callback_url, key=caller.name)
         try:
-            await self._hub.work.rerun(task_id)
+            await self._hub.work.rerun(task_id, attempts=None)
         except (ConflictError, NotFoundError):
             return
 
@@ -259,11 +260,19 @@ class Desk:
         receipt = await self._publish(envelope, lambda _: (row,))
         return Sent(request.task_id, receipt.duplicate)
 
-    async def _publish(
-        self, envelope: Envelope, rows: Callable[[Sequence[Delivery]], Iterator[Row] | tuple[Row]]
-    ) -> Receipt:
-        with self._logged.by_request("send", envelope.trace_id):
-            receipt = await self._hub.publish(envelope, rows=rows)
+    async def _publish(self, envelope: Envelope, rows: RowsOf) -> Receipt:
+        return await self._noted(envelope.trace_id, self._hub.publish(envelope, rows=rows))
+
+    async def _submit(self, work: Submission, rows: RowsOf) -> Receipt:
+        return await self._noted(work.traceparent[3:35], self._hub.submit(work, rows=rows))
+
+    async def _noted(self, trace_id: str, publishing: Awaitable[Receipt]) -> Receipt:
+        """Await what publishes a `send` whose log record is written with it."""
+        request = self._logged.begin("send", trace_id)
+        try:
+            receipt = await publishing
+        finally:
+            self._logged.end(request)
         self._wake()
         return receipt
 
@@ -309,18 +318,22 @@ class Desk:
     async def _finish(self, request: CallbackRequest, task: Task) -> Finished:
         child = request.child_id
         failed = request.status == "failed"
-        with self._logged.by_request("callback", request.task_id):
+        result = TaskResult(
+            task_id=request.task_id,
+            state=request.status,
+            result=msgspec.Raw(request.result),
+            error=_error_text(request) if failed else None,
+        )
+        logged = self._logged.begin("callback", request.task_id)
+        try:
             return await self._hub.work.finish(
-                TaskResult(
-                    task_id=request.task_id,
-                    state=request.status,
-                    result=msgspec.Raw(request.result),
-                    error=_error_text(request) if failed else None,
-                ),
+                result,
                 by=UNNAMED_CHILD if child is None else address_of(child),
                 anyone=True,
                 rows=[self._callback_row(request, final=True, trace_id=task.trace_id)],
             )
+        finally:
+            self._logged.end(logged)
 
     async def _finished(self, request: CallbackRequest, finished: Finished) -> bool:
         if finished.verdict == "done":
@@ -515,20 +528,15 @@ def _of_relay_names(task: Task) -> bool:
     return task.asker.startswith("relay.") or (task.endpoint or "").startswith("relay.")
 
 
-def _task_envelope(
-    request: SendRequest, task_id: str, caller: Caller, traceparent: str
-) -> Envelope:
-    source = address_of(request.sender)
-    return Envelope(
-        source=source,
+def _task(request: SendRequest, task_id: str, caller: Caller, traceparent: str) -> Submission:
+    work = task_of(
+        request,
+        task_id,
+        source=address_of(request.sender),
         subject=f"{address_of(request.to)}.task.{escape(request.cmd or 'task')}",
-        type=TASK_REQUEST,
-        data=task_data(request, task_id),
-        priority=request.priority,
-        reply_to=source,
-        idempotency_key=_scoped_key(request, caller),
-        traceparent=traceparent,
     )
+    key = _scoped_key(request, caller)
+    return msgspec.structs.replace(work, idempotency_key=key, traceparent=traceparent)
 
 
 def _scoped_key(request: SendRequest, caller: Caller) -> str | None:

@@ -20,7 +20,7 @@ from hubbub.envelope import Envelope, encode_json
 from hubbub.errors import HubError, InvalidError
 from hubbub.subjects import unescape
 from hubbub.times import parse_time
-from hubbub.values import Task
+from hubbub.values import Submission, Task
 
 __all__ = [
     "FORBIDDEN",
@@ -51,9 +51,9 @@ __all__ = [
     "read_send",
     "read_tasks_query",
     "sent",
-    "task_data",
     "task_details",
     "task_id_of",
+    "task_of",
     "utc_time",
 ]
 
@@ -98,8 +98,7 @@ class RelayError(HubError):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendRequest:
+class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`POST send`.
 
     Attributes:
@@ -437,8 +436,8 @@ def _seconds(text: str, name: str, limit: float) -> float:
 # Data of envelopes
 
 
-def task_data(request: SendRequest, task_id: str) -> bytes:
-    """Return the data of a `hubbub.task.request.v1`; what is the relay's own lies under `relay`.
+def task_of(request: SendRequest, task_id: str, *, source: str, subject: str) -> Submission:
+    """Return the task that was sent; what is the relay's own lies under `relay`.
 
     Raises:
         RelayError: `not_before` is no time.
@@ -449,20 +448,24 @@ def task_data(request: SendRequest, task_id: str) -> bytes:
     if request.cmd is None or request.members.get("cmd") != request.cmd:
         own["cmd"] = request.members.get("cmd")
     payload = request.members.get("payload")
-    data: Members = {
-        "task_id": task_id,
-        "task_type": request.cmd or "task",
-        "params": {} if payload is None else payload,
-    }
-    if isinstance(own.get("text"), str):
-        data["text"] = own.pop("text")
-    if own.get("not_before") is not None:
-        data["not_before"] = _not_before(own.pop("not_before"))
-    data["relay"] = own
-    return encode_json(data)
+    text = own.pop("text") if isinstance(own.get("text"), str) else None
+    given = own.get("not_before")
+    not_before = None if given is None else _not_before(own.pop("not_before"))
+    return Submission(
+        task_type=request.cmd or "task",
+        source=source,
+        subject=subject,
+        task_id=task_id,
+        params={} if payload is None else payload,
+        text=cast("str | None", text),
+        not_before=not_before,
+        priority=request.priority,
+        reply_to=source,
+        more={"relay": own},
+    )
 
 
-def _not_before(value: object) -> object:
+def _not_before(value: object) -> str | float:
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise InvalidError("no time")

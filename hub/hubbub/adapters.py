@@ -21,6 +21,9 @@ AdapterState = Literal["up", "degraded", "failed", "stopped"]
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
 
+PEERS_S: Final = 1.0
+"""How long peers may take to be told that the hub stops; those who do not read never are."""
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -140,6 +143,25 @@ class Adapters:
         """Stop all of them, each within its time."""
         self._stopping = True
         await asyncio.gather(*(self._stop(one) for one in self))
+
+    async def pause_peers(self) -> None:
+        """Let adapters tell their peers that the hub stops (`ports.PeerAdapter`)."""
+        await asyncio.gather(*(self._ask(one, "pause_peers") for one in self))
+
+    async def close_peers(self) -> None:
+        """Let adapters close the connections of their peers, before listeners do."""
+        await asyncio.gather(*(self._ask(one, "close_peers") for one in self))
+
+    async def _ask(self, running: RunningAdapter, method: str) -> None:
+        asked = getattr(running.adapter, method, None)
+        if asked is None or not running.started:
+            return
+        try:
+            async with asyncio.timeout(min(PEERS_S, self.stop_timeout_s)):
+                await asked()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            log.warning("adapter.peers_not_told", adapter=running.name, method=method, error=reason)
 
     def lack(self, name: str, what: str, reason: str | None) -> None:
         """Note that something an adapter needs is missing (a listener's port), or is there again.

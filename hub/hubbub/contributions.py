@@ -191,6 +191,7 @@ class _HubOf:
         self._plugin = plugin
         self._owners = owners
         self.publish = hub.publish  # the path of messages: no detour
+        self.submit = hub.submit
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # as the hub has it
         return getattr(self._hub, name)

@@ -10,7 +10,8 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -43,11 +44,14 @@ from hubbub.errors import (
     HubError,
     NotFoundError,
     RouteError,
+    UnavailableError,
 )
 from hubbub.extensions import Extensions
 from hubbub.intake import Limits
 from hubbub.listeners import Connection, Datagrams, Listeners, TcpListener, UdpListener
+from hubbub.logtelling import LogTelling
 from hubbub.meter import Meter
+from hubbub.observe.logbook import LogBook
 from hubbub.observe.metrics import Metrics, total_of
 from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
@@ -58,6 +62,8 @@ from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
+from hubbub.sources import Sources
+from hubbub.store import sizes
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
@@ -65,8 +71,8 @@ from hubbub.store.reads import envelopes as envelope_reads
 from hubbub.store.tables import AuditRow
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
-from hubbub.tasks import read_result
-from hubbub.tokens import Tokens
+from hubbub.tasks import read_result, request_envelope
+from hubbub.tokens import ADMIN_FILE, Tokens
 from hubbub.values import (
     Delivery,
     Endpoint,
@@ -75,8 +81,12 @@ from hubbub.values import (
     Principal,
     Receipt,
     Route,
+    Submission,
 )
 from hubbub.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["Core", "defaults_of", "limits_of", "policy_of"]
 
@@ -103,6 +113,7 @@ def policy_of(hub: HubSettings) -> DeliveryPolicy:
         overflow=hub.overflow,
         backoff_s=hub.backoff,
         backoff_max_s=hub.backoff_max,
+        task_backoff_s=hub.task_backoff,
         slot_grace_s=hub.slot_grace,
     )
 
@@ -127,13 +138,16 @@ class Core:
         clock: Clock | None = None,
         safe: bool = False,
         environ: Mapping[str, str] = os.environ,
+        book: LogBook | None = None,
     ) -> None:
         self.config = config
+        self.book: Final = book or LogBook()
         self._environ = environ
         self.clock: Clock = clock or SystemClock()
         self.metrics: Final = Metrics()
         self.tracer: Final = Tracer()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended_observers: list[Callable[[Delivery], None]] = []
         hub = config.hub
         self.extensions: Final = Extensions(self)
         self.watchdog: Final = Watchdog(
@@ -149,7 +163,7 @@ class Core:
         )
         self.conversions: Final = Conversions()
         self.directory: Final = Directory(self.conversions)
-        self.table: Final = RoutingTable()
+        self.table: Final = RoutingTable(self.conversions.accepts)
         self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
         self.ids: Final = Ids(self.clock)
         self.journal: Final = Journal(self.database, metrics=self.metrics, settled=self._settled)
@@ -193,6 +207,7 @@ class Core:
             spawn=self.spawn,
             after_delivery=self._after_delivery,
         )
+        self.room.guard([entry.rule() for entry in config.guards.endpoint])
         self.attachments: Final = Attachments(
             directory=self.directory,
             room=self.room,
@@ -219,7 +234,7 @@ class Core:
             metrics=self.metrics,
             tracer=self.tracer,
             limits=limits_of(hub),
-            rate_per_s=hub.publish_rate,
+            sources=Sources(hub.publish_rate, [entry.rule() for entry in config.guards.source]),
         )
         self.work: Final = WorkDesk(self.room, self.database)
         self.retention: Final = Retention(
@@ -236,6 +251,8 @@ class Core:
             spawn=self.spawn,
             rarely=self._rarely,
         )
+        self.telling: Final = LogTelling(self.book, self)
+        self.app: ASGIApp | None = None
         self.new_admin_token: str | None = None
         self.finished: Final[Counter[str]] = Counter()
         self.state: str = "starting"
@@ -267,6 +284,7 @@ class Core:
         self.router.before_route = self.plugins.before_route
         self.sweeper.start()
         await self.plugins.startup(self.hub_for)
+        self.telling.start()
         await self.adapters.start()
         await self.listeners.begin()
         self.state = "ready"
@@ -295,7 +313,9 @@ class Core:
         self.router.draining = True
         self.work.close()
         self.sweeper.stop()
+        await self.adapters.pause_peers()
         await self.room.lifecycle.drain(self.config.hub.drain_timeout)
+        await self.adapters.close_peers()
 
     async def stop(self) -> None:
         """End all rooms in order; what was acknowledged is written."""
@@ -305,6 +325,7 @@ class Core:
         await self.listeners.stop()
         await self.extensions.ended()
         await self.plugins.shutdown(self.hub_for)
+        self.telling.stop()
         self.room.timers.close()
         for task in list(self._tasks):
             task.cancel()
@@ -335,6 +356,14 @@ class Core:
     async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
         """Attach an endpoint that is remembered over a restart, away until it is attached again."""
         return await self.attachments.attach_for_good(endpoint)
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
+        """Give an endpoint a private route, which goes when the endpoint is gone."""
+        await self.attachments.subscribe(endpoint, pattern, limit=limit)
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back."""
+        await self.attachments.unsubscribe(endpoint, pattern)
 
     async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
         """Take the result of a task from the endpoint that was given it.
@@ -368,9 +397,23 @@ class Core:
         """Put an envelope into the routing table; returns when it is safe."""
         return await self.router.publish(envelope, principal=principal, rows=rows)
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
-        return self.router.wanted(subject)
+    async def submit(
+        self,
+        work: Submission,
+        *,
+        principal: Principal | None = None,
+        rows: RowsOf | None = None,
+    ) -> Receipt:
+        """Put a task into the routing table; returns when it is safe."""
+        return await self.router.publish(request_envelope(work), principal=principal, rows=rows)
+
+    def task_defaults(
+        self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
+    ) -> None:
+        """Say how hard to try with tasks for an adapter's endpoints, also while there are none."""
+        self.planner.task_defaults[adapter] = TryHard(
+            attempts=attempts, timeout_s=timeout_s, queue_ttl_s=queue_ttl_s
+        )
 
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
         """Publish and wait for one answer; nothing is stored."""
@@ -475,6 +518,55 @@ class Core:
         await self.listeners.stop(name)
 
     @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files."""
+        return self.config.hub.data_dir
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        kept = {self.data_dir / ADMIN_FILE, *self.config.private_files}
+        if named := self._environ.get("HUBBUB_ADMIN_TOKEN_FILE"):
+            kept.add(Path(named))
+        if self.database.path is not None:
+            kept.add(self.database.path)
+        return frozenset(path.resolve() for path in kept)
+
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there."""
+        return self.state == "ready" and self.router.wanted(subject, envelope_type)
+
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended."""
+        self._ended_observers.append(ended)
+        forget = self.router.tap(accepted, quiet=True)
+
+        def end() -> None:
+            self._ended_observers.remove(ended)
+            forget()
+
+        return end
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
+        return self.plugins.translate(key, args, locale)
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        return await self.read(sizes.database_bytes)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does."""
+        if self.app is None:
+            raise UnavailableError("the hub serves no paths yet; try again when it is ready")
+        await self.app(scope, receive, send)
+
+    @property
     def loopback(self) -> bool:
         """Whether the one port is reachable from this machine only."""
         return self.config.hub.host in ("127.0.0.1", "::1", "localhost")
@@ -500,6 +592,8 @@ class Core:
     def _after_delivery(self, delivery: Delivery) -> None:
         if delivery.task is not None and delivery.task.state.final:
             self.finished[delivery.task.state] += 1
+        for observer in self._ended_observers:
+            observer(delivery)
         hook = self.plugins.after_delivery
         if hook is not None:
             hook(delivery)
@@ -507,7 +601,7 @@ class Core:
     def _presence(self, presence: Presence) -> None:
         """Publish a change of presence, if anybody wants to know."""
         subject = f"presence.{presence.endpoint}"
-        if self.state != "ready" or not self.router.wanted(subject):
+        if self.state != "ready" or not self.router.wanted(subject, PRESENCE):
             return
         envelope = Envelope.new(
             source="hub.directory",

@@ -18,6 +18,7 @@ from hubbub.core import Core
 from hubbub.doors import Doors
 from hubbub.errors import ConfigError, HubError
 from hubbub.listeners import HttpListener
+from hubbub.observe.logbook import LogBook
 from hubbub.observe.logs import configure_logs
 from hubbub.ports import Clock
 from hubbub.reload import Reloads
@@ -29,13 +30,21 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 def run(config: Config, *, safe: bool = False) -> int:
     """Run a hub until it is told to stop; returns the exit code."""
-    configure_logs(config.log.level, config.log.format)
+    book = LogBook()
+    configure_logs(config.log.level, config.log.format, book)
     try:
-        return uvloop.run(Hub(config, safe=safe).serve())
+        if config.log.files:
+            path = config.hub.data_dir / "logs" / "hub.jsonl"
+            book.write_to(path, files=config.log.files, max_bytes=config.log.file_size)
+        return uvloop.run(Hub(config, safe=safe, book=book).serve())
     except ConfigError as error:
         sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
     except HubError as error:
         sys.stderr.write(f"{error}\n")
+    except OSError as error:
+        sys.stderr.write(f"cannot write the log: {error}\n")
+    finally:
+        book.stop_writing()
     return 1
 
 
@@ -54,9 +63,10 @@ class Hub:
         safe: bool = False,
         clock: Clock | None = None,
         environ: Mapping[str, str] = os.environ,
+        book: LogBook | None = None,
     ) -> None:
         self.config: Final = config
-        self.core: Final = Core(config, safe=safe, clock=clock, environ=environ)
+        self.core: Final = Core(config, safe=safe, clock=clock, environ=environ, book=book)
         self.doors: Final = Doors(self.core)
         self._stop = asyncio.Event()
 

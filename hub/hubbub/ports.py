@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -17,6 +26,7 @@ from hubbub.values import (
     Principal,
     Receipt,
     Requirement,
+    Submission,
     Task,
     TaskResult,
 )
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Executable, Table
     from sqlmodel import Session
     from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
 
     from hubbub.config import Address, LimitSettings, Settings, TlsSettings
     from hubbub.listeners import Connection, Datagrams
@@ -144,7 +155,8 @@ class Change(msgspec.Struct):
         attempt_is: Counts only while this is its attempt (a lease that is still mine).
         task: Its task as it shall be.
         attempt: Hand-over to add to the task's history.
-        ended: `(attempt, outcome)` to write to the history.
+        ended: How the attempt that was under way ended, for the task's history.
+        error: Why, in the words of whoever said so.
         follows: Kept in the same commit, if the change counted.
         otherwise: Kept in the same commit, if it did not.
     """
@@ -154,6 +166,7 @@ class Change(msgspec.Struct):
     task: Task | None = None
     attempt: Attempt | None = None
     ended: str | None = None
+    error: str | None = None
     follows: Record | None = None
     otherwise: Record | None = None
 
@@ -337,8 +350,12 @@ class Work(Protocol):
         """Take a task back."""
         ...
 
-    async def rerun(self, task_id: str) -> Task:
-        """Let a task that has ended run once more."""
+    async def rerun(self, task_id: str, *, attempts: int | None = 1) -> Task:
+        """Let a task that has ended run once more.
+
+        Args:
+            attempts: How many; None for as many as at first.
+        """
         ...
 
     async def find(self, task_id: str) -> Task | None:
@@ -356,6 +373,15 @@ class Link(Protocol):
 
     @slots.setter
     def slots(self, slots: int) -> None: ...
+
+    def refresh(self) -> None:
+        """Its endpoint's labels or task types have changed: give it what is for it now."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that wait for it in its own mailbox."""
+        ...
 
     def close(self) -> None:
         """End this attachment only; a newer one of the same address stays."""
@@ -428,6 +454,16 @@ class HubApi(Protocol):
         ...
 
     @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files; an adapter keeps its own below its name."""
+        ...
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        ...
+
+    @property
     def loopback(self) -> bool:
         """Whether the one port is reachable from this machine only."""
         ...
@@ -446,6 +482,57 @@ class HubApi(Protocol):
 
     async def attach_for_good(self, endpoint: Endpoint) -> Link:
         """Attach an endpoint that is remembered over a restart, away until attached again."""
+        ...
+
+    def task_defaults(
+        self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
+    ) -> None:
+        """Say how hard to try with tasks for an adapter's endpoints, also while there are none.
+
+        It holds where neither the asker, nor the route, nor the endpoint says.
+        """
+        ...
+
+    async def submit(
+        self,
+        work: Submission,
+        *,
+        principal: Principal | None = None,
+        rows: Callable[[Sequence[Delivery]], Iterable[Row]] | None = None,
+    ) -> Receipt:
+        """Put a task into the routing table; the same for all who ask, by whatever protocol.
+
+        Args:
+            principal: Who asks; None for the adapter itself, which may do everything.
+            rows: Rows of the adapter's own tables to keep in the same commit.
+
+        Returns:
+            The receipt, when the task is safe; `task_id` is its name, `duplicate` says that it
+            was submitted before.
+
+        Raises:
+            HubError: refused.
+        """
+        ...
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
+        """Give an endpoint a private route, which goes when the endpoint is gone.
+
+        Args:
+            limit: How many it may have.
+
+        Raises:
+            SubjectError: no pattern.
+            ConflictError: it has too many already.
+        """
+        ...
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back.
+
+        Raises:
+            NotFoundError: there is none.
+        """
         ...
 
     def known(self, pattern: str) -> Sequence[Endpoint]:
@@ -479,8 +566,31 @@ class HubApi(Protocol):
         """
         ...
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there.
+
+        For what is told again and again: without anybody who wants it, it need not be made.
+        """
+        ...
+
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended.
+
+        For figures. Unlike the hooks these calls are on the path of messages without a fence: they
+        take less than a microsecond and never raise.
+
+        Returns:
+            What ends it.
+        """
+        ...
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
         ...
 
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
@@ -506,6 +616,18 @@ class HubApi(Protocol):
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Read from the store, on a thread of its own."""
+        ...
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        ...
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does: for a path that an adapter calls otherwise.
+
+        Raises:
+            UnavailableError: the one port is not served yet.
+        """
         ...
 
     async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:
@@ -570,6 +692,18 @@ class Adapter(Protocol):
 
     async def stop(self) -> None:
         """End within the drain timeout."""
+        ...
+
+
+class PeerAdapter(Adapter, Protocol):
+    """An adapter whose peers want to be told that the hub stops."""
+
+    async def pause_peers(self) -> None:
+        """The hub takes nothing new: tell peers that nothing more will come; acks still count."""
+        ...
+
+    async def close_peers(self) -> None:
+        """What was under way has ended or was given back: close the connections."""
         ...
 
 

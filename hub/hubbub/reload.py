@@ -29,9 +29,12 @@ __all__ = ["AT_ONCE", "Reloadable", "Reloaded", "Reloads"]
 
 AT_ONCE: Final = frozenset(
     {
+        "guards.endpoint",
+        "guards.source",
         "hub.attempts",
         "hub.backoff",
         "hub.backoff_max",
+        "hub.task_backoff",
         "hub.batch_limit",
         "hub.data_depth",
         "hub.dedupe_window",
@@ -248,7 +251,7 @@ class Reloads:
         before = self._core.config
         keys = [
             f"{table}.{key}"
-            for table in ("hub", "log", "store", "engine")
+            for table in ("hub", "log", "store", "engine", "guards")
             for key in _differing(getattr(before, table), getattr(config, table))
         ]
         waiting = [key for key in keys if _waits(key, before, config)]
@@ -257,8 +260,11 @@ class Reloads:
     def _apply_core(self) -> None:
         core = self._core
         hub = core.config.hub
-        configure_logs(core.config.log.level, core.config.log.format)
-        core.router.limit(limits_of(hub), rate_per_s=hub.publish_rate)
+        configure_logs(core.config.log.level, core.config.log.format, core.book)
+        core.router.limit(limits_of(hub))
+        guards = core.config.guards
+        core.router.sources.change(hub.publish_rate, [entry.rule() for entry in guards.source])
+        core.room.guard([entry.rule() for entry in guards.endpoint])
         core.planner.defaults = defaults_of(hub)
         core.room.change(policy_of(hub))
         core.adapters.stop_timeout_s = core.listeners.stop_timeout_s = hub.drain_timeout
@@ -319,7 +325,7 @@ def _with(before: S, after: Settings, keys: Iterable[str], later: tuple[str, ...
 def _mixed(before: Config, after: Config) -> Config:
     """Return the new configuration with the old values of what needs a restart."""
 
-    def table(name: str) -> Any:  # noqa: ANN401  # one of four models
+    def table(name: str) -> Any:  # noqa: ANN401  # one of five models
         old: Settings = getattr(before, name)
         new: Settings = getattr(after, name)
         keys = _differing(old, new)
@@ -332,4 +338,5 @@ def _mixed(before: Config, after: Config) -> Config:
         log=table("log"),
         store=table("store"),
         engine=table("engine"),
+        guards=table("guards"),
     )

@@ -11,10 +11,18 @@ from typing import Final
 
 import msgspec
 
-from hubbub.envelope import TASK_RESULT, TASK_UPDATE, Envelope, encode_json
+from hubbub.envelope import TASK_REQUEST, TASK_RESULT, TASK_UPDATE, Envelope, encode_json
 from hubbub.errors import InvalidError
 from hubbub.subjects import escape
-from hubbub.values import Delivery, DeliveryState, Outcome, Task, TaskResult, TaskState
+from hubbub.values import (
+    Delivery,
+    DeliveryState,
+    Outcome,
+    Submission,
+    Task,
+    TaskResult,
+    TaskState,
+)
 
 __all__ = [
     "TaskRequest",
@@ -23,6 +31,7 @@ __all__ = [
     "new_task",
     "read_request",
     "read_result",
+    "request_envelope",
     "request_subject",
     "result_envelope",
     "state_of",
@@ -194,6 +203,38 @@ def after(task: Task, delivery: Delivery, *, now_us: int, result: TaskResult | N
         error=error,
         updated_us=now_us,
         finished_us=now_us if state.final else None,
+    )
+
+
+def request_envelope(work: Submission) -> Envelope:
+    """Return the canonical request of a task; what it says is checked when it is published."""
+    data: dict[str, object] = {"task_type": work.task_type, "params": work.params}
+    given = {
+        "task_id": work.task_id,
+        "text": work.text,
+        "labels": work.labels or None,
+        "timeout_s": work.timeout_s,
+        "max_attempts": work.max_attempts,
+        "not_before": work.not_before,
+        "retry_on_failure": work.retry_on_failure or None,
+    }
+    data.update((name, value) for name, value in given.items() if value is not None)
+    data.update(work.more)
+    return Envelope(
+        source=work.source,
+        subject=work.subject or request_subject(work.task_type),
+        type=TASK_REQUEST,
+        data=encode_json(data),
+        key=work.key,
+        priority=work.priority,
+        reply_to=work.reply_to,
+        to=work.to,
+        expires_us=work.expires_us,
+        idempotency_key=work.idempotency_key,
+        traceparent=work.traceparent,
+        durable=True,
+        id=work.id,
+        hops=work.hops,
     )
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "Requirement",
     "Route",
     "RouteCase",
+    "Submission",
     "Task",
     "TaskResult",
     "TaskState",
@@ -63,7 +64,8 @@ class Route:
         to: Addresses or address patterns; `{subject.1}` is the second token of the subject.
         where: JSON paths and what must stand there; all must hold.
         where_cel: The same as a CEL expression; needs the `cel` extra.
-        types: Envelope types it is for; empty for all.
+        types: Envelope types it is for; empty for all. A fallback is also for types that can be
+            converted to one of them.
         labels: Labels an endpoint must have.
         fallback: Only where no other route matched.
         hold_s: Seconds a durable envelope is kept when no endpoint is known yet.
@@ -120,7 +122,10 @@ class Endpoint:
         pull: Task requests wait until somebody takes them with `HubApi.lease`.
         mailbox_limit: Deliveries that may wait for it; None for the hub's default.
         overflow: What its full mailbox does; None for the hub's default.
+        queue_size: Deliveries that may wait for it or be under way to it before it is told that
+            it is `overloaded`; None for any number.
         attempts: Attempts of one delivery; None for the hub's default.
+        max_attempts: The same, but whatever a route says there are no more.
         timeout_s: Seconds of one attempt; None for the hub's default.
         queue_ttl_s: Seconds a task waits before it fails; None for the hub's default, 0 for
             without end.
@@ -138,7 +143,9 @@ class Endpoint:
         pull: bool = False,
         mailbox_limit: int | None = None,
         overflow: Overflow | None = None,
+        queue_size: int | None = None,
         attempts: int | None = None,
+        max_attempts: int | None = None,
         timeout_s: float | None = None,
         queue_ttl_s: float | None = None,
     ) -> None:
@@ -151,7 +158,9 @@ class Endpoint:
         self.pull = pull
         self.mailbox_limit = mailbox_limit
         self.overflow: Overflow | None = overflow
+        self.queue_size = queue_size
         self.attempts = attempts
+        self.max_attempts = max_attempts
         self.timeout_s = timeout_s
         self.queue_ttl_s = queue_ttl_s
 
@@ -169,6 +178,18 @@ class Endpoint:
         del envelope
         raise TypeError(f"endpoint {self.address!r} has no deliver(); write one in its class")
 
+    def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
+        """Take envelopes without waiting: the first ones, as many as can be taken just now.
+
+        Called in place of `deliver` where nothing under way would be overtaken; what is left is
+        given to `deliver`. For endpoints that write to something which has room, or has not.
+
+        Returns:
+            How many are taken, by the same evidence as `deliver`. 0 (the default): none this way.
+        """
+        del envelopes
+        return 0
+
     def record(self, envelope: Envelope) -> Sequence[tuple[Table, tuple[object, ...]]] | None:
         """Return rows which *are* the taking of this envelope, for a peer that reads a table.
 
@@ -178,6 +199,9 @@ class Endpoint:
         """
         del envelope
         return None
+
+    def overloaded(self) -> None:
+        """More than `queue_size` deliveries wait for it or are under way; called for each one."""
 
     def cancel(self, task_id: str) -> None:
         """Tell the peer, if it can be told, that nobody wants this task's result any more."""
@@ -197,8 +221,7 @@ class Presence:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(msgspec.Struct, frozen=True):
     """What a pool asks of its members; also the filter of a pull.
 
     Attributes:
@@ -264,6 +287,50 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     created_us: int = 0
     updated_us: int = 0
     finished_us: int | None = None
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that somebody wants done, whoever asks and by whatever protocol.
+
+    Attributes:
+        task_type: What kind of work.
+        source: Address of who asks.
+        params: What the worker needs: a value, or JSON as `msgspec.Raw`.
+        subject: Where it is published; None for `tasks.<task_type>.request`.
+        to: Addresses or patterns of workers, past the routing table; a single address is a pin,
+            and then labels do not count.
+        labels: Labels a worker must have.
+        timeout_s: Seconds of one attempt; None leaves it to route, adapter and core.
+        max_attempts: None as above.
+        not_before: Not handed over before: RFC 3339, or seconds since the epoch.
+        retry_on_failure: Whether a result that says failed is tried again.
+        reply_to: Address that gets the result, beside whoever has a route for it.
+        more: Members of the request beside the hub's own, such as the asker's protocol's.
+        id: Of the envelope, and of the task where `task_id` says none; made by the hub when empty.
+        hops: Of the message that this task was made of.
+    """
+
+    task_type: str
+    source: str
+    params: object = msgspec.Raw(b"{}")
+    task_id: str | None = None
+    text: str | None = None
+    subject: str | None = None
+    to: tuple[str, ...] = ()
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    priority: int = 5
+    timeout_s: float | None = None
+    max_attempts: int | None = None
+    not_before: str | float | None = None
+    retry_on_failure: bool = False
+    key: str | None = None
+    reply_to: str | None = None
+    expires_us: int | None = None
+    idempotency_key: str | None = None
+    traceparent: str = ""
+    more: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
+    id: str = ""
+    hops: int = 0
 
 
 class DeliveryState(StrEnum):
@@ -372,8 +439,7 @@ class Principal:
     durable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What a publisher gets once its message is safe.
 
     Attributes:

@@ -12,9 +12,13 @@ from typing import Final
 import msgspec
 
 from tests.bench.fill import fill, one_task
-from tests.bench.hubs import FloorProcess, HubProcess, Sample, Server, scratch
-from tests.bench.load import Load, Workers, post
+from tests.bench.grown import grown
+from tests.bench.hubs import DispatcherProcess, FloorProcess, HubProcess, Sample, Server, scratch
+from tests.bench.kenko import kenko, kenko_idle
+from tests.bench.load import NUMBER, Load, Workers, post
+from tests.bench.nodes import Nodes
 from tests.bench.plan import Plan, envelope, poll, relay_send, relay_task, rounds, several
+from tests.bench.streams import fan_out, idle, streams
 from tests.bench.table import Line, compared, trouble
 
 __all__ = ["ALL", "PUBLISH_CONFIG", "publish_request"]
@@ -142,14 +146,16 @@ def lease(plan: Plan) -> list[Line]:
     return lines
 
 
-def _leased(name: str, rate: float, samples: Sequence[Sample]) -> list[Line]:
+def _leased(
+    name: str, rate: float, samples: Sequence[Sample], *, bench: str = "lease"
+) -> list[Line]:
     """Return two lines: until the sender has its answer, and until a worker has the task."""
     results = [sample.result for sample in samples]
     unleased = sum(result.unleased for result in results)
     late = f"client late p99 {median(r.late_p99_ms for r in results):.2f} ms"
     said = "; ".join(filter(None, (trouble(samples), f"unleased {unleased}" if unleased else "")))
     sent = Line(
-        bench="lease",
+        bench=bench,
         name=f"{name}: answered",
         unit="req/s",
         hub=median(result.rate for result in results),
@@ -159,7 +165,7 @@ def _leased(name: str, rate: float, samples: Sequence[Sample]) -> list[Line]:
         note="; ".join(filter(None, (said, late))),
     )
     leased = Line(
-        bench="lease",
+        bench=bench,
         name=f"{name}: leased",
         unit="tasks/s",
         hub=rate * median(r.leased / max(1, r.leased + r.unleased) for r in results),
@@ -167,6 +173,56 @@ def _leased(name: str, rate: float, samples: Sequence[Sample]) -> list[Line]:
         p99_ms=median(result.leased_p99_ms for result in results),
     )
     return [sent, leased]
+
+
+def nodes(plan: Plan) -> list[Line]:
+    """OctoHub: tasks that nodes do, how long until one has them, and many that are connected."""
+    at_work = Nodes(32, 4, per_request=BATCH)
+    with scratch(plan.where) as folder, ExitStack() as stack:
+        bare = stack.enter_context(DispatcherProcess(folder / "bare"))
+        hub = stack.enter_context(HubProcess(folder / "hub"))
+        loads = [
+            msgspec.structs.replace(plan.load(request, connections=2), nodes=at_work)
+            for request in (
+                post("/tasks", several(_ECHO, BATCH)),
+                post(PUBLISH, several(_ECHO, BATCH), hub.token()),
+            )
+        ]
+        taken = pairs(plan, (bare, loads[0]), (hub, loads[1]))
+        done = compared("nodes", "32 x 4, done", taken, unit="tasks/s", target=">= 0.4 and 2,000/s")
+        done.p50_ms = done.p99_ms = None  # of batches, which wait for nobody
+    with scratch(plan.where) as folder, HubProcess(folder / "hub") as fresh:
+        rate = done.hub / 2
+        body = b'{"task_type":"echo","data":{"k":"v","n":"' + NUMBER + b'"}}'
+        one = post("/api/octohub/tasks", body, fresh.token())
+        load = msgspec.structs.replace(plan.load(one, rate=rate), nodes=Nodes(32, 4))
+        samples = [fresh.measure(load) for _ in range(plan.rounds)]
+    return [done, *_leased(f"{rate:,.0f}/s", rate, samples, bench="nodes"), _many(plan)]
+
+
+def _many(plan: Plan) -> Line:
+    """A thousand nodes that are connected, and do one task each at a time."""
+    with scratch(plan.where) as folder, HubProcess(folder / "hub") as hub:
+        empty = hub.rss_mb()
+        work = post(PUBLISH, several(_ECHO, BATCH), hub.token())
+        many = Nodes(1000, 1, per_request=BATCH)
+        load = msgspec.structs.replace(plan.load(work, connections=2), nodes=many)
+        done = hub.measure(load)
+        grown = hub.rss_mb() - empty
+    return Line(
+        bench="nodes",
+        name="1,000 connected, done",
+        unit="tasks/s",
+        hub=done.result.rate,
+        cpu_us=done.cpu_us,
+        note="; ".join(filter(None, (trouble([done]), f"{grown:.0f} MB more than an empty hub"))),
+    )
+
+
+_ECHO: Final = (
+    b'{"subject":"octohub.task.echo","type":"hubbub.task.request.v1","data":'
+    b'{"task_type":"echo","params":{"k":"v"}}}'
+)
 
 
 def start(plan: Plan) -> list[Line]:
@@ -280,6 +336,13 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "relay": relay,
     "growth": growth,
     "lease": lease,
+    "nodes": nodes,
     "start": start,
     "memory": memory,
+    "streams": streams,
+    "fan-out": fan_out,
+    "idle": idle,
+    "kenko": kenko,
+    "kenko_idle": kenko_idle,
+    "grown": grown,
 }

@@ -22,7 +22,16 @@ import psutil
 
 from tests.bench.load import Load, Result, run_load
 
-__all__ = ["RELAY_KEY", "FloorProcess", "HubProcess", "Sample", "Server", "scratch"]
+__all__ = [
+    "RELAY_KEY",
+    "DispatcherProcess",
+    "FloorProcess",
+    "HubProcess",
+    "Sample",
+    "Server",
+    "cpu_s",
+    "scratch",
+]
 
 RELAY_KEY: Final = {"X-Relay-API-Key": "lynker_relay_secret_2025"}
 """The relay's default key, good on loopback only."""
@@ -35,6 +44,7 @@ STOP_S: Final = 60.0
 SETTINGS: Final = (
     'log.level="warning"',
     "adapters.relay.enabled=true",
+    "adapters.octohub.enabled=true",
     "hub.mailbox_limit=100000000",  # senders without workers fill mailboxes: not what is measured
 )
 
@@ -150,9 +160,9 @@ class Server:
         """Put a load on it; returns what came of it, with the CPU time it took."""
         load = msgspec.structs.replace(load, port=self.port)
         process = psutil.Process(self.pid)
-        before, loop_before = _cpu_s(process)
+        before, loop_before = cpu_s(process)
         result = run_load(load)
-        after, loop_after = _cpu_s(process)
+        after, loop_after = cpu_s(process)
         answers = max(1, result.total)
         return Sample(
             result,
@@ -168,6 +178,16 @@ class FloorProcess(Server):
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "tests.bench.floor", str(folder / "floor.db")]
         super().__init__(command, log=folder / "floor.log")
+
+
+class DispatcherProcess(Server):
+    """The bare dispatcher on a database of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        database = str(folder / "dispatcher.db")
+        command = [sys.executable, "-m", "tests.bench.dispatcher", database]
+        super().__init__(command, log=folder / "dispatcher.log")
 
 
 class HubProcess(Server):
@@ -218,7 +238,7 @@ def _drain(descriptor: int) -> None:
         pass
 
 
-def _cpu_s(process: psutil.Process) -> tuple[float, float]:
+def cpu_s(process: psutil.Process) -> tuple[float, float]:
     """Return the CPU seconds of a process, and of its main thread alone."""
     times = process.cpu_times()
     main = [t.user_time + t.system_time for t in process.threads() if t.id == process.pid]

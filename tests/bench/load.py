@@ -24,6 +24,8 @@ from typing import Final, cast
 import msgspec
 import uvloop
 
+from tests.bench.nodes import NodeConnection, Nodes
+
 __all__ = ["NUMBER", "Load", "Result", "Workers", "percentile", "post", "run_load"]
 
 HOST: Final = "127.0.0.1"
@@ -52,6 +54,7 @@ class Load(msgspec.Struct, frozen=True):
         warm_up_s: Seconds at the start that do not count.
         most: Requests at most.
         workers: Long-polling workers beside the senders; a request's number links the two.
+        nodes: OctoHub nodes beside the senders; then what counts is tasks done.
     """
 
     port: int
@@ -62,6 +65,7 @@ class Load(msgspec.Struct, frozen=True):
     most: int = 5_000_000
     rate: float | None = None
     workers: Workers | None = None
+    nodes: Nodes | None = None
 
 
 class Result(msgspec.Struct):
@@ -120,6 +124,8 @@ class _Notes:
 
     statuses: Counter[bytes] = field(default_factory=Counter[bytes])
     total: int = 0
+    done: int = 0
+    counted: int = 0
     errors: int = 0
     latencies: list[float] = field(default_factory=list[float])
     late: list[float] = field(default_factory=list[float])
@@ -235,6 +241,7 @@ class _Run:
         self._idle = asyncio.Event()
         self._all = asyncio.Event()
         self._numbered = NUMBER in load.request
+        self._parked: deque[_Sender] = deque()
 
     async def go(self) -> Result:
         """Connect, send, wait for what is under way, and tell."""
@@ -244,6 +251,7 @@ class _Run:
             (await loop.create_connection(lambda r=request: _Worker(self, r), HOST, load.port))[1]  # type: ignore[misc]
             for request in (load.workers.requests if load.workers else [])
         ]
+        nodes = await self._connect_nodes(loop)
         senders = [
             (await loop.create_connection(lambda: _Sender(self), HOST, load.port))[1]
             for _ in range(load.connections)
@@ -265,13 +273,53 @@ class _Run:
                 await self._all.wait()
         except TimeoutError:
             pass
-        await self._finish(bool(workers))
+        await self._finish(bool(workers or nodes))
         self.over = True
         self.notes.errors += self._under_way + len(self._queue)
+        for node in nodes:
+            node.closing = True
+            if node.transport is not None:
+                node.transport.abort()
         for connection in (*senders, *workers):
             if connection.transport is not None:
                 connection.transport.abort()
         return self._result()
+
+    async def _connect_nodes(self, loop: asyncio.AbstractEventLoop) -> list[NodeConnection]:
+        """Connect all nodes, and wait until they have been greeted."""
+        wanted = self.load.nodes
+        if wanted is None:
+            return []
+        nodes: list[NodeConnection] = []
+        for number in range(wanted.count):
+            node = NodeConnection(number, wanted.concurrency, self._done)
+            await loop.create_connection(lambda node=node: node, HOST, self.load.port)  # type: ignore[misc]
+            await node.ready
+            nodes.append(node)
+        return nodes
+
+    def _done(self, task: bytes) -> None:
+        """A node was given a task, and has answered; `lost`: it was closed."""
+        now = perf_counter()
+        notes = self.notes
+        if task == b"lost":
+            notes.errors += 1
+            return
+        notes.done += 1
+        if self._count_from <= now <= self._until:
+            notes.counted += 1
+        for found in _NUMBERED.finditer(task):
+            intended = notes.intended.pop(int(found[1]), None)
+            if intended is not None:
+                notes.leased.append(now - intended)
+        while self._parked and not self._enough_waits():
+            self._next(self._parked.popleft())
+
+    def _enough_waits(self) -> bool:
+        nodes = self.load.nodes
+        if nodes is None or self.load.rate is not None:
+            return False
+        return self._sent * nodes.per_request - self.notes.done >= nodes.most_waiting
 
     async def _finish(self, leases: bool) -> None:
         try:
@@ -315,13 +363,16 @@ class _Run:
     def _next(self, sender: _Sender) -> None:
         now = perf_counter()
         if now < self._until and self._sent < self.load.most:
-            self._send(sender, now, self._sent)
+            if self._enough_waits():
+                self._parked.append(sender)
+            else:
+                self._send(sender, now, self._sent)
 
     def _send(self, sender: _Sender, intended: float, number: int) -> None:
         request = self.load.request
         if self._numbered:
             request = request.replace(NUMBER, b"%09d" % number)
-            if self.load.workers is not None and intended >= self._count_from:
+            if (self.load.workers or self.load.nodes) is not None and intended >= self._count_from:
                 self.notes.intended[number] = intended
         self._sent += 1
         self._under_way += 1
@@ -364,11 +415,14 @@ class _Run:
     def _result(self) -> Result:
         notes = self.notes
         took = max(1e-6, self._last - self._count_from)
+        rate, total = len(notes.latencies) / took, notes.total
+        if self.load.nodes is not None and self.load.rate is None:
+            rate, total = notes.counted / self.load.seconds, notes.done
         return Result(
-            rate=len(notes.latencies) / took,
+            rate=rate,
             p50_ms=percentile(notes.latencies, 0.5) * 1000,
             p99_ms=percentile(notes.latencies, 0.99) * 1000,
-            total=notes.total,
+            total=total,
             errors=notes.errors,
             statuses={status.decode(): count for status, count in notes.statuses.items()},
             late_p99_ms=percentile(notes.late, 0.99) * 1000,

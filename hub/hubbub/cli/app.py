@@ -19,6 +19,7 @@ from hubbub.cli import (
     explain,
     healthcheck,
     init,
+    node,
     plugin,
     publish,
     request,
@@ -61,6 +62,7 @@ _PASSED_ON: Final = frozenset({"bench"})
 _GROUPS: Final = {
     "db": db.group,
     "dlq": dlq.group,
+    "node": node.group,
     "routes": routes.group,
     "tasks": tasks.group,
     "token": token.group,

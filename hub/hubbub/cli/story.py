@@ -312,7 +312,8 @@ def _of_attempt(attempt: Json, task_id: str) -> Iterator[Step]:
     )
     ended = moment_of(attempt.get("ended_at"))
     if ended is not None:
-        yield Step(ended, f"attempt {number} ended: {_reason(attempt.get('outcome'))}")
+        why = f" ({clean(attempt['error'])})" if attempt.get("error") else ""
+        yield Step(ended, f"attempt {number} ended: {_reason(attempt.get('outcome'))}{why}")
 
 
 # Words

@@ -88,17 +88,21 @@ class Boxes:
         """Return a mailbox if it is there."""
         return self._boxes.get(name)
 
-    def admit(self, delivery: Delivery) -> Mailbox:
+    def admit(self, delivery: Delivery, *, now_us: int) -> Mailbox:
         """Put a delivery whose space was reserved into its mailbox."""
         box = self.get(delivery.mailbox)
-        here, moved = box.admit(delivery, now_us=self._clock.now_us())
+        here, moved = box.admit(delivery, now_us=now_us)
         if delivery.durable and here:
-            self._engine.hold(delivery)
-            self.here[delivery.id] = delivery
+            self.hold(delivery)
         if moved is not None:
             self._engine.let_go(moved)
             self.here.pop(moved.id, None)
         return box
+
+    def hold(self, delivery: Delivery) -> None:
+        """Note that memory has a durable delivery: the store gives it to nobody."""
+        self._engine.hold(delivery)
+        self.here[delivery.id] = delivery
 
     @contextmanager
     def reading(self) -> Generator[Mapping[int, Delivery]]:

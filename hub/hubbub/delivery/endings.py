@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hubbub.delivery.mailbox import Mailbox
-from hubbub.delivery.rules import deadline_of, expiry_reason
+from hubbub.delivery.rules import deadline_of, ended_as, expiry_reason
 from hubbub.delivery.spans import retry_record, trace_end, trace_retry
 from hubbub.ports import Change, Planned
 from hubbub.tasks import after
@@ -41,6 +42,20 @@ class Endings:
         self._after_delivery = after_delivery
         self.drained: asyncio.Future[None] | None = None
 
+    def failed(self, delivery: Delivery, reason: str, *, due_us: int) -> None:
+        """An attempt failed by its endpoint: again, or the end.
+
+        The probe of a breaker is no attempt of its delivery. It is due after the next probe, so
+        that another one is tried before it: it may be this very message that cannot be taken.
+        """
+        wait_s = self._room.guards.failed(delivery)
+        if wait_s is None:
+            self.again(delivery, reason, due_us=due_us)
+            return
+        delivery.attempts -= 1
+        due_us += math.ceil(wait_s * 1e6)
+        self.again(delivery, reason, due_us=due_us, counted=False)
+
     def again(self, delivery: Delivery, reason: str, *, due_us: int, counted: bool = True) -> None:
         """Put a delivery that was in flight back into its mailbox, or end it when it had enough."""
         delivery.last_error = reason
@@ -57,18 +72,20 @@ class Endings:
         delivery.pulled_by = None
         delivery.updated_us = now_us
         delivery.deadline_us = deadline_of(delivery, now_us=now_us)
-        if box.requirement is not None:
-            delivery.endpoint = None
+        if box.requirement is not None and counted:
+            delivery.endpoint = None  # else it may have done it: its result is still welcome
         self._room.metrics.delivery_retries[adapter].inc()
         trace_retry(self._room.tracer, delivery, reason)
         if delivery.durable:
             if delivery.task is not None:
                 delivery.task = after(delivery.task, delivery, now_us=now_us)
+            ended, error = ended_as(reason)
             self._room.engine.note(
                 Change(
                     delivery=delivery,
                     task=delivery.task,
-                    ended=reason,
+                    ended=ended,
+                    error=error,
                     follows=retry_record(delivery, reason),
                 )
             )
@@ -118,8 +135,11 @@ class Endings:
             else:
                 self.release(planned)
 
+        ended, error = ended_as(reason)
+        if ended == "rejected":
+            error = delivery.last_error
         change = Change(
-            delivery=delivery, task=task, ended=reason or "ended", follows=planned.record
+            delivery=delivery, task=task, ended=ended, error=error, follows=planned.record
         )
         self._room.engine.note(change, then)
 
@@ -197,16 +217,17 @@ class Endings:
         link = self._room.link_of(endpoint or delivery.mailbox)
         if link is not None:
             self._room.pump_link(link)
-        if link is None or link.endpoint.pull or box.name != endpoint:
+        # In a pool the slot has been used; what is free beside it is the lane, for other members.
+        if link is None or link.endpoint.pull or (delivery.lane and box.name != endpoint):
             self._room.pump(box)
 
     def _leave_hand(self, delivery: Delivery) -> str:
         """Free the slot a delivery held; returns the adapter's name for metrics."""
         address = delivery.endpoint or delivery.mailbox
+        self._room.guards.left(delivery)
         link = self._room.link_of(address)
         if link is not None:
             link.in_flight.pop(delivery.id, None)
-            link.overtime.pop(delivery.id, None) if delivery.state is DeliveryState.DONE else None
             link.idle_since_us = self._room.clock.now_us()
             drained = self.drained
             if drained is not None and not drained.done() and not self._under_way():
@@ -215,6 +236,23 @@ class Endings:
 
     def _under_way(self) -> bool:
         return any(link.in_flight for link in self._room.links())
+
+    def count_delivered(self, deliveries: Sequence[Delivery]) -> None:
+        """Count what was delivered in one go; mostly one envelope at many endpoints."""
+        metrics = self._room.metrics
+        first = deliveries[0]
+        alike: dict[tuple[str, int], int] = {}
+        for delivery in deliveries:
+            adapter = delivery.mailbox.split(".", 1)[0]
+            key = (adapter, delivery.created_us)
+            alike[key] = alike.get(key, 0) + 1
+            trace_end(self._room.tracer, delivery)
+            if self._after_delivery is not None:
+                self._after_delivery(delivery)
+        for (adapter, created_us), times in alike.items():
+            metrics.deliveries[adapter, Outcome.DELIVERED].inc(times)
+            took_s = max(0, first.updated_us - created_us) / 1e6
+            metrics.delivery_seconds[adapter].observe(took_s, times=times)
 
     def count(self, delivery: Delivery) -> None:
         """Count an outcome, and tell the plugins."""

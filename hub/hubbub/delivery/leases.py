@@ -44,7 +44,11 @@ class Leases:
         )
 
     def watch(self, delivery: Delivery) -> None:
-        """Try a leased delivery again when its lease ends."""
+        """Try a leased delivery again when its lease ends.
+
+        At once where a worker had pulled it and may be gone; one it was pushed to is there, and
+        too slow: then the next attempt waits for its time.
+        """
         until_us = delivery.lease_until_us
         assert until_us is not None
 
@@ -54,7 +58,12 @@ class Leases:
                 and delivery.state is DeliveryState.IN_FLIGHT
             ):  # fmt: skip
                 self.grace(delivery)
-                self._room.endings.again(delivery, "timeout", due_us=self._room.clock.now_us())
+                due_us = self._room.clock.now_us()
+                if delivery.pulled_by is None:
+                    due_us += self._room.backoff_us(delivery)
+                    self._room.endings.failed(delivery, "timeout", due_us=due_us)
+                else:
+                    self._room.endings.again(delivery, "timeout", due_us=due_us)
 
         self._room.timers.at(until_us, over)
 
@@ -63,12 +72,24 @@ class Leases:
         link = self._room.link_of(delivery.endpoint or "")
         if link is None or delivery.id not in link.in_flight:
             return
-        link.overtime[delivery.id] = delivery
+        slot = (delivery.id, delivery.attempts)
+        link.overtime.add(slot)
 
         def over() -> None:
-            if link.overtime.pop(delivery.id, None) is not None:
+            if slot in link.overtime:
+                link.overtime.remove(slot)
                 self._room.pump_link(link)
 
         self._room.timers.at(
             self._room.clock.now_us() + int(self._room.policy.slot_grace_s * 1e6), over
         )
+
+    def answered(self, delivery: Delivery, address: str) -> None:
+        """An endpoint has answered after its time: the slot of its earliest attempt is free."""
+        link = self._room.link_of(address)
+        if link is None:
+            return
+        slots = [slot for slot in link.overtime if slot[0] == delivery.id]
+        if slots:
+            link.overtime.remove(min(slots))
+            self._room.pump_link(link)

@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 
+from hubbub.delivery.links import EndpointLink
 from hubbub.lanes import Line
 from hubbub.values import Delivery, Overflow, Requirement
 
-__all__ = ["WINDOW", "Mailbox", "pool_name", "requirement_of"]
+__all__ = ["WINDOW", "Mailbox", "is_pool", "pool_name", "requirement_of"]
 
 WINDOW: Final = 256
 """Durable deliveries of one mailbox kept in memory; refilled from the store at half."""
@@ -36,9 +37,14 @@ def pool_name(requirement: Requirement) -> str:
     return _POOL + msgspec.json.encode(parts).decode()
 
 
+def is_pool(mailbox: str) -> bool:
+    """Tell whether a mailbox is a pool's, and not an endpoint's own."""
+    return mailbox.startswith(_POOL)
+
+
 def requirement_of(mailbox: str) -> Requirement | None:
     """Return what a pool requires; None when the mailbox is an endpoint's own."""
-    if not mailbox.startswith(_POOL):
+    if not is_pool(mailbox):
         return None
     patterns, labels, envelope_type, task_type = msgspec.json.decode(
         mailbox[len(_POOL) :],
@@ -56,13 +62,15 @@ class Mailbox:
         behind: Of these, how many are in the store only.
         horizon: Highest rank in memory when some are behind; what ranks above stays there.
         dry: What is behind is not due yet, or its lanes are busy.
+        pumping: It is being handed out; what ends meanwhile need not begin that anew.
         refilling: A read of the store is under way.
         stirred: Since it began, something came to be that it may not have seen.
+        members: Links of a pool's members that are here, in the order they came.
     """
 
     __slots__ = (
-        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "name",
-        "overflow", "refilling", "requirement", "stirred",
+        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "members",
+        "name", "overflow", "pumping", "refilling", "requirement", "stirred",
     )  # fmt: skip
 
     def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:
@@ -75,8 +83,10 @@ class Mailbox:
         self.behind = 0
         self.dry = False
         self.horizon = 0
+        self.pumping = False
         self.refilling = False
         self.stirred = False
+        self.members: Final[dict[EndpointLink, None]] = {}
         self._arrivals: list[asyncio.Future[None]] = []
         self._space: list[asyncio.Future[None]] = []
 
@@ -84,6 +94,11 @@ class Mailbox:
     def full(self) -> bool:
         """Whether one more would be over its bound."""
         return self.depth >= self.limit
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits in it, in memory or in the store; places may be reserved."""
+        return not (self.behind or len(self.line))
 
     @property
     def wanted(self) -> bool:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
 from hubbub.conversion import Conversions
 from hubbub.delivery.boxes import Boxes
 from hubbub.delivery.courier import Couriers
+from hubbub.delivery.direct import Direct
 from hubbub.delivery.endings import Endings
+from hubbub.delivery.guarding import Guarding
 from hubbub.delivery.leases import Leases
 from hubbub.delivery.lifecycle import Lifecycle
 from hubbub.delivery.links import EndpointLink
@@ -24,10 +26,11 @@ from hubbub.delivery.rules import NODE_LOST, DeliveryPolicy, has_another, is_pla
 from hubbub.delivery.timers import Timers
 from hubbub.directory import Directory
 from hubbub.envelope import Envelope
+from hubbub.guards import GuardRule
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.ports import Clock, Engine, Planned
-from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome, Task
+from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome, Requirement, Task
 
 __all__ = ["DeliveryRoom", "Follow"]
 
@@ -43,7 +46,9 @@ class Follow(Protocol):
         """Tell a change of state to whoever watches."""
         ...
 
-    def rerun(self, task: Task, delivery: Delivery) -> tuple[Planned, Task]:
+    def rerun(
+        self, task: Task, delivery: Delivery, attempts: int | None
+    ) -> tuple[Planned, Task]:  # fmt: skip
         """Return a new run of a task that ended, already routed."""
         ...
 
@@ -86,6 +91,9 @@ class DeliveryRoom:
             made=self._box_made,
             filled=self.pump,
         )
+        self.guards: Final = Guarding(
+            clock=clock, metrics=metrics, call_at=self.timers.at, ready=self._guard_over
+        )
         self.follow: Follow | None = None
         self.in_hand: Final[dict[str, Delivery]] = {}
         self.endings: Final = Endings(self, after_delivery)
@@ -93,6 +101,7 @@ class DeliveryRoom:
         self.lifecycle: Final = Lifecycle(self, spawn)
         self.spawn: Final = spawn
         self._couriers = Couriers(self, conversions, spawn)
+        self._direct = Direct(self, conversions)
         self._chance = chance
         self._links: dict[str, EndpointLink] = {}
 
@@ -105,19 +114,34 @@ class DeliveryRoom:
 
     def accept(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries that are safe into their mailboxes, and hand over what can go."""
-        for delivery in deliveries:
+        now_us = self.clock.now_us()
+        for delivery in self._direct.hand_over(deliveries, now_us=now_us):
             if delivery.state is DeliveryState.DONE:
                 self.endings.count(delivery)
                 continue
-            box = self.boxes.admit(delivery)
+            box = self.boxes.admit(delivery, now_us=now_us)
             if box.requirement is None and self.directory.get(box.name) is None:
                 self.endings.end(delivery, Outcome.DEAD, "endpoint_gone")  # while it was written
                 continue
-            if delivery.due_us > self.clock.now_us():
+            if delivery.due_us > now_us:
                 self.pump_at(delivery.due_us, box.name)
             if not delivery.durable and delivery.deadline_us is not None:
                 self.timers.at(delivery.deadline_us, partial(self.endings.expire, delivery))
-            self.pump(box)
+            if self._waits_behind(box, delivery):
+                box.arrived()
+                self.boxes.refill(box)
+            else:
+                self.pump(box)
+
+    def _waits_behind(self, box: Mailbox, delivery: Delivery) -> bool:
+        """Tell whether a pool's line begins with another one, for which nobody was free.
+
+        Whoever becomes free takes that one first, so there is nobody to look for.
+        """
+        if box.requirement is None:
+            return False
+        first = box.line.head(now_us=self.clock.now_us())
+        return first is not None and first is not delivery
 
     # Links
 
@@ -128,11 +152,27 @@ class DeliveryRoom:
             older.close()
         link = EndpointLink(endpoint, self._link_changed)
         self._links[endpoint.address] = link
-        for box in self.boxes:
-            if box.requirement and self.directory.covers(box.requirement, endpoint):
-                link.pools.add(box.name)
+        guard = self.guards.of(endpoint.address)
+        if guard is not None:
+            link.guard = guard
+        self.join_pools(link)
         self.pump_link(link)
         return link
+
+    def join_pools(self, link: EndpointLink) -> None:
+        """Note the pools that an endpoint is a member of."""
+        self._leave_pools(link)
+        for box in self.boxes:
+            if box.requirement and self.directory.covers(box.requirement, link.endpoint):
+                link.pools.add(box.name)
+                box.members[link] = None
+
+    def _leave_pools(self, link: EndpointLink) -> None:
+        for name in link.pools:
+            box = self.boxes.find(name)
+            if box is not None:
+                box.members.pop(link, None)
+        link.pools.clear()
 
     def link_of(self, address: str) -> EndpointLink | None:
         """Return the living link of an address."""
@@ -164,12 +204,17 @@ class DeliveryRoom:
             return
         if self._links.get(link.address) is link:
             del self._links[link.address]
+        self._leave_pools(link)
         self._couriers.dismiss(link)
         lost = list(link.in_flight.values())
         link.in_flight.clear()
         link.overtime.clear()
         for delivery in lost:
-            self.endings.again(delivery, NODE_LOST, due_us=self.clock.now_us())
+            # For its guard all that was lost with a link is one failure.
+            if delivery is lost[0] or self.guards.probes(delivery):
+                self.endings.failed(delivery, NODE_LOST, due_us=self.clock.now_us())
+            else:
+                self.endings.again(delivery, NODE_LOST, due_us=self.clock.now_us())
 
     def _box_made(self, box: Mailbox) -> None:
         """A new pool: note it at the links of its members."""
@@ -178,44 +223,92 @@ class DeliveryRoom:
                 link = self._links.get(address)
                 if link is not None:
                     link.pools.add(box.name)
+                    box.members[link] = None
+
+    def guard(self, rules: Sequence[GuardRule]) -> None:
+        """Hold all endpoints to other guards from now on."""
+        self.guards.change(rules)
+        for link in self.links():
+            link.guard = self.guards.of(link.address)
+
+    def _guard_over(self, address: str) -> None:
+        link = self._links.get(address)
+        if link is not None:
+            self.pump_link(link)
 
     # Handing over
+    #
+    # What ends while something is pumped (expired, dropped) would pump it again, once inside the
+    # other for each: the flag makes that one loop, however much ends at once.
 
     def pump(self, box: Mailbox) -> None:
         """Hand over what can go from one mailbox."""
         if box.requirement is None:
             link = self._links.get(box.name)
-            if link is not None and (box.line.plain or not link.endpoint.pull):
-                self.pump_link(link)
-        else:
-            while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
-                link = self._member_for(box, delivery)
-                if link is not None:
-                    self._give(box, delivery, link)
-                elif delivery.state is not DeliveryState.DONE:
-                    break
+            if link is not None:
+                if box.line.plain or not link.endpoint.pull:
+                    self.pump_link(link)
+                most = link.endpoint.queue_size
+                if most is not None and box.depth + len(link.in_flight) > most:
+                    link.endpoint.overloaded()
+        elif not box.pumping:
+            box.pumping = True
+            try:
+                self._pump_pool(box)
+            finally:
+                box.pumping = False
         if len(box.line):
             box.arrived()
         self.boxes.refill(box)
 
+    def _pump_pool(self, box: Mailbox) -> None:
+        while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
+            link = self._member_for(box, delivery)
+            if link is not None:
+                self._give(box, delivery, link)
+            elif delivery.state is not DeliveryState.DONE:
+                break
+
     def pump_link(self, link: EndpointLink) -> None:
         """Give an endpoint with free slots the lowest rank of its mailbox and its pools."""
+        if link.pumping:
+            return
+        link.pumping = True
+        try:
+            if link.takes_now:
+                self._direct.empty(link)
+            self._pump_link(link)
+        finally:
+            link.pumping = False
+
+    def _pump_link(self, link: EndpointLink) -> None:
         while link.free > 0 and not link.closed:
-            best: tuple[int, int] | None = None
-            chosen: tuple[Mailbox, Delivery] | None = None
-            for box in self.boxes_of(link):
-                delivery = self._first_for(link, box)
-                if delivery is None:
-                    self.boxes.refill(box)
-                    continue
-                if box.requirement is not None and has_another(delivery, link.address):
-                    continue
-                if best is None or (delivery.rank, delivery.id) < best:
-                    best = (delivery.rank, delivery.id)
-                    chosen = (box, delivery)
+            chosen = self.next_for(link)
             if chosen is None:
                 return
+            guard = link.guard
+            if guard is not None and (held := self.guards.held(link.address, guard)):
+                if chosen[1].durable:
+                    return
+                self.endings.end(chosen[1], Outcome.DROPPED, held)
+                continue
             self._give(*chosen, link)
+
+    def next_for(self, link: EndpointLink) -> tuple[Mailbox, Delivery] | None:
+        """Return the lowest rank that an endpoint may have now, and where it stands."""
+        best: tuple[int, int] | None = None
+        chosen: tuple[Mailbox, Delivery] | None = None
+        for box in self.boxes_of(link):
+            delivery = self._first_for(link, box)
+            if delivery is None:
+                self.boxes.refill(box)
+                continue
+            if box.requirement is not None and has_another(delivery, link.address):
+                continue
+            if best is None or (delivery.rank, delivery.id) < best:
+                best = (delivery.rank, delivery.id)
+                chosen = (box, delivery)
+        return chosen
 
     def _first_for(self, link: EndpointLink, box: Mailbox) -> Delivery | None:
         """Return what is next for an endpoint; tasks of a pull endpoint wait to be taken."""
@@ -233,33 +326,47 @@ class DeliveryRoom:
         """Return the member of a pool that shall have this: least in flight, then longest idle."""
         assert box.requirement is not None
         best: EndpointLink | None = None
-        eligible = self.directory.eligible(box.requirement)
-        others = 0
-        for address in eligible:
-            if has_another(delivery, address):
+        held: str | None = None
+        for link in box.members:
+            if link.free <= 0 or (link.endpoint.pull and delivery.leased):
                 continue
-            others += 1
-            link = self._links.get(address)
-            if link is None or link.free <= 0 or (link.endpoint.pull and delivery.leased):
+            if has_another(delivery, link.address):
+                continue
+            guard = link.guard
+            if guard is not None and (holds := self.guards.held(link.address, guard)):
+                held = holds
                 continue
             if best is None or load_of(link) < load_of(best):
                 best = link
-        if eligible and not others:
+        if best is None and delivery.siblings and self._all_have_it(box.requirement, delivery):
             self.endings.end(delivery, Outcome.FILTERED, "already_delivered")
+        elif best is None and held is not None and not delivery.durable:
+            self.endings.end(delivery, Outcome.DROPPED, held)
         return best
+
+    def _all_have_it(self, requirement: Requirement, delivery: Delivery) -> bool:
+        """Tell whether every member of a pool has the envelope by another delivery."""
+        members = self.directory.eligible(requirement)
+        return bool(members) and all(has_another(delivery, address) for address in members)
 
     def _give(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> None:
         """Take a delivery out of its mailbox for one endpoint."""
-        now_us = self.clock.now_us()
-        if delivery.deadline_us is not None and delivery.deadline_us <= now_us:
+        if self.may_begin(delivery):
+            self.taken(box, delivery, link.address)
+            if link.guard is not None:
+                self.guards.begun(link.guard, delivery)
+            link.in_flight[delivery.id] = delivery
+            self._couriers.send(link, delivery)
+
+    def may_begin(self, delivery: Delivery) -> bool:
+        """Tell whether an attempt may begin; one that is too late, or had enough, is ended."""
+        if delivery.deadline_us is not None and delivery.deadline_us <= self.clock.now_us():
             self.endings.expire(delivery)
-            return
+            return False
         if delivery.attempts >= delivery.max_attempts:
             self.endings.end(delivery, Outcome.DEAD, delivery.reason or NODE_LOST)
-            return
-        self.taken(box, delivery, link.address)
-        link.in_flight[delivery.id] = delivery
-        self._couriers.send(link, delivery)
+            return False
+        return True
 
     def taken(self, box: Mailbox, delivery: Delivery, address: str) -> None:
         """Note that a delivery left its mailbox for an endpoint: one attempt more."""
@@ -286,9 +393,11 @@ class DeliveryRoom:
 
         self.timers.at(time_us, due)
 
-    def backoff_us(self, attempts: int) -> int:
+    def backoff_us(self, delivery: Delivery) -> int:
         """Return how long to wait before the next attempt."""
-        return self.policy.backoff_us(attempts, self._chance())
+        return self.policy.backoff_us(
+            delivery.attempts, self._chance(), leased=delivery.leased
+        )  # fmt: skip
 
     def tell(self, delivery: Delivery) -> None:
         """Tell whoever watches how the task of this delivery is now."""

@@ -12,6 +12,7 @@ __all__ = [
     "NODE_LOST",
     "DeliveryPolicy",
     "deadline_of",
+    "ended_as",
     "expiry_reason",
     "has_another",
     "is_plain",
@@ -20,6 +21,8 @@ __all__ = [
 
 NODE_LOST: Final = "node_lost"
 """Reason of an attempt whose endpoint went away with it."""
+
+_ENDS: Final = frozenset({"timeout", NODE_LOST, "drained", "rejected", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +33,22 @@ class DeliveryPolicy:
     overflow: Overflow = "refuse"
     backoff_s: float = 1.0
     backoff_max_s: float = 60.0
+    task_backoff_s: float = 2.0
     slot_grace_s: float = 60.0
 
-    def backoff_us(self, attempts: int, chance: float) -> int:
+    def backoff_us(self, attempts: int, chance: float, *, leased: bool = False) -> int:
         """Return how long to wait before the next attempt: doubling, with jitter, bounded.
 
         Args:
             attempts: How many there were.
             chance: From 0 to 1; spreads what failed together.
+            leased: A task: begins at `task_backoff_s`, spread by a fifth to both sides.
         """
-        doubled_s = self.backoff_s * 2 ** min(attempts - 1, 30)
-        return int(min(self.backoff_max_s, doubled_s) * (0.5 + chance / 2) * 1e6)
+        doublings = 2 ** min(attempts - 1, 30)
+        if leased:
+            wait_s = self.task_backoff_s * doublings * (0.8 + chance * 0.4)
+            return int(min(self.backoff_max_s, wait_s) * 1e6)
+        return int(min(self.backoff_max_s, self.backoff_s * doublings) * (0.5 + chance / 2) * 1e6)
 
 
 def deadline_of(delivery: Delivery, *, now_us: int) -> int | None:
@@ -62,7 +70,7 @@ def expiry_reason(delivery: Delivery) -> str:
 
 def has_another(delivery: Delivery, address: str) -> bool:
     """Tell whether an endpoint has, or had, the same envelope by another delivery."""
-    return any(
+    return bool(delivery.siblings) and any(
         other is not delivery and address in (other.endpoint, other.mailbox)
         for other in delivery.siblings
     )
@@ -73,6 +81,17 @@ def is_plain(delivery: Delivery) -> bool:
     return not delivery.leased
 
 
-def load_of(link: EndpointLink) -> tuple[int, int]:
-    """Return how busy an endpoint is, then how long: a pool gives to the lowest."""
-    return (len(link.in_flight) + len(link.overtime), link.idle_since_us)
+def ended_as(reason: str | None) -> tuple[str, str | None]:
+    """Return how an attempt ended, one of few words, and its error where that says more."""
+    if reason in _ENDS:
+        return reason, None
+    return "failed", reason
+
+
+def load_of(link: EndpointLink) -> tuple[bool, int, int]:
+    """Return how busy an endpoint is, then how long: a pool gives to the lowest.
+
+    One that has failed is tried only when all others are busy.
+    """
+    wary = link.guard is not None and link.guard.wary
+    return (wary, len(link.in_flight) + len(link.overtime), link.idle_since_us)

@@ -6,7 +6,7 @@ from hubbub.envelope import encode_json
 from hubbub.observe.tracing import Tracer
 from hubbub.ports import Record
 from hubbub.store.tables import SpanRow, table_of
-from hubbub.values import Delivery
+from hubbub.values import Delivery, TaskResult
 
 __all__ = ["late_record", "retry_record", "trace_end", "trace_retry"]
 
@@ -18,9 +18,9 @@ def retry_record(delivery: Delivery, reason: str) -> Record:
     return _record(delivery, "delivery.retry", reason)
 
 
-def late_record(delivery: Delivery, by: str) -> Record:
-    """Return the row that remembers a result that came after another one."""
-    return _record(delivery, "task.late", by)
+def late_record(delivery: Delivery, result: TaskResult, by: str) -> Record:
+    """Return the row that remembers a result that came after another one, and who brought it."""
+    return _record(delivery, "task.late", by, state=result.state, error=result.error)
 
 
 def trace_retry(tracer: Tracer, delivery: Delivery, reason: str) -> None:
@@ -56,12 +56,12 @@ def _facts(delivery: Delivery, reason: str | None) -> dict[str, object]:
     }
 
 
-def _record(delivery: Delivery, name: str, reason: str) -> Record:
+def _record(delivery: Delivery, name: str, reason: str, **more: object) -> Record:
     row = (
         delivery.envelope.trace_id,
         name,
         delivery.updated_us,
         0,
-        encode_json(_facts(delivery, reason)).decode(),
+        encode_json({**_facts(delivery, reason), **more}).decode(),
     )
     return Record(rows=[(_span, row)])

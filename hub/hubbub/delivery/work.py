@@ -305,18 +305,27 @@ class WorkDesk:
         task, delivery = await self._find(result.task_id)
         if task is None:
             return Finished("unknown", None)
-        if delivery is None or delivery.state is DeliveryState.DONE:
-            await self._late(delivery, by, late_rows)
-            return Finished("late", task)
-        if not anyone and by != delivery.endpoint and not await self._was_given(task, by):
+        known = anyone or delivery is None or by == delivery.endpoint
+        if not known and not await self._was_given(task, by):
             return Finished("stranger", task)
-        retry = task.retry_on_failure and result.state == "failed"
-        if retry and delivery.attempts < delivery.max_attempts:
-            if delivery.state is DeliveryState.IN_FLIGHT:
-                due_us = room.clock.now_us() + room.backoff_us(delivery.attempts)
+        if delivery is None or delivery.state is DeliveryState.DONE:
+            await self._late(delivery, result, by, late_rows)
+            return Finished("late", task)
+        in_hand = delivery.state is DeliveryState.IN_FLIGHT
+        holds = in_hand and by == delivery.endpoint
+        if holds:
+            room.guards.succeeded(delivery)
+        if task.retry_on_failure and result.state == "failed":
+            if holds and delivery.attempts < delivery.max_attempts:
+                due_us = room.clock.now_us() + room.backoff_us(delivery)
                 room.endings.again(delivery, result.error or "failed", due_us=due_us)
-            return Finished("again", delivery.task)
+                return Finished("again", delivery.task)
+            if not holds:  # of an attempt that had its time; another one is there, or will be
+                room.leases.answered(delivery, by)
+                return Finished("again", delivery.task)
         before = memory_of(delivery)
+        if in_hand and not holds:
+            room.leases.grace(delivery)  # whoever has it now is still busy with it
         room.endings.forget(delivery)
         now_us = room.clock.now_us()
         delivery.state = DeliveryState.DONE
@@ -330,10 +339,15 @@ class WorkDesk:
         assert room.follow is not None
         planned = room.follow.result(task, delivery)
         planned.record.merge(rows)
-        late = late_record(delivery, by)
+        late = late_record(delivery, result, by)
         late.rows += late_rows
         change = Change(
-            delivery=delivery, task=task, ended=task.state, follows=planned.record, otherwise=late
+            delivery=delivery,
+            task=task,
+            ended=task.state,
+            error=task.error,
+            follows=planned.record,
+            otherwise=late,
         )
         try:
             counted = (await room.engine.settle([change]))[0]
@@ -343,6 +357,8 @@ class WorkDesk:
             raise
         room.boxes.written(delivery)
         room.endings.done(delivery, before[1])
+        if not holds:
+            room.leases.answered(delivery, by)
         if not counted:
             room.endings.release(planned)
             return Finished("late", task)
@@ -402,17 +418,20 @@ class WorkDesk:
         room.tell(delivery)
         return task
 
-    async def rerun(self, task_id: str) -> Task:
+    async def rerun(self, task_id: str, *, attempts: int | None = 1) -> Task:
         """Let a task that has ended run once more: a new delivery, one run more.
+
+        Args:
+            attempts: How many; None for as many as at first.
 
         Raises:
             NotFoundError: no such task.
             ConflictError: it has not ended, or is an orphan, or somebody else was quicker.
             StoreUnavailableError: nothing was changed.
         """
-        return await self._alone(task_id, self._rerun(task_id))
+        return await self._alone(task_id, self._rerun(task_id, attempts))
 
-    async def _rerun(self, task_id: str) -> Task:
+    async def _rerun(self, task_id: str, attempts: int | None) -> Task:
         def find(session: Session) -> tuple[Task, Delivery] | None:
             task = task_reads.one(session, task_id)
             if task is None:
@@ -430,7 +449,7 @@ class WorkDesk:
             raise NotFoundError(f"no task {task_id!r}")
         room = self._room
         assert room.follow is not None
-        planned, task = room.follow.rerun(*found)
+        planned, task = room.follow.rerun(*found, attempts)
         try:
             kept = await room.engine.keep(planned.record)
         except StoreUnavailableError:
@@ -469,13 +488,13 @@ class WorkDesk:
         given = await self._database.read(lambda s: task_reads.attempts(s, task.id))
         return any(row.endpoint == by and row.run == task.run for row in given)
 
-    async def _late(self, delivery: Delivery | None, by: str, late_rows: Sequence[Row]) -> None:
-        record = late_record(delivery, by) if delivery is not None else Record()
+    async def _late(
+        self, delivery: Delivery | None, result: TaskResult, by: str, late_rows: Sequence[Row]
+    ) -> None:
+        record = late_record(delivery, result, by) if delivery is not None else Record()
         record.rows += late_rows
         if delivery is not None:
-            link = self._room.link_of(by)
-            if link is not None and link.overtime.pop(delivery.id, None) is not None:
-                self._room.pump_link(link)
+            self._room.leases.answered(delivery, by)
         await self._room.engine.keep(record)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -11,6 +11,7 @@ from uvicorn import Config as UvicornConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.http11 import Request
 
 from hubbub.clock import SystemClock
 from hubbub.config import Address, LimitSettings, TlsSettings
@@ -21,13 +22,27 @@ from hubbub.listeners.streams import StreamListener
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock
 
-__all__ = ["HttpListener"]
+__all__ = ["WRITE_TEXTS", "HttpListener"]
+
+WRITE_TEXTS: Final = "hubbub.write_texts"
+"""ASGI extension of a WebSocket: `write_texts(texts) -> bool` writes text frames without waiting.
+
+False when nothing was written, because the peer is behind or gone; `send` waits for it. What is
+written for one socket in one turn of the loop goes out together at its end: between two messages
+that are worked on, a write each would wake the peer each time.
+"""
 
 HEADERS_S: Final = 10.0
 """How long a client may take from its first byte, or from connecting, to the end of its headers."""
 
 HEADER_BYTES: Final = 65_536
 """Request line and headers together."""
+
+UNSENT_BYTES: Final = 65_536
+"""So much of one socket is not held back to the end of a turn."""
+
+_LENGTH_16: Final = 126
+"""In the place of a frame's length: it stands in the next two bytes."""
 
 
 class _Guest:
@@ -131,20 +146,79 @@ class _Http(HttpToolsProtocol):
         made: Any = self.ws_protocol_class
 
         def with_guest(**how: Any) -> Any:  # noqa: ANN401  # uvicorn's
-            return made(guest=guest, **how)
+            return made(guest=guest, outbox=self._listener.outbox, **how)
 
         self.ws_protocol_class = cast("Any", with_guest)
         super().handle_websocket_upgrade()
 
 
+class _Outbox:
+    """What is to be written at the end of this turn of the loop."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def later(self, write: Callable[[], None]) -> None:
+        """Call `write` before the loop looks for new input a second time."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._empty)
+        self._waiting.append(write)
+
+    def _empty(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for write in waiting:
+            write()
+
+
 class _WebSocket(WebSocketsSansIOProtocol):
     """Uvicorn's WebSocket in the place of its HTTP connection."""
 
-    def __init__(self, *, guest: _Guest | None, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
+    def __init__(self, *, guest: _Guest | None, outbox: _Outbox, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
         super().__init__(**how)
         self._guest = guest
+        self._outbox = outbox
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         if guest is not None:
             guest.watch.read_within(0)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.handshake_initiated and not self.close_sent:
+            cast("dict[str, Any]", self.scope)["extensions"][WRITE_TEXTS] = self.write_texts
+
+    def write_texts(self, texts: Iterable[bytes]) -> bool:
+        """Write text frames, if they can be written now."""
+        if not self.handshake_complete or self.close_sent or self.disconnected:
+            return False
+        if not self.writable.is_set() or self.transport.is_closing():
+            return False
+        unsent = self._unsent
+        if not unsent:
+            self._outbox.later(self._flush)
+        for text in texts:
+            unsent.append(_framed(text))
+            self._unsent_bytes += len(text)
+        if self._unsent_bytes > UNSENT_BYTES:
+            self._flush()
+        return True
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        self._unsent_bytes = 0
+        if unsent and not self.disconnected and not self.transport.is_closing():
+            self.transport.write(b"".join(unsent))
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401  # ASGI's
+        if self._unsent:
+            self._flush()
+        await super().send(message)
+
+    def shutdown(self) -> None:
+        self._flush()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -163,8 +237,22 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self._guest.unread(False)
 
 
+def _framed(text: bytes) -> bytes:
+    """Return a text frame of a server (RFC 6455, 5.2): whole, and without a mask."""
+    size = len(text)
+    if size < _LENGTH_16:
+        return b"\x81" + size.to_bytes(1, "big") + text
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + text
+    return b"\x81\x7f" + size.to_bytes(8, "big") + text
+
+
 class HttpListener(StreamListener):
-    """One address, serving one application until it is stopped."""
+    """One address, serving one application until it is stopped.
+
+    Attributes:
+        outbox: What its WebSockets have to write.
+    """
 
     kind = "http"
     schemes = ("http", "https")
@@ -192,6 +280,7 @@ class HttpListener(StreamListener):
         )
         self._uvicorn: UvicornConfig | None = None
         self._state = ServerState()
+        self.outbox: Final = _Outbox()
         self._drain_s = 1.0
 
     def change_limits(self, limits: LimitSettings, *, frame_bytes: int | None = None) -> None:

@@ -36,7 +36,7 @@ _claim = table_of(ClaimRow)
 
 _TASK_COLUMNS = tuple(column.name for column in _task.columns)
 _ATTEMPT_KEY = ("task_id", "run", "attempt")
-_ATTEMPT_END = ("ended_us", "outcome")
+_ATTEMPT_END = ("ended_us", "outcome", "error")
 _CLAIM_COLUMNS = tuple(column.name for column in _claim.columns)
 
 
@@ -51,7 +51,7 @@ class Batch:
         self._inserts: dict[Table, list[tuple[object, ...]]] = {}
         self._changed: dict[int, tuple[object, ...]] = {}
         self._tasks: dict[str, tuple[object, ...]] = {}
-        self._attempts: dict[tuple[str, int, int], tuple[object, str]] = {}
+        self._attempts: dict[tuple[str, int, int], tuple[object, str, str | None]] = {}
         self._uncounted: list[tuple[str, int, int]] = []
 
     def look_up(
@@ -119,7 +119,7 @@ class Batch:
                 if attempts_now < attempts:
                     self._uncounted.append(key)
                 else:
-                    self._attempts[key] = (snapshot[10], change.ended)
+                    self._attempts[key] = (snapshot[10], change.ended, change.error)
         if change.attempt is not None:
             self._insert(_attempt, attempt_values(change.attempt))
         if change.follows is not None:

@@ -153,7 +153,7 @@ def task_of(row: TaskRow) -> Task:
 
 def attempt_values(a: Attempt) -> tuple[object, ...]:
     """Return the row of an attempt that began."""
-    return (a.task_id, a.run, a.attempt, a.endpoint, a.worker, a.started_us, None, None)
+    return (a.task_id, a.run, a.attempt, a.endpoint, a.worker, a.started_us, None, None, None)
 
 
 def claim_values(c: Claim) -> tuple[object, ...]:

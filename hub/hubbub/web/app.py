@@ -61,6 +61,7 @@ class HubApp(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or one WebSocket."""
         path = scope.get("path", "")
+        scope["app"] = self
         if self.paths.operations and (path.startswith(PREFIX) or self.paths.knows(path)):
             await self.paths(scope, receive, send)
         elif scope["type"] == "http" and (app := self._direct.get(path)) is not None:
@@ -126,6 +127,7 @@ def build_app(core: Core, *, more: Sequence[BaseRoute] = ()) -> HubApp:
         app.change(board.routes())
 
     core.changed.append(changed)
+    core.app = app
     return app
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.subjects import escape
+from hubbub.tasks import request_envelope
 from hubbub_relay import wire
 from hubbub_relay.wire import RelayError
 
@@ -69,7 +69,9 @@ def test_members_of_any_kind_are_read_or_refused(members: dict[str, object]) -> 
         try:
             request = read(body)
             if isinstance(request, wire.SendRequest):
-                wire.task_data(request, "t_1")
+                request_envelope(
+                    wire.task_of(request, "t_1", source="relay.a", subject="relay.b.task.c")
+                )
                 wire.chat_data(request)
         except RelayError:
             pass
@@ -110,12 +112,13 @@ def test_a_leased_task_shows_the_members_as_sent(
     if cmd is not None:
         said["cmd"] = cmd
     request = wire.read_send(json.dumps(said).encode())
-    envelope = Envelope(
+    work = wire.task_of(
+        request,
+        "t_1",
         source=f"relay.{escape(sender)}",
         subject=f"relay.{escape(to)}.task.{escape(request.cmd or 'task')}",
-        type=TASK_REQUEST,
-        data=wire.task_data(request, "t_1"),
     )
+    envelope = request_envelope(work)
     shown = wire.leased_task(envelope, task_id="t_1", to=to, attempt=1, lease_until_us=0)
     if said.get("payload", {}) is None:
         del said["payload"]

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi import checks as _checks
 
 from hubbub.testing import RecordingEndpoint
 from hubbub.web.api.deliveries import Other, Some
-from hubbub.web.api.tasks import Submission
+from hubbub.web.api.tasks import SubmissionIn
 from hubbub.web.api.tokens import NewToken
 from hubbub.web.forms import Event as EventForm
 from hubbub.web.forms import Short
@@ -146,7 +146,7 @@ def assert_references(document: dict[str, Any]) -> None:
     [
         (EnvelopeIn, Short),
         (EventIn, EventForm),
-        (TaskIn, Submission),
+        (TaskIn, SubmissionIn),
         (NewTokenIn, NewToken),
         (ReplayIn, Other),
         (ReplaySomeIn, Some),

@@ -186,7 +186,7 @@ async def test_backoff_and_grace_hold_at_once(served: Served) -> None:
         "applied": ["hub.backoff", "hub.backoff_max", "hub.slot_grace"],
         "needs_restart": [],
     }
-    assert 3_500_000 <= served.core.room.backoff_us(5) <= 7_000_000
+    assert 3_500_000 <= served.core.room.policy.backoff_us(5, 0.5) <= 7_000_000
     assert served.core.room.policy.slot_grace_s == 3
 
 

@@ -55,13 +55,20 @@ def listed(
     task_type: str | None,
     before: int | None,
     limit: int,
+    endpoint: str | None = None,
 ) -> list[Task]:
-    """Return tasks, newest first."""
+    """Return tasks, newest first.
+
+    Args:
+        endpoint: Only those that this worker has, or had last.
+    """
     query = select(TaskRow).order_by(col(TaskRow.seq).desc()).limit(limit)
     if state is not None:
         query = query.where(TaskRow.state == state)
     if task_type is not None:
         query = query.where(TaskRow.task_type == task_type)
+    if endpoint is not None:
+        query = query.where(TaskRow.endpoint == endpoint)
     if before is not None:
         query = query.where(TaskRow.seq < before)
     return [task_of(row) for row in session.exec(query).all()]

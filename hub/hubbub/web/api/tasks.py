@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from sqlmodel import Session
 
-from hubbub.envelope import TASK_REQUEST, Envelope, encode_json, rfc3339
+from hubbub.envelope import rfc3339
 from hubbub.errors import InvalidError, NotFoundError
 from hubbub.intake import check_text
 from hubbub.store.reads import deliveries as delivery_reads
 from hubbub.store.reads import tasks as reads
 from hubbub.store.tables import DeliveryRow, TaskAttemptRow
-from hubbub.tasks import request_subject
 from hubbub.times import parse_deadline, parse_duration
-from hubbub.values import Principal, Task, TaskState
+from hubbub.values import Principal, Submission, Task, TaskState
 from hubbub.web import pages
 from hubbub.web.calls import Call, Operation, Reply, Spec
 from hubbub.web.inputs import (
@@ -39,7 +38,7 @@ MAY_SUBMIT: Final = frozenset({"publish:tasks.*.request", "direct:>"})
 """What the scope `tasks` allows: any task request, to anybody."""
 
 
-class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SubmissionIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A task that somebody wants done."""
 
     task_type: str
@@ -61,14 +60,17 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def submit(call: Call) -> Reply:
     """Submit a task."""
     core, who = call.core, call.principal
-    given = await call.json(Submission)
-    envelope = _request(given, who, now_us=core.clock.now_us()).replace(
+    given = await call.json(SubmissionIn)
+    work = _submission(
+        given,
+        who,
+        now_us=core.clock.now_us(),
         idempotency_key=call.header(b"idempotency-key"),
         traceparent=call.header(b"traceparent") or "",
     )
     principal = Principal(who.name, who.source, who.scopes | MAY_SUBMIT)
     try:
-        receipt = await core.router.publish(envelope, principal=principal)
+        receipt = await core.submit(work, principal=principal)
     except InvalidError as error:
         error.index = None
         raise
@@ -79,44 +81,42 @@ async def submit(call: Call) -> Reply:
     return Reply(202, {"task_id": task_id, "state": state, "trace_id": trace_id})
 
 
-def _request(given: Submission, who: Principal, *, now_us: int) -> Envelope:
-    """Return the canonical request of a submission.
+def _submission(
+    given: SubmissionIn,
+    who: Principal,
+    *,
+    now_us: int,
+    idempotency_key: str | None,
+    traceparent: str,
+) -> Submission:
+    """Return what was submitted, times being read.
 
     Raises:
         InvalidError: a member is not valid.
     """
     check_text("task_type", given.task_type)
-    data: dict[str, Any] = {"task_type": given.task_type, "params": given.params}
-    if given.task_id is not None:
-        data = {"task_id": given.task_id, **data}
-    if given.text is not None:
-        data["text"] = given.text
-    if given.labels:
-        data["labels"] = given.labels
-    if given.timeout is not None:
-        data["timeout_s"] = parse_duration(given.timeout, what="timeout")
-    if given.max_attempts is not None:
-        data["max_attempts"] = given.max_attempts
-    if given.not_before is not None:
-        due_us = parse_deadline(given.not_before, what="not_before", now_us=now_us)
-        data["not_before"] = rfc3339(due_us)
-    if given.retry_on_failure:
-        data["retry_on_failure"] = True
-    return Envelope(
+    timeout, due, expires = given.timeout, given.not_before, given.expires
+    due_us = None if due is None else parse_deadline(due, what="not_before", now_us=now_us)
+    return Submission(
+        task_type=given.task_type,
         source=who.source,
-        subject=request_subject(given.task_type),
-        type=TASK_REQUEST,
-        data=encode_json(data),
-        key=given.key,
-        priority=given.priority,
-        reply_to=given.reply_to,
+        params=given.params,
+        task_id=given.task_id,
+        text=given.text,
         to=() if given.to is None else (given.to,),
+        labels=given.labels,
+        priority=given.priority,
+        timeout_s=None if timeout is None else parse_duration(timeout, what="timeout"),
+        max_attempts=given.max_attempts,
+        not_before=None if due_us is None else rfc3339(due_us),
+        retry_on_failure=given.retry_on_failure,
+        key=given.key,
+        reply_to=given.reply_to,
         expires_us=(
-            None
-            if given.expires is None
-            else parse_deadline(given.expires, what="expires", now_us=now_us)
+            None if expires is None else parse_deadline(expires, what="expires", now_us=now_us)
         ),
-        durable=True,
+        idempotency_key=idempotency_key,
+        traceparent=traceparent,
     )
 
 
@@ -175,6 +175,7 @@ def _attempt(row: TaskAttemptRow) -> dict[str, object]:
         "started_at": rfc3339(row.started_us),
         "ended_at": moment(row.ended_us),
         "outcome": row.outcome,
+        "error": row.error,
     }
 
 

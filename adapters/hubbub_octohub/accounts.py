@@ -1,0 +1,231 @@
+"""Users who may log in: their passwords as argon2 hashes, their logins as signed tokens (JWT)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import jwt
+import structlog
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from hubbub import Hub
+from hubbub.errors import (
+    ConflictError,
+    HubError,
+    InvalidError,
+    NotFoundError,
+    RateLimitedError,
+    UnauthorizedError,
+)
+from hubbub_octohub import records
+from hubbub_octohub.records import User
+
+__all__ = ["MIN_PASSWORD", "Accounts", "check_email", "check_password", "is_jwt"]
+
+MIN_PASSWORD: Final = 8
+"""Characters of a new password, at least."""
+
+MAX_PASSWORD: Final = 1024
+"""Characters of a password, at most: each of them costs time."""
+
+MAX_EMAIL: Final = 254
+HASHING: Final = 4
+"""Passwords that are looked at at once; each takes 64 MiB for a moment."""
+
+MAX_WAITING: Final = 64
+"""Logins that may wait for that."""
+
+BCRYPT: Final = ("$2a$", "$2b$", "$2y$")
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+def check_email(email: str) -> str:
+    """Return an email address in lower case.
+
+    Raises:
+        InvalidError: it has no `@` between signs, is too long, or has a blank.
+    """
+    name, at, domain = email.strip().lower().rpartition("@")
+    known = f"{name}@{domain}"
+    if not (name and at and domain) or len(known) > MAX_EMAIL or not known.isprintable():
+        raise InvalidError(f"{email[:64]!r} is no email address")
+    if " " in known:
+        raise InvalidError(f"{email[:64]!r} is no email address")
+    return known
+
+
+def check_password(password: str) -> str:
+    """Return a password that may be set.
+
+    Raises:
+        InvalidError: too short or too long.
+    """
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise InvalidError(f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+    return password
+
+
+def is_jwt(token: str) -> bool:
+    """Tell whether a token may be a login; those of the hub have no dots."""
+    return token.count(".") == 2  # noqa: PLR2004  # three parts
+
+
+class Accounts:
+    """Logs users in, and knows them again."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        secret: str,
+        ttl_s: float,
+        hasher: PasswordHasher | None = None,
+    ) -> None:
+        self._hub = hub
+        self._secret = secret or secrets.token_hex(32)
+        self._ttl_s = ttl_s
+        self._hasher = hasher or PasswordHasher()
+        # Looked at where nobody has the address, so that an answer does not tell who has one.
+        self._nobody = self._hasher.hash(secrets.token_hex(16))
+        self._room = asyncio.Semaphore(HASHING)
+        self._waiting = 0
+        self._adding = asyncio.Lock()
+
+    # Logins
+
+    async def log_in(self, email: str, password: str) -> tuple[User, str]:
+        """Return a user and a token for it.
+
+        Raises:
+            UnauthorizedError: nobody has this address with this password.
+            RateLimitedError: too many want to log in.
+        """
+        user = await self._hub.read(lambda session: records.user_by_email(session, email))
+        stored = self._nobody if user is None else user.password
+        good = await self._hashing(lambda: self._is(stored, password))
+        if user is None or not good:
+            raise UnauthorizedError("no user has this email address with this password")
+        if stored.startswith(BCRYPT) or self._hasher.check_needs_rehash(stored):
+            hashed = await self._hashing(lambda: self._hasher.hash(password))
+            now_us = self._hub.clock.now_us()
+            await self._hub.execute(records.new_password(user.id, hashed, now_us=now_us))
+        return user, self.token(user.id)
+
+    def token(self, number: int) -> str:
+        """Return a token for a user."""
+        now_s = self._hub.clock.now_us() // 1_000_000
+        claims = {"sub": str(number), "iat": now_s, "exp": now_s + int(self._ttl_s)}
+        return jwt.encode(claims, self._secret, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]
+
+    async def user(self, token: str) -> User:
+        """Return whose token this is.
+
+        Raises:
+            UnauthorizedError: it is not good, is over, or its user is gone.
+        """
+        number = self._subject(token)
+        user = await self._hub.read(lambda session: records.user_by_id(session, number))
+        if user is None:
+            raise UnauthorizedError("this user is gone")
+        return user
+
+    def _subject(self, token: str) -> int:
+        options: Any = {"require": ["sub", "exp"], "verify_exp": False, "verify_iat": False}
+        try:
+            claims = jwt.decode(  # pyright: ignore[reportUnknownMemberType]
+                token, self._secret, algorithms=["HS256"], options=options
+            )
+            number, until_s = int(claims["sub"]), float(claims["exp"])
+        except (jwt.PyJWTError, TypeError, ValueError) as error:
+            raise UnauthorizedError("this login is not valid; log in again") from error
+        if until_s <= self._hub.clock.now_us() / 1e6:  # by the hub's clock, not by the library's
+            raise UnauthorizedError("this login is over; log in again")
+        return number
+
+    def _is(self, stored: str, password: str) -> bool:
+        if len(password) > MAX_PASSWORD:
+            return False
+        if stored.startswith(BCRYPT):
+            return _is_bcrypt(stored, password)
+        try:
+            return self._hasher.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async def _hashing(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401  # as the work gives
+        """Run something slow on a thread, not too much of it at once."""
+        if self._waiting >= MAX_WAITING:
+            raise RateLimitedError(
+                what="logging in", after_s=1.0, setting="the number of processors"
+            )
+        self._waiting += 1
+        try:
+            async with self._room:
+                return await asyncio.to_thread(work)
+        finally:
+            self._waiting -= 1
+
+    # Who is known
+
+    async def create(self, email: str, password: str) -> User:
+        """Add a user.
+
+        Raises:
+            InvalidError: no email address, or no password that may be set.
+            ConflictError: somebody has this address.
+        """
+        email = check_email(email)
+        check_password(password)
+        hashed = await self._hashing(lambda: self._hasher.hash(password))
+        async with self._adding:
+            if await self._hub.read(lambda session: records.user_by_email(session, email)):
+                raise ConflictError(f"there is a user {email!r} already")
+            now_us = self._hub.clock.now_us()
+            await self._hub.execute(records.add_user(email, hashed, now_us=now_us))
+        user = await self._hub.read(lambda session: records.user_by_email(session, email))
+        if user is None:
+            raise HubError(f"user {email!r} was added and is not there")
+        return user
+
+    async def listed(self, *, after: int, limit: int) -> Sequence[User]:
+        """Return users in the order of their ids."""
+        return await self._hub.read(
+            lambda session: records.all_users(session, after=after, limit=limit)
+        )
+
+    async def delete(self, name: str) -> User:
+        """Remove a user, by id or email address; logins of it end at once.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        by_id = name.isascii() and name.isdigit()
+        user = await self._hub.read(
+            lambda session: (
+                records.user_by_id(session, int(name))
+                if by_id
+                else records.user_by_email(session, name)
+            )
+        )
+        if user is None:
+            raise NotFoundError(f"no user {name[:64]!r}")
+        await self._hub.execute(records.forget_user(user.id))
+        return user
+
+
+def _is_bcrypt(stored: str, password: str) -> bool:
+    """Check a hash that came from the original's database; needs the extra `bcrypt`."""
+    try:
+        import bcrypt  # noqa: PLC0415  # optional
+    except ImportError:
+        log.warning("octohub.no_bcrypt", hint="pip install 'hubbub[bcrypt]'")
+        return False
+    try:
+        return bcrypt.checkpw(password.encode()[:72], stored.encode())
+    except ValueError:
+        return False

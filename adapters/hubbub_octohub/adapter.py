@@ -1,0 +1,98 @@
+"""OctoHub's shell: builds its rooms, starts and stops them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from starlette.routing import BaseRoute
+
+from hubbub import Hub
+from hubbub.clock import Ids
+from hubbub.config import Settings
+from hubbub.outgoing import Outgoing
+from hubbub_octohub.accounts import Accounts
+from hubbub_octohub.admin import admin_routes
+from hubbub_octohub.api import Api, Room
+from hubbub_octohub.chat import CallbackEndpoint, ChatCommands
+from hubbub_octohub.config import OctohubSettings
+from hubbub_octohub.desk import Desk
+from hubbub_octohub.gate import Gate, check_keys, is_loopback
+from hubbub_octohub.metrics import OctohubMetrics
+from hubbub_octohub.nodes import Nodes
+from hubbub_octohub.orders import Orders
+from hubbub_octohub.user import Users
+
+__all__ = ["OctohubAdapter"]
+
+
+class OctohubAdapter:
+    """OctoHub nodes and users."""
+
+    name = "octohub"
+    Config: type[Settings] = OctohubSettings
+
+    def __init__(self) -> None:
+        self._api = Api()
+        self._settings = OctohubSettings()
+        self._closing: list[Callable[[], None]] = []
+        self._outgoing: Outgoing | None = None
+
+    def http_routes(self) -> Sequence[BaseRoute]:
+        """Return the endpoints; they answer 503 while the adapter is down."""
+        return [*self._api.routes(self._settings), *admin_routes(lambda: self._api.room)]
+
+    async def start(self, hub: Hub) -> None:
+        """Begin to let nodes and users in.
+
+        Raises:
+            ShippedKeyError: a key that everybody knows would be used where everybody can come.
+        """
+        settings = self._settings = hub.settings(self.name, OctohubSettings)
+        loopback = hub.loopback and all(map(is_loopback, settings.listen))
+        check_keys(settings, loopback=loopback)
+        hub.task_defaults(
+            self.name,
+            attempts=settings.max_attempts,
+            timeout_s=settings.task_timeout,
+            queue_ttl_s=settings.queue_ttl,
+        )
+        metrics = OctohubMetrics(hub.metrics)
+        outgoing = self._outgoing = Outgoing(
+            settings.callback_allow, setting="adapters.octohub.callback_allow"
+        )
+        gate = Gate(hub, settings)
+        nodes = Nodes(hub, settings, gate, metrics)
+        await nodes.load()
+        desk = Desk(hub, nodes, ids=Ids(hub.clock), outgoing=outgoing)
+        users = Users(hub, Orders(desk, task_bytes=settings.max_message_bytes), metrics)
+        for endpoint in (ChatCommands(hub, desk), CallbackEndpoint(hub, outgoing)):
+            self._closing.append(hub.attach(endpoint).close)
+
+        def scraped() -> None:
+            metrics.show(nodes=len(nodes), users=len(users), in_hand=nodes.in_hand)
+
+        self._closing.append(hub.metrics.on_scrape(scraped))
+        self._api.room = Room(
+            hub=hub,
+            settings=settings,
+            gate=gate,
+            nodes=nodes,
+            users=users,
+            accounts=Accounts(hub, secret=settings.jwt_secret.reveal(), ttl_s=settings.jwt_ttl),
+            desk=desk,
+            metrics=metrics,
+            public_status=loopback if settings.public_status is None else settings.public_status,
+        )
+
+    async def stop(self) -> None:
+        """Let nobody in any more, close all connections, and end."""
+        room, self._api.room = self._api.room, None
+        if room is not None:
+            await room.nodes.stop()
+            await room.users.stop()
+        for close in reversed(self._closing):
+            close()
+        self._closing.clear()
+        if self._outgoing is not None:
+            await self._outgoing.close()
+            self._outgoing = None

@@ -1,0 +1,204 @@
+"""The gate: who gets an address, and who comes in with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import parse_qsl, urlencode
+
+from hubbub import Hub
+from hubbub.config import Address
+from hubbub.errors import HubError, InvalidError, RateLimitedError
+from hubbub_octohub.config import SHIPPED_API_KEY, SHIPPED_WS_KEY, OctohubSettings
+from hubbub_octohub.signatures import (
+    Addresses,
+    FlapGuard,
+    Kind,
+    Nonces,
+    address_signature,
+    check_address,
+    check_request,
+    derived_key,
+)
+
+__all__ = ["Gate", "ShippedKeyError", "check_keys", "first_of", "is_loopback"]
+
+MAX_ID: Final = 128
+"""Characters of a `pc_id` or `user_id`."""
+
+MAX_FIELDS: Final = 100
+PATHS: Final[Mapping[Kind, str]] = {"node": "/ws/node", "user": "/ws/user"}
+PARAMETERS: Final[Mapping[Kind, str]] = {"node": "pc_id", "user": "user_id"}
+
+
+class ShippedKeyError(HubError):
+    """A key that everybody knows is used where everybody can come."""
+
+    code = "octohub_shipped_key"
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(
+            f"adapters.octohub.{setting} is the key that the original ships with, and other "
+            "machines reach this hub; set one of your own (`openssl rand -hex 32`), or "
+            "adapters.octohub.allow_default_keys = true"
+        )
+
+
+def is_loopback(address: Address) -> bool:
+    """Tell whether a listener is reachable from this machine only."""
+    try:
+        return address.host == "localhost" or ip_address(address.host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_keys(settings: OctohubSettings, *, loopback: bool) -> None:
+    """Check that the shipped keys stay on this machine.
+
+    Raises:
+        ShippedKeyError: one of them would not.
+    """
+    if loopback or settings.allow_default_keys:
+        return
+    if settings.signature_key.reveal() in ("", SHIPPED_API_KEY):
+        raise ShippedKeyError("signature_key")
+    if settings.ws_signature_key.reveal() in ("", SHIPPED_WS_KEY):
+        raise ShippedKeyError("ws_signature_key")
+
+
+def first_of(query: bytes) -> dict[str, str]:
+    """Return the parameters of a query; of one that is there twice, the first.
+
+    Raises:
+        InvalidError: there are far too many.
+    """
+    return dict(reversed(_pairs(query)))
+
+
+def _pairs(query: bytes) -> list[tuple[str, str]]:
+    try:
+        text = query.decode("latin-1")
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise InvalidError("the query has too many parameters") from error
+
+
+class Gate:
+    """Gives out addresses and checks them."""
+
+    def __init__(self, hub: Hub, settings: OctohubSettings) -> None:
+        self._hub = hub
+        self._settings = settings
+        self._key = settings.signature_key.reveal().encode()
+        ws_key = settings.ws_signature_key.reveal().encode()
+        self._keys: dict[Kind, bytes] = {
+            "node": derived_key(ws_key, "node", split=settings.split_keys),
+            "user": derived_key(ws_key, "user", split=settings.split_keys),
+        }
+        self._nonces = Nonces(settings.signature_window)
+        self._addresses = Addresses(settings.signature_window)
+        self.flaps: Final = FlapGuard(settings.flap_limit, settings.flap_window)
+
+    @property
+    def now_s(self) -> float:
+        """Unix time in seconds."""
+        return self._hub.clock.now_us() / 1e6
+
+    def check_request(
+        self,
+        *,
+        method: str,
+        paths: Sequence[str],
+        query: bytes,
+        headers: Mapping[str, str],
+    ) -> str:
+        """Check a node's request for its address; returns its id, which may be empty.
+
+        Args:
+            paths: The path as it was received, and without the prefix in front.
+            headers: By names in lower case.
+
+        Raises:
+            SignatureError: it is not good, or was used before.
+        """
+        params = _pairs(query)
+        pc_id = dict(reversed(params)).get("pc_id", "")
+        nonce = headers.get("x-nonce", "")
+        check_request(
+            self._key,
+            method=method,
+            paths=paths,
+            params=params,
+            timestamp=headers.get("x-timestamp", ""),
+            nonce=nonce,
+            signature=headers.get("x-signature", ""),
+            now_s=self.now_s,
+            window_s=self._settings.signature_window,
+        )
+        if self._settings.nonce_cache:
+            self._nonces.use(pc_id, nonce, now_s=self.now_s)
+        return pc_id
+
+    def address(self, kind: Kind, identity: str, *, base: str) -> str:
+        """Return a signed WebSocket address.
+
+        Args:
+            base: Where the hub was asked, `ws://host:port`, for when nothing else is set.
+
+        Raises:
+            InvalidError: no id that can be one.
+            RateLimitedError: the id is taken over too often, or asks too often.
+        """
+        check_id(identity)
+        now_s = self.now_s
+        left_s = self.flaps.seconds_left(identity, now_s=now_s) if kind == "node" else 0
+        if left_s:
+            raise RateLimitedError(
+                what="taking over this pc_id", after_s=left_s, setting="adapters.octohub.flap_limit"
+            )
+        time_s = (
+            self._addresses.give(kind, identity, now_s=now_s)
+            if self._settings.one_time_urls
+            else int(now_s)
+        )
+        query = {
+            PARAMETERS[kind]: identity,
+            "timestamp": time_s,
+            "signature": address_signature(self._keys[kind], identity, time_s),
+        }
+        return f"{self._settings.public_ws_url or base}{PATHS[kind]}?{urlencode(query)}"
+
+    def enter(self, kind: Kind, query: Mapping[str, str]) -> str:
+        """Check the address that somebody connects to; returns the id.
+
+        Raises:
+            InvalidError: a parameter is missing, or the id can be none.
+            SignatureError: it is not good, or was used before.
+        """
+        identity = query.get(PARAMETERS[kind], "")
+        timestamp, signature = query.get("timestamp", ""), query.get("signature", "")
+        if not (identity and timestamp and signature):
+            raise InvalidError("缺少必要参数")
+        time_s = check_address(
+            self._keys[kind],
+            identity=identity,
+            timestamp=timestamp,
+            signature=signature,
+            now_s=self.now_s,
+            window_s=self._settings.signature_window,
+        )
+        check_id(identity)
+        if self._settings.one_time_urls:
+            self._addresses.use(kind, identity, time_s, now_s=self.now_s)
+        return identity
+
+
+def check_id(identity: str) -> None:
+    """Check that an id can be one.
+
+    Raises:
+        InvalidError: empty, too long, or with a sign that cannot be shown.
+    """
+    if not 1 <= len(identity) <= MAX_ID or not identity.isprintable():
+        raise InvalidError(f"an id has 1 to {MAX_ID} signs that can be shown")

@@ -1,0 +1,59 @@
+"""What users may order with the action `command`: `task.submit`, `task.get`, `node.list`, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hubbub.envelope import encode_json
+from hubbub.errors import MalformedError, NotFoundError
+from hubbub_octohub.desk import Desk, read_task
+from hubbub_octohub.talk import Talk
+
+__all__ = ["ORDERS", "Orders"]
+
+ORDERS = ("task.submit", "task.get", "task.cancel", "task.retry", "node.list")
+
+
+class Orders:
+    """Follows the orders of users."""
+
+    def __init__(self, desk: Desk, *, task_bytes: int) -> None:
+        self._desk = desk
+        self._task_bytes = task_bytes
+
+    async def run(
+        self, command: str, args: Mapping[str, object], speaker: Talk, *, traceparent: str
+    ) -> object:
+        """Follow one order; returns its result.
+
+        Raises:
+            HubError: it cannot be followed.
+        """
+        match command:
+            case "task.submit":
+                return await self._submit(args, speaker, traceparent)
+            case "task.get":
+                return await self._desk.get(_task_id(args))
+            case "task.cancel":
+                return await self._desk.cancel(_task_id(args))
+            case "task.retry":
+                return await self._desk.retry(_task_id(args))
+            case "node.list":
+                return {"items": self._desk.nodes(), "next": None}
+            case _:
+                raise NotFoundError(f"no command {command[:64]!r}; there are {', '.join(ORDERS)}")
+
+    async def _submit(self, args: Mapping[str, object], speaker: Talk, traceparent: str) -> object:
+        task = read_task(encode_json(args), limit=self._task_bytes)
+        submitted = await self._desk.submit(
+            task, speaker.principal, reply_to=speaker.principal.source, traceparent=traceparent
+        )
+        speaker.own.add(submitted.task_id)
+        return submitted.shown
+
+
+def _task_id(args: Mapping[str, object]) -> str:
+    task_id = args.get("task_id")
+    if not isinstance(task_id, str) or not task_id:
+        raise MalformedError("`args.task_id` is missing")
+    return task_id
