@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,10 +34,13 @@ class Node(RecordingEndpoint):
 
 
 @pytest.fixture
-async def core(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Core]:
+async def core(
+    tmp_path: Path, clock: FakeClock, store_url: Callable[[Path], str]
+) -> AsyncIterator[Core]:
     """A hub without sockets, whose workers' slots come back sooner than by default."""
     toml = '[hub]\nslot_grace = "20s"'
-    async with running_hub(tmp_path / "hub", toml, clock=clock) as running:
+    folder = tmp_path / "hub"
+    async with running_hub(folder, toml, clock=clock, store_url=store_url(folder)) as running:
         running.table.put(NODES)
         yield running
         for link in running.room.links():  # a stop would wait for what they have, on this clock
@@ -165,9 +168,10 @@ async def test_priority_then_time_then_order(core: Core, clock: FakeClock) -> No
     high = await submit(core, priority=9)
     await later(core, clock, 6)
     one = node(core)
+    await one.wait_for(1)
     expected = [high, first, second, soon, last, low]
-    for receipt in expected:
-        await rest(core)
+    for number, receipt in enumerate(expected):
+        await one.wait_for(number + 1)
         assert one.tasks[-1] == receipt.task_id
         await finish(core, receipt.task_id, one)
 
@@ -179,6 +183,7 @@ async def test_a_task_waits_until_its_time(core: Core, clock: FakeClock) -> None
     await later(core, clock, 29)
     assert one.tasks == []
     await later(core, clock, 2)
+    await one.wait_for(1)  # it was in the store only, and is read on another thread
     assert one.tasks == [receipt.task_id]
 
 
@@ -233,6 +238,7 @@ async def test_an_adapter_says_how_hard_to_try_before_it_has_anybody(
     core.task_defaults("node", attempts=2, timeout_s=10.0, queue_ttl_s=100.0)
     patient, hasty = await submit(core), await submit(core, timeout_s=1.0, max_attempts=1)
     one = node(core, concurrency=2)
+    await one.wait_for(2)
     await later(core, clock, 9)
     assert (await task_of(core, patient.task_id)).state is TaskState.DISPATCHED
     assert (await task_of(core, hasty.task_id)).state is TaskState.TIMEOUT
