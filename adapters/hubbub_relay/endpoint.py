@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Final, Literal, cast
 
 from hubbub.envelope import CHAT_MESSAGE, TASK_REQUEST, TASK_RESULT, Envelope
@@ -22,6 +21,7 @@ MAILBOX_LIMIT: Final = 10_000_000
 Kind = Literal["send", "callback"]
 
 
+@lru_cache(maxsize=8192)
 def address_of(name: str) -> str:
     """Return the address of a relay name."""
     return f"relay.{escape(name)}"
@@ -34,19 +34,19 @@ class Logged:
     """
 
     def __init__(self) -> None:
-        self._under_way: Counter[tuple[Kind, str]] = Counter()
+        self._under_way: dict[tuple[Kind, str], int] = {}
 
-    @contextmanager
-    def by_request(self, kind: Kind, name: str) -> Generator[None]:
-        """Note a request: a `send` by its trace, a `callback` by its task."""
-        key = (kind, name)
-        self._under_way[key] += 1
-        try:
-            yield
-        finally:
-            self._under_way[key] -= 1
-            if not self._under_way[key]:
-                del self._under_way[key]
+    def begin(self, kind: Kind, name: str) -> tuple[Kind, str]:
+        """Note a request: a `send` by its trace, a `callback` by its task; returns what ends it."""
+        request = (kind, name)
+        self._under_way[request] = self._under_way.get(request, 0) + 1
+        return request
+
+    def end(self, request: tuple[Kind, str]) -> None:
+        """The request is over."""
+        left = self._under_way.pop(request) - 1
+        if left:
+            self._under_way[request] = left
 
     def covers(self, envelope: Envelope) -> bool:
         """Tell whether an envelope is of such a request."""

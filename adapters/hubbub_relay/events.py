@@ -148,13 +148,16 @@ def event_row(
     mirrored: bool = True,
 ) -> Row:
     """Return the row of a record. Names and type are columns only where they are texts."""
-    names = (members.get("from", members.get("child_id")), members.get("to"), members.get("type"))
-    sender, to, kind = (name if isinstance(name, str) else None for name in names)
-    body = encode_json(members).decode()
-    return (
-        _event,
-        (event, sender, to, kind, task_id, body, ts_ms, trace_id, final, mirrored, None),
-    )
+    sender = members.get("from", members.get("child_id"))
+    to, kind = members.get("to"), members.get("type")
+    values = (
+        event,
+        sender if isinstance(sender, str) else None,
+        to if isinstance(to, str) else None,
+        kind if isinstance(kind, str) else None,
+        task_id, encode_json(members).decode(), ts_ms, trace_id, final, mirrored, None,
+    )  # fmt: skip
+    return (_event, values)
 
 
 def callback_row(task_id: str, *, url: str, key: str, now_ms: int) -> Row:

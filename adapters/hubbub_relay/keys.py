@@ -56,6 +56,8 @@ class Caller:
         Raises:
             RelayError: one is outside.
         """
+        if not (self.speaks_as or self.to or self.cmd):
+            return
         limits = ((self.speaks_as, sender), (self.to, to), (self.cmd, cmd))
         if not all(name is None or _within(limit, name) for limit, name in limits):
             raise RelayError(FORBIDDEN, 403)

@@ -24,10 +24,10 @@ class RelayMetrics:
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self.requests = metrics.counter(
+        self.requests = metrics.tally(
             "relay_requests", "Requests, by endpoint and HTTP status", ("endpoint", "code")
         )
-        self.seconds = metrics.histogram(
+        self.seconds = metrics.spread(
             "relay_request_seconds", "One request, a long poll's wait included",
             buckets=REQUEST_BUCKETS_S,
         )  # fmt: skip

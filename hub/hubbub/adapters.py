@@ -14,12 +14,15 @@ from hubbub.errors import NotFoundError
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Adapter, Clock, HubApi
 
-__all__ = ["AdapterState", "Adapters", "RunningAdapter"]
+__all__ = ["AdapterState", "Adapters", "RunningAdapter", "speaks_http"]
 
 AdapterState = Literal["up", "degraded", "failed", "stopped"]
 
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
+
+PEERS_S: Final = 1.0
+"""How long peers may take to be told that the hub stops; those who do not read never are."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -31,6 +34,7 @@ class RunningAdapter:
     Attributes:
         started: Whether its `start` has succeeded.
         lacks: Its listeners that are down, and why.
+        starts: How often it was started; its paths may be others each time.
     """
 
     adapter: Adapter
@@ -41,6 +45,7 @@ class RunningAdapter:
     retry_s: float = FIRST_RETRY_S
     started: bool = False
     lacks: dict[str, str] = field(default_factory=dict[str, str])
+    starts: int = 0
 
     @property
     def name(self) -> str:
@@ -49,7 +54,11 @@ class RunningAdapter:
 
 
 class Adapters:
-    """All enabled adapters of one hub."""
+    """All enabled adapters of one hub.
+
+    Attributes:
+        stop_timeout_s: How long each may take to stop.
+    """
 
     def __init__(
         self,
@@ -64,7 +73,7 @@ class Adapters:
         self._clock = clock
         self._metrics = metrics
         self._spawn = spawn
-        self._stop_timeout_s = stop_timeout_s
+        self.stop_timeout_s = stop_timeout_s
         self._running: dict[str, RunningAdapter] = {}
         self._stopping = False
 
@@ -135,6 +144,25 @@ class Adapters:
         self._stopping = True
         await asyncio.gather(*(self._stop(one) for one in self))
 
+    async def pause_peers(self) -> None:
+        """Let adapters tell their peers that the hub stops (`ports.PeerAdapter`)."""
+        await asyncio.gather(*(self._ask(one, "pause_peers") for one in self))
+
+    async def close_peers(self) -> None:
+        """Let adapters close the connections of their peers, before listeners do."""
+        await asyncio.gather(*(self._ask(one, "close_peers") for one in self))
+
+    async def _ask(self, running: RunningAdapter, method: str) -> None:
+        asked = getattr(running.adapter, method, None)
+        if asked is None or not running.started:
+            return
+        try:
+            async with asyncio.timeout(min(PEERS_S, self.stop_timeout_s)):
+                await asked()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            log.warning("adapter.peers_not_told", adapter=running.name, method=method, error=reason)
+
     def lack(self, name: str, what: str, reason: str | None) -> None:
         """Note that something an adapter needs is missing (a listener's port), or is there again.
 
@@ -174,6 +202,7 @@ class Adapters:
         else:
             running.retry_s = FIRST_RETRY_S
             running.started = True
+            running.starts += 1
             self._judge(running)
             log.info("adapter.up", adapter=running.name, state=running.state)
 
@@ -185,7 +214,7 @@ class Adapters:
         if running.state == "stopped":
             return
         try:
-            async with asyncio.timeout(self._stop_timeout_s):
+            async with asyncio.timeout(self.stop_timeout_s):
                 await running.adapter.stop()
         except Exception as error:
             log.warning(
@@ -197,3 +226,8 @@ class Adapters:
         running.started = False
         running.state, running.reason = "stopped", ""
         self._metrics.adapter_up[running.name].set(0)
+
+
+def speaks_http(adapter: Adapter) -> bool:
+    """Tell whether an adapter brings HTTP paths, so that the hub opens its `listen`."""
+    return hasattr(adapter, "http_routes") or hasattr(adapter, "listener_routes")

@@ -42,6 +42,11 @@ class Attachment:
         """Its endpoint's labels or task types have changed: give it what is for it now."""
         self.attachments.refresh(self.link)
 
+    @property
+    def waiting(self) -> int:
+        """Deliveries that wait for it in its own mailbox."""
+        return self.attachments.waiting(self.link)
+
     def close(self) -> None:
         """End this attachment only; a newer one of the same address stays."""
         self.attachments.detach(self.link)
@@ -77,7 +82,7 @@ class Attachments:
 
     async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
         """Attach an endpoint that is remembered over a restart."""
-        await self._remember(endpoint)
+        await self.remember(endpoint)
         return self.attach(endpoint)
 
     def refresh(self, link: EndpointLink) -> None:
@@ -98,6 +103,11 @@ class Attachments:
         known = self._directory.get(link.address)
         if known is not None and self._room.link_of(link.address) is link:
             self._directory.mark(known, PresenceState.PAUSED if paused else PresenceState.ONLINE)
+
+    def waiting(self, link: EndpointLink) -> int:
+        """Return how many deliveries wait in an endpoint's own mailbox."""
+        box = self._room.boxes.find(link.address)
+        return 0 if box is None else box.depth
 
     def detach(self, link: EndpointLink) -> None:
         """End one attachment; the endpoint is away, and gone when its `linger` is over."""
@@ -129,7 +139,7 @@ class Attachments:
         """
         self._subscriptions.add(endpoint.address, pattern, limit=limit)
         if endpoint.linger_s != 0:
-            await self._remember(endpoint)
+            await self.remember(endpoint)
 
     async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
         """Take a private route back.
@@ -139,7 +149,7 @@ class Attachments:
         """
         self._subscriptions.remove(endpoint.address, pattern)
         if endpoint.linger_s != 0:
-            await self._remember(endpoint)
+            await self.remember(endpoint)
 
     def _gone(self, endpoint: Endpoint) -> None:
         self._directory.forget(endpoint.address)
@@ -148,7 +158,8 @@ class Attachments:
         if endpoint.linger_s:
             self._room.spawn(self._unremember(endpoint.address))
 
-    async def _remember(self, endpoint: Endpoint) -> None:
+    async def remember(self, endpoint: Endpoint) -> None:
+        """Keep an endpoint, and what it subscribed, over a restart."""
         subscriptions = self._subscriptions.of(endpoint.address)
         now_us = self._clock.now_us()
         await self._journal.execute(*reads.remembering(endpoint, subscriptions, now_us))

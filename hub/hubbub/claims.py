@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
@@ -47,7 +47,10 @@ class Said:
         """
         if first.body_hash != self.claim.body_hash:
             raise IdReusedError(envelope_id=first.name) if first.kind == "id" else KeyReusedError()
-        return [replace(receipt, duplicate=True) for receipt in _read_receipts(first.answer)]
+        return [
+            msgspec.structs.replace(receipt, duplicate=True)
+            for receipt in _read_receipts(first.answer)
+        ]
 
 
 def said_by(

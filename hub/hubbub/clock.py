@@ -60,11 +60,10 @@ def seq_of_time(time_us: int) -> int:
 
 
 def _base32(number: int, digits: int) -> str:
-    letters: list[str] = []
-    for _ in range(digits):
-        number, digit = divmod(number, 32)
-        letters.append(_CROCKFORD[digit])
-    return "".join(reversed(letters))
+    """Return an even number of digits."""
+    return "".join(
+        [_PAIRS[number >> shift & _PAIR - 1] for shift in range(5 * digits - 10, -1, -10)]
+    )
 
 
 class Ids:
@@ -73,36 +72,47 @@ class Ids:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seq = 0
-        self._ulid_ms = 0
-        self._ulid_prefix = ""
-        self._ulid_high = 0
+        self._ulid_ms = -1
+        self._ulid_time = ""
+        self._ulid_tail = ""
         self._ulid_low = 0
         # Ids are to be unique, not to be unguessable: one seed, no system call for each.
         self._random = random.Random(secrets.randbits(128)).getrandbits  # noqa: S311
+        self._ulid_high = self._random(_RANDOM_BITS - 11)
 
     def continue_after(self, seq: int) -> None:
         """Give numbers above one that was given before a restart, whatever the clock says."""
         self._seq = max(self._seq, seq)
 
-    def seq(self) -> int:
-        """Return the next number: greater than all before, also over a restart."""
-        floor = (self._clock.now_us() // 1000) << _COUNTER_BITS
+    def seq(self, now_us: int | None = None) -> int:
+        """Return the next number: greater than all before, also over a restart.
+
+        Args:
+            now_us: The time, where it was read just now.
+        """
+        if now_us is None:
+            now_us = self._clock.now_us()
+        floor = (now_us // 1000) << _COUNTER_BITS
         self._seq = self._seq + 1 if self._seq >= floor else floor
         return self._seq
 
-    def ulid(self) -> str:
-        """Return 26 characters of Crockford's base 32 (ULID), increasing within this process."""
-        now_ms = self._clock.now_us() // 1000
-        self._ulid_low += 1
-        if now_ms > self._ulid_ms or self._ulid_low == _PAIR:
-            if now_ms > self._ulid_ms:
-                self._ulid_ms = now_ms
-                self._ulid_high = self._random(_RANDOM_BITS - 11)
-            else:
-                self._ulid_high += 1
-            self._ulid_low = 0
-            self._ulid_prefix = _base32(self._ulid_ms, 10) + _base32(self._ulid_high, 14)
-        return self._ulid_prefix + _PAIRS[self._ulid_low]
+    def ulid(self, now_us: int | None = None) -> str:
+        """Return 26 characters of Crockford's base 32 (ULID), increasing within this process.
+
+        Args:
+            now_us: The time, where it was read just now.
+        """
+        now_ms = (self._clock.now_us() if now_us is None else now_us) // 1000
+        low = self._ulid_low = (self._ulid_low + 1) % _PAIR
+        if not low or not self._ulid_tail:
+            self._ulid_high += 1
+            self._ulid_tail = _base32(self._ulid_high, 14)
+        if now_ms > self._ulid_ms:
+            # Of the random part only the start is drawn: it goes on by one, whatever the time.
+            self._ulid_ms = now_ms
+            high, last = divmod(now_ms, _PAIR)
+            self._ulid_time = _base32(high, 8) + _PAIRS[last]
+        return self._ulid_time + self._ulid_tail + _PAIRS[low]
 
     def trace(self) -> str:
         """Return a trace id: time first, so that an index over traces only grows at its end."""

@@ -9,15 +9,17 @@ from typing import Any, Final, cast
 import structlog
 
 from hubbub.adapters import Adapters
-from hubbub.config import AdapterSettings, Config, Settings
+from hubbub.config import AdapterSettings, Config, Settings, TlsSettings
+from hubbub.config.problems import dotted
 from hubbub.conversion import Conversions
 from hubbub.errors import ConfigError, PluginError, RouteError
+from hubbub.listeners.tls import problem_with
 from hubbub.plugins import Plugin, Plugins
 from hubbub.ports import Adapter, HubApi, Link
 from hubbub.routing import RoutingTable
 from hubbub.values import Endpoint, Route
 
-__all__ = ["Contributions", "Offered"]
+__all__ = ["Contributions", "Offered", "tls_problems"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -37,6 +39,12 @@ class Offered:
     def enabled(self) -> bool:
         """Whether hub.toml says so."""
         return isinstance(self.settings, AdapterSettings) and self.settings.enabled
+
+
+def tls_problems(config: Config, keys: tuple[str, ...], tls: TlsSettings | None) -> list[str]:
+    """Return a line for what is wrong with the certificate of a table, as its files are now."""
+    problem = problem_with(tls)
+    return [] if problem is None else [f"{config.place(*keys, 'tls')}: {dotted(keys)}.{problem}"]
 
 
 class Contributions:
@@ -104,6 +112,13 @@ class Contributions:
         except ConfigError as error:
             return error.problems
         return []
+
+    def check_tls(self, config: Config) -> list[str]:
+        """Return a line for each certificate that a hub could not use."""
+        problems = tls_problems(config, ("hub",), config.hub.tls)
+        for one in self._adapters:
+            problems += tls_problems(config, ("adapters", one.name), one.settings.tls)
+        return problems
 
     def read_converters(self, *, only: Plugin | None = None) -> None:
         """Take in converters, each inside the fence."""
@@ -176,6 +191,7 @@ class _HubOf:
         self._plugin = plugin
         self._owners = owners
         self.publish = hub.publish  # the path of messages: no detour
+        self.submit = hub.submit
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # as the hub has it
         return getattr(self._hub, name)

@@ -12,6 +12,7 @@ from typing import Final
 
 from hubbub.envelope import Envelope
 from hubbub.errors import PluginError
+from hubbub.values import Endpoint
 
 __all__ = ["CACHE_LIMIT", "MAX_CHAIN", "Conversions", "Converter"]
 
@@ -29,11 +30,18 @@ class Converter:
     Attributes:
         function: Gives the new envelope, or None for one that the endpoint shall not get; its
             delivery ends `filtered`.
+        for_endpoint: Whether the function takes the endpoint as its second argument, because what
+            it gives depends on who gets it.
     """
 
     from_type: str
     to_type: str
-    function: Callable[[Envelope], Envelope | None]
+    function: Callable[..., Envelope | None]
+    for_endpoint: bool = False
+
+    def convert(self, envelope: Envelope, endpoint: Endpoint) -> Envelope | None:
+        """Return the envelope as the endpoint takes it; None when it shall not get it."""
+        return self.function(envelope, endpoint) if self.for_endpoint else self.function(envelope)
 
 
 Chain = tuple[Converter, ...]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -23,6 +24,7 @@ from hubbub.clock import Ids, SystemClock
 from hubbub.config import (
     Address,
     Config,
+    HubSettings,
     LimitSettings,
     Settings,
     TlsSettings,
@@ -42,11 +44,14 @@ from hubbub.errors import (
     HubError,
     NotFoundError,
     RouteError,
+    UnavailableError,
 )
 from hubbub.extensions import Extensions
 from hubbub.intake import Limits
 from hubbub.listeners import Connection, Datagrams, Listeners, TcpListener, UdpListener
+from hubbub.logtelling import LogTelling
 from hubbub.meter import Meter
+from hubbub.observe.logbook import LogBook
 from hubbub.observe.metrics import Metrics, total_of
 from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
@@ -57,6 +62,8 @@ from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
+from hubbub.sources import Sources
+from hubbub.store import sizes
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal, Statement
 from hubbub.store.reads import endpoints as endpoint_reads
@@ -65,7 +72,7 @@ from hubbub.store.tables import AuditRow
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
 from hubbub.tasks import read_result, request_envelope
-from hubbub.tokens import Tokens
+from hubbub.tokens import ADMIN_FILE, Tokens
 from hubbub.values import (
     Delivery,
     Endpoint,
@@ -78,7 +85,10 @@ from hubbub.values import (
 )
 from hubbub.watchdog import Watchdog
 
-__all__ = ["Core"]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["Core", "defaults_of", "limits_of", "policy_of"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
@@ -96,6 +106,29 @@ TASKS_ROUTE: Final = Route(
 """Where a task goes when nobody said where: to any endpoint that takes it."""
 
 
+def policy_of(hub: HubSettings) -> DeliveryPolicy:
+    """Return how hard to try, and what mailboxes hold, as `[hub]` says."""
+    return DeliveryPolicy(
+        mailbox_limit=hub.mailbox_limit,
+        overflow=hub.overflow,
+        backoff_s=hub.backoff,
+        backoff_max_s=hub.backoff_max,
+        task_backoff_s=hub.task_backoff,
+        timeout_s=hub.timeout,
+        slot_grace_s=hub.slot_grace,
+    )
+
+
+def defaults_of(hub: HubSettings) -> TryHard:
+    """Return what holds where neither asker, route nor adapter says, as `[hub]` says."""
+    return TryHard(attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl)
+
+
+def limits_of(hub: HubSettings) -> Limits:
+    """Return the limits of an envelope, as `[hub]` says."""
+    return Limits(data_bytes=hub.max_body, data_depth=hub.data_depth)
+
+
 class Core:
     """One hub: its rooms, and what plugins and adapters may do with them."""
 
@@ -106,13 +139,16 @@ class Core:
         clock: Clock | None = None,
         safe: bool = False,
         environ: Mapping[str, str] = os.environ,
+        book: LogBook | None = None,
     ) -> None:
         self.config = config
+        self.book: Final = book or LogBook()
         self._environ = environ
         self.clock: Clock = clock or SystemClock()
         self.metrics: Final = Metrics()
         self.tracer: Final = Tracer()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended_observers: list[Callable[[Delivery], None]] = []
         hub = config.hub
         self.extensions: Final = Extensions(self)
         self.watchdog: Final = Watchdog(
@@ -128,7 +164,7 @@ class Core:
         )
         self.conversions: Final = Conversions()
         self.directory: Final = Directory(self.conversions)
-        self.table: Final = RoutingTable()
+        self.table: Final = RoutingTable(self.conversions.accepts)
         self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
         self.ids: Final = Ids(self.clock)
         self.journal: Final = Journal(self.database, metrics=self.metrics, settled=self._settled)
@@ -153,7 +189,7 @@ class Core:
             adapters=self.adapters,
             hub=self,
         )
-        self.changed: Final[list[Callable[[], None]]] = []
+        self.changed: Final[list[Callable[[], Awaitable[None]]]] = []
         self.accepted: Final = Meter()
         self.started_us: Final = self.clock.now_us()
         self.accepted.note(self.started_us, 0)
@@ -168,17 +204,11 @@ class Core:
             conversions=self.conversions,
             metrics=self.metrics,
             tracer=self.tracer,
-            policy=DeliveryPolicy(
-                mailbox_limit=hub.mailbox_limit,
-                overflow=hub.overflow,
-                backoff_s=hub.backoff,
-                backoff_max_s=hub.backoff_max,
-                task_backoff_s=hub.task_backoff,
-                slot_grace_s=hub.slot_grace,
-            ),
+            policy=policy_of(hub),
             spawn=self.spawn,
             after_delivery=self._after_delivery,
         )
+        self.room.guard([entry.rule() for entry in config.guards.endpoint])
         self.attachments: Final = Attachments(
             directory=self.directory,
             room=self.room,
@@ -192,9 +222,7 @@ class Core:
             conversions=self.conversions,
             clock=self.clock,
             ids=self.ids,
-            defaults=TryHard(
-                attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl
-            ),
+            defaults=defaults_of(hub),
         )
         self.router: Final = Router(
             engine=self.engine,
@@ -206,8 +234,8 @@ class Core:
             room=self.room,
             metrics=self.metrics,
             tracer=self.tracer,
-            limits=Limits(data_bytes=hub.max_body, data_depth=hub.data_depth),
-            rate_per_s=hub.publish_rate,
+            limits=limits_of(hub),
+            sources=Sources(hub.publish_rate, [entry.rule() for entry in config.guards.source]),
         )
         self.work: Final = WorkDesk(self.room, self.database)
         self.retention: Final = Retention(
@@ -224,6 +252,8 @@ class Core:
             spawn=self.spawn,
             rarely=self._rarely,
         )
+        self.telling: Final = LogTelling(self.book, self)
+        self.app: ASGIApp | None = None
         self.new_admin_token: str | None = None
         self.finished: Final[Counter[str]] = Counter()
         self.state: str = "starting"
@@ -255,6 +285,7 @@ class Core:
         self.router.before_route = self.plugins.before_route
         self.sweeper.start()
         await self.plugins.startup(self.hub_for)
+        self.telling.start()
         await self.adapters.start()
         await self.listeners.begin()
         self.state = "ready"
@@ -283,7 +314,9 @@ class Core:
         self.router.draining = True
         self.work.close()
         self.sweeper.stop()
+        await self.adapters.pause_peers()
         await self.room.lifecycle.drain(self.config.hub.drain_timeout)
+        await self.adapters.close_peers()
 
     async def stop(self) -> None:
         """End all rooms in order; what was acknowledged is written."""
@@ -293,6 +326,7 @@ class Core:
         await self.listeners.stop()
         await self.extensions.ended()
         await self.plugins.shutdown(self.hub_for)
+        self.telling.stop()
         self.room.timers.close()
         for task in list(self._tasks):
             task.cancel()
@@ -325,7 +359,7 @@ class Core:
         return await self.attachments.attach_for_good(endpoint)
 
     async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
-        """Give an attached endpoint a private route, which ends with the endpoint."""
+        """Give an endpoint a private route, which goes when the endpoint is gone."""
         await self.attachments.subscribe(endpoint, pattern, limit=limit)
 
     async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
@@ -452,7 +486,13 @@ class Core:
             metrics=self.metrics,
             spawn=self.spawn,
         )
-        await self.listeners.open(name, listener, listener.serve)
+        await self.listeners.open(
+            name,
+            listener,
+            listener.serve,
+            own_limits=limits is not None,
+            own_tls=tls is not None,
+        )
         return listener
 
     async def listen_udp(
@@ -472,11 +512,60 @@ class Core:
             clock=self.clock,
             metrics=self.metrics,
         )
-        await self.listeners.open(name, listener, listener.serve)
+        await self.listeners.open(name, listener, listener.serve, own_limits=limits is not None)
         return listener
 
     async def _close_listeners(self, name: str) -> None:
         await self.listeners.stop(name)
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files."""
+        return self.config.hub.data_dir
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        kept = {self.data_dir / ADMIN_FILE, *self.config.private_files}
+        if named := self._environ.get("HUBBUB_ADMIN_TOKEN_FILE"):
+            kept.add(Path(named))
+        if self.database.path is not None:
+            kept.add(self.database.path)
+        return frozenset(path.resolve() for path in kept)
+
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there."""
+        return self.state == "ready" and self.router.wanted(subject, envelope_type)
+
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended."""
+        self._ended_observers.append(ended)
+        forget = self.router.tap(accepted, quiet=True)
+
+        def end() -> None:
+            self._ended_observers.remove(ended)
+            forget()
+
+        return end
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
+        return self.plugins.translate(key, args, locale)
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        return await self.read(sizes.database_bytes)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does."""
+        if self.app is None:
+            raise UnavailableError("the hub serves no paths yet; try again when it is ready")
+        await self.app(scope, receive, send)
 
     @property
     def loopback(self) -> bool:
@@ -491,10 +580,10 @@ class Core:
         """Go on with another configuration; whoever reads settings at every use has it now."""
         self.config = config
 
-    def say_changed(self) -> None:
-        """Tell whoever serves them that plugins or adapters came or went."""
+    async def say_changed(self) -> None:
+        """Tell whoever serves them that plugins, adapters or their tables have changed."""
         for changed in tuple(self.changed):
-            changed()
+            await changed()
 
     # Inside
 
@@ -504,6 +593,8 @@ class Core:
     def _after_delivery(self, delivery: Delivery) -> None:
         if delivery.task is not None and delivery.task.state.final:
             self.finished[delivery.task.state] += 1
+        for observer in self._ended_observers:
+            observer(delivery)
         hook = self.plugins.after_delivery
         if hook is not None:
             hook(delivery)
@@ -511,7 +602,7 @@ class Core:
     def _presence(self, presence: Presence) -> None:
         """Publish a change of presence, if anybody wants to know."""
         subject = f"presence.{presence.endpoint}"
-        if self.state != "ready" or not self.router.wanted(subject):
+        if self.state != "ready" or not self.router.wanted(subject, PRESENCE):
             return
         envelope = Envelope.new(
             source="hub.directory",

@@ -23,10 +23,15 @@ MAX_SETS: Final = 4096
 
 @dataclass(slots=True, eq=False)
 class Known:
-    """One endpoint that is known: present, paused, or away and waited for."""
+    """One endpoint that is known: present, paused, or away and waited for.
+
+    Attributes:
+        records: Whether rows may be its taking (it has a `record` of its own).
+    """
 
     endpoint: Endpoint
     state: PresenceState = PresenceState.OFFLINE
+    records: bool = False
 
     @property
     def address(self) -> str:
@@ -77,6 +82,7 @@ class Directory:
             for found in self._by_pattern.find(endpoint.address):
                 found.members[endpoint.address] = known
         known.endpoint = endpoint
+        known.records = getattr(endpoint.record, "__func__", None) is not Endpoint.record
         self.mark(known, state)
         return known
 

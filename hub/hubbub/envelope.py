@@ -7,6 +7,7 @@ a message that passes through is never encoded again.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, cast
 
 import msgspec
@@ -15,6 +16,7 @@ from hubbub.errors import InvalidError, MalformedError
 
 __all__ = [
     "CHAT_MESSAGE",
+    "CHAT_TEMPLATE",
     "EVENT",
     "MAX_HOPS",
     "PRESENCE",
@@ -28,6 +30,7 @@ __all__ = [
 
 EVENT: Final = "hubbub.event.v1"
 CHAT_MESSAGE: Final = "hubbub.chat.message.v1"
+CHAT_TEMPLATE: Final = "hubbub.chat.template.v1"
 TASK_REQUEST: Final = "hubbub.task.request.v1"
 TASK_UPDATE: Final = "hubbub.task.update.v1"
 TASK_RESULT: Final = "hubbub.task.result.v1"
@@ -45,7 +48,13 @@ _decode_json = msgspec.json.Decoder().decode
 def rfc3339(time_us: int) -> str:
     """Write microseconds since the epoch as `2026-01-02T03:04:05.678901Z`."""
     seconds, micros = divmod(time_us, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+    return f"{_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    """Write a second; a busy hub asks for the same one thousands of times."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):

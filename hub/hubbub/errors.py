@@ -13,6 +13,7 @@ HubError
 │   ├── RouteError        a route is not valid
 │   └── KeyReusedError    an idempotency key given before, with another body
 ├── RateLimitedError      over a rate                                 (429)
+│   └── BusyError         too many under way at once
 ├── UnavailableError      cannot now, may be tried again              (503)
 │   ├── DrainingError     the hub is stopping
 │   ├── MailboxFullError  a mailbox with policy `refuse` is full
@@ -31,6 +32,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "BusyError",
     "ConfigError",
     "ConflictError",
     "DeadlineError",
@@ -172,6 +174,21 @@ class RateLimitedError(HubError):
         )
 
 
+class BusyError(RateLimitedError):
+    """Too many under way at once; may be tried again when one has ended."""
+
+    code = "busy"
+
+    def __init__(self, *, what: str, limit: int, setting: str) -> None:
+        self.after_s = 1.0
+        self.limit = limit
+        HubError.__init__(
+            self,
+            f"{what}: {limit} are under way, which is the limit; "
+            f"wait until one has ended, or raise {setting}",
+        )
+
+
 class UnavailableError(HubError):
     """Cannot be done now; the same call may succeed later."""
 
@@ -240,11 +257,18 @@ class PluginError(HubError):
 
 
 class Retry(Exception):  # noqa: N818  # a signal, named by the plugin contract
-    """Raised from `deliver`: not taken now, try again after `after_s` seconds (None: backoff)."""
+    """Raised from `deliver`: not taken now, try again after `after_s` seconds (None: backoff).
 
-    def __init__(self, after_s: float | None = None, reason: str = "retry") -> None:
+    Attributes:
+        counted: Whether this was an attempt; False when the peer has not seen anything of it.
+    """
+
+    def __init__(
+        self, after_s: float | None = None, reason: str = "retry", *, counted: bool = True
+    ) -> None:
         self.after_s = after_s
         self.reason = reason
+        self.counted = counted
         super().__init__(reason)
 
 

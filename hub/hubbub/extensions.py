@@ -36,7 +36,7 @@ class Extensions:
         """Start an adapter that was taken in while the hub runs; its paths come with it."""
         if any(one.name == name for one in self._core.adapters):
             await self._core.adapters.start_one(name)
-            self._core.say_changed()
+            await self._core.say_changed()
 
     async def restart_adapter(self, name: str) -> None:
         """Stop one adapter and start it again, with its table as it is in hub.toml now.
@@ -51,7 +51,7 @@ class Extensions:
             if isinstance(settings, AdapterSettings):
                 self._core.adapters.get(name).settings = settings
         await self._core.adapters.restart(name)
-        self._core.say_changed()
+        await self._core.say_changed()
 
     async def change_adapter(self, name: str, offered: Offered) -> None:
         """Start an adapter that is enabled now, stop one that is not any more."""
@@ -67,7 +67,7 @@ class Extensions:
         elif settings.enabled:
             self._core.adapters.add(offered.adapter, settings, self._core.hub_for(offered.plugin))
             await self._core.adapters.start_one(name)
-        self._core.say_changed()
+        await self._core.say_changed()
 
     def remembering(self, plugin: Plugin) -> tuple[Statement, ...]:
         """Return the statements that keep a plugin in its state over a restart."""
@@ -117,7 +117,7 @@ class Extensions:
             link = self._core.room.link_of(address)
             if link is not None:
                 self._core.attachments.detach(link)
-        self._core.say_changed()
+        await self._core.say_changed()
         if plugin.state == "quarantined":
             await self._core.journal.execute(*self.remembering(plugin))
 

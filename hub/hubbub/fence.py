@@ -100,11 +100,11 @@ class Fence:
     def around(self, plugin: Plugin, converter: Converter) -> Converter:
         """Return a converter whose calls are measured; what it raises fails the attempt."""
 
-        def convert(envelope: Envelope) -> Envelope | None:
+        def convert(*given: object) -> Envelope | None:
             began = perf_counter()
             try:
                 with self.watched(plugin, "converters"):
-                    converted = converter.function(envelope)
+                    converted = converter.function(*given)
             except Exception as error:
                 self.fault(plugin, "converters", f"a converter raised {type(error).__name__}")
                 raise

@@ -9,7 +9,7 @@ import msgspec
 
 from hubbub.clock import Ids
 from hubbub.delivery import DeliveryRoom
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_UPDATE, Envelope
 from hubbub.planning import Plan, Planner
 from hubbub.ports import Clock, Planned, Record, Stored
 from hubbub.routing import RoutingTable
@@ -38,14 +38,30 @@ class Taps:
 
     def __init__(self) -> None:
         self._taps: list[Tap] = []
+        self._quiet = 0
 
     def __bool__(self) -> bool:
         return bool(self._taps)
 
-    def add(self, tap: Tap) -> Callable[[], None]:
-        """Look at every accepted envelope; returns what ends that."""
+    @property
+    def wanting(self) -> bool:
+        """Whether anybody watches for whom an envelope is made that nobody else wants."""
+        return len(self._taps) > self._quiet
+
+    def add(self, tap: Tap, *, quiet: bool = False) -> Callable[[], None]:
+        """Look at every accepted envelope; returns what ends that.
+
+        Args:
+            quiet: Only counts; nothing need be published for it.
+        """
         self._taps.append(tap)
-        return lambda: self._taps.remove(tap)
+        self._quiet += quiet
+
+        def forget() -> None:
+            self._taps.remove(tap)
+            self._quiet -= quiet
+
+        return forget
 
     def show(self, envelope: Envelope) -> None:
         """Show an envelope to all who watch."""
@@ -77,9 +93,9 @@ class Following:
         self._taps = taps
         self._publish = publish
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
-        return bool(self._taps) or self._table.any_match(subject)
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject and type."""
+        return self._taps.wanting or self._table.any_match(subject, envelope_type)
 
     def planned(
         self,
@@ -131,7 +147,7 @@ class Following:
 
     def update(self, task: Task, delivery: Delivery) -> None:
         """Tell a change of state, if a route or somebody live wants to know."""
-        if task.state.final or not self.wanted(task_subject(task)):
+        if task.state.final or not self.wanted(task_subject(task), TASK_UPDATE):
             return
         envelope = self._stamped(update_envelope(task, source=SOURCE), delivery)
         plan = self._planner.plan(envelope, seq=self._ids.seq(), durable=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import pluggy
@@ -102,6 +102,23 @@ class Hooks:
 
         Order: as `before_route`.
         Errors: as `before_route`.
+        Since: 0.1
+        """
+
+    @hookspec
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Say a text of the hub in a language.
+
+        Args:
+            key: Name of the text, such as `kenko.pause.overload`.
+            args: Values for its placeholders.
+            locale: The language, BCP 47, such as `zh-CN`.
+
+        Returns:
+            The text, or None when this plugin does not have it.
+
+        Order: as `before_route`; the first that has it.
+        Errors: as `before_route`; the next plugin is asked.
         Since: 0.1
         """
 

@@ -13,15 +13,15 @@ from typing import Final
 import structlog
 import uvloop
 
-from hubbub.adapters import RunningAdapter
-from hubbub.config import Address, Config
+from hubbub.config import Config
 from hubbub.core import Core
+from hubbub.doors import Doors
 from hubbub.errors import ConfigError, HubError
 from hubbub.listeners import HttpListener
+from hubbub.observe.logbook import LogBook
 from hubbub.observe.logs import configure_logs
 from hubbub.ports import Clock
 from hubbub.reload import Reloads
-from hubbub.web.app import build_adapter_app, build_app, has_routes
 
 __all__ = ["Hub", "run"]
 
@@ -30,13 +30,21 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 def run(config: Config, *, safe: bool = False) -> int:
     """Run a hub until it is told to stop; returns the exit code."""
-    configure_logs(config.log.level, config.log.format)
+    book = LogBook()
+    configure_logs(config.log.level, config.log.format, book)
     try:
-        return uvloop.run(Hub(config, safe=safe).serve())
+        if config.log.files:
+            path = config.hub.data_dir / "logs" / "hub.jsonl"
+            book.write_to(path, files=config.log.files, max_bytes=config.log.file_size)
+        return uvloop.run(Hub(config, safe=safe, book=book).serve())
     except ConfigError as error:
         sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
     except HubError as error:
         sys.stderr.write(f"{error}\n")
+    except OSError as error:
+        sys.stderr.write(f"cannot write the log: {error}\n")
+    finally:
+        book.stop_writing()
     return 1
 
 
@@ -45,7 +53,7 @@ class Hub:
 
     Attributes:
         core: The hub without its sockets.
-        main: The one port.
+        doors: Its HTTP listeners.
     """
 
     def __init__(
@@ -55,18 +63,17 @@ class Hub:
         safe: bool = False,
         clock: Clock | None = None,
         environ: Mapping[str, str] = os.environ,
+        book: LogBook | None = None,
     ) -> None:
         self.config: Final = config
-        self.core: Final = Core(config, safe=safe, clock=clock, environ=environ)
-        self.main: Final = HttpListener(
-            config.hub.host,
-            config.hub.port,
-            limits=config.hub.limits,
-            tls=config.hub.tls,
-            clock=self.core.clock,
-            metrics=self.core.metrics,
-        )
+        self.core: Final = Core(config, safe=safe, clock=clock, environ=environ, book=book)
+        self.doors: Final = Doors(self.core)
         self._stop = asyncio.Event()
+
+    @property
+    def main(self) -> HttpListener:
+        """The one port."""
+        return self.doors.main
 
     async def serve(self) -> int:
         """Start, serve until SIGTERM or SIGINT, drain, stop.
@@ -81,7 +88,7 @@ class Hub:
             # What was loaded by now stays for good: no need to look at it in every collection.
             gc.collect()
             gc.freeze()
-            await self._listen()
+            await self.doors.open()
             self._announce()
             await self._stop.wait()
         finally:
@@ -97,7 +104,7 @@ class Hub:
         self.main.bind()
         try:
             await self.core.start()
-            await self._listen()
+            await self.doors.open()
         except BaseException:
             await self.stop()
             raise
@@ -109,43 +116,9 @@ class Hub:
         if self.core.state == "ready":
             log.info("hub.draining")
             await self.core.drain()
-        await self.main.stop()
+        await self.main.stop(self.core.config.hub.drain_timeout)
         await self.core.stop()
         log.info("hub.stopped")
-
-    async def _listen(self) -> None:
-        """Listeners last: nothing is accepted before all that must not lose it runs."""
-        drain_s = self.config.hub.drain_timeout
-        adapters = list(self.core.adapters)
-        # Each adapter keeps to its own limit; the port they share has room for the largest.
-        frame_bytes = max(
-            [self.main.limits.frame, *(one.settings.limits.frame for one in adapters)]
-        )
-        await self.main.serve(
-            build_app(self.core), drain_timeout_s=drain_s, frame_bytes=frame_bytes
-        )
-        for running in adapters:
-            if has_routes(running):
-                for address in running.settings.listen:
-                    await self._listen_for(running, address)
-
-    async def _listen_for(self, running: RunningAdapter, address: Address) -> None:
-        """Open one of an adapter's own addresses."""
-        listener = HttpListener(
-            address.host,
-            address.port,
-            name=running.name,
-            limits=running.settings.limits,
-            tls=running.settings.tls,
-            clock=self.core.clock,
-            metrics=self.core.metrics,
-        )
-
-        async def serve() -> None:
-            app = build_adapter_app(self.core, running.name)
-            await listener.serve(app, drain_timeout_s=self.config.hub.drain_timeout)
-
-        await self.core.listeners.open(running.name, listener, serve, stays=True)
 
     def _announce(self) -> None:
         """Print the one line that says everything is bound."""

@@ -118,6 +118,10 @@ class Line:
                 return delivery
         return None
 
+    def leads(self, delivery: Delivery) -> bool:
+        """Tell whether a delivery is here, and no other of its lane before it."""
+        return self._holds(delivery) and self._leads(delivery)
+
     def take(self, delivery: Delivery) -> None:
         """Take a delivery out to be handed over; its lane is busy until `free`."""
         del self._here[delivery.id]

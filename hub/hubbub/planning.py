@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from hubbub.clock import Ids
 from hubbub.conversion import Conversions
-from hubbub.delivery.mailbox import pool_name
+from hubbub.delivery.mailbox import is_pool, pool_name
 from hubbub.delivery.rules import deadline_of
 from hubbub.directory import Directory, Known, choose_sticky
 from hubbub.envelope import MAX_HOPS, Envelope
@@ -44,10 +44,16 @@ class Plan:
     rows: list[Row]
     reason: str | None = None
     """Why it is unrouted; None when there is a delivery."""
+    _mailboxes: set[str] = field(default_factory=set[str])
 
     def has(self, mailbox: str) -> bool:
         """Tell whether a mailbox gets it already: at most one delivery each."""
-        return any(delivery.mailbox == mailbox for delivery in self.deliveries)
+        return mailbox in self._mailboxes
+
+    def add(self, delivery: Delivery) -> None:
+        """Take in one delivery more."""
+        self.deliveries.append(delivery)
+        self._mailboxes.add(delivery.mailbox)
 
 
 @dataclass(slots=True)
@@ -56,13 +62,14 @@ class _Offer:
 
     envelope: Envelope
     seq: int
+    now_us: int
     durable: bool
     plan: Plan
 
 
 def compiled(route: Route) -> CompiledRoute:
     """Return one of the router's own routes, made ready."""
-    return CompiledRoute(route, (9, 0), None, None, templated=False, labels=())
+    return CompiledRoute(route, (9, 0), None, None, labels=())
 
 
 _DIRECT: Final = compiled(DIRECT)
@@ -100,27 +107,34 @@ class Planner:
         durable: bool,
         request: TaskRequest | None = None,
         reply_to: str | None = None,
+        now_us: int | None = None,
     ) -> Plan:
         """Return the deliveries of an envelope, and rows that are some of them.
 
         Args:
+            now_us: The time, where it was read just now.
             durable: What holds where no route says otherwise.
             request: What the hub reads of a task request; such an envelope goes to one worker.
             reply_to: An address that gets it beside the table's (the result of a task).
         """
         routes = self._routes(envelope, request)
-        if request is not None:
-            return self._plan_task(envelope, seq, routes[0], request)
         plan = Plan([], [])
-        offer = _Offer(envelope, seq, durable, plan)
+        if now_us is None:
+            now_us = self._clock.now_us()
+        offer = _Offer(envelope, seq, now_us, durable, plan)
+        if request is not None:
+            self._plan_task(offer, routes[0], request)
+            return plan
         for route in routes:
             self._follow(offer, route)
         if reply_to is not None:
             self._to_address(offer, _REPLY, reply_to)
         if len(plan.deliveries) > 1:
-            siblings = tuple(plan.deliveries)
-            for delivery in siblings:
-                delivery.siblings = siblings
+            # Only who is chosen from a pool asks who else has it; a ring of all would be left to
+            # the garbage collector, a thousand deliveries of one message at a time.
+            for delivery in plan.deliveries:
+                if is_pool(delivery.mailbox):
+                    delivery.siblings = tuple(plan.deliveries)
         if not plan.deliveries:
             plan.reason = "no_endpoint" if routes else "no_route"
         return plan
@@ -160,8 +174,10 @@ class Planner:
             if not is_pattern(target):
                 found |= self._to_address(offer, route, target)
                 continue
+            # What nobody asked for by name does not come back to who said it.
+            but = offer.envelope.source if route.route.fallback else None
             for known in list(self._directory.members(target)):
-                if self._directory.able(known.endpoint, requirement):
+                if known.address != but and self._directory.able(known.endpoint, requirement):
                     self._to_known(offer, route, known)
                     found = True
         return found
@@ -175,7 +191,7 @@ class Planner:
             self._to_known(offer, route, known)
         elif not offer.plan.has(address):
             delivery = self._delivery(offer, address, route, known.endpoint)
-            offer.plan.deliveries.append(_ended(delivery, Outcome.DEAD, "no_converter"))
+            offer.plan.add(_ended(delivery, Outcome.DEAD, "no_converter"))
         return True
 
     def _to_known(self, offer: _Offer, route: CompiledRoute, known: Known) -> None:
@@ -184,10 +200,10 @@ class Planner:
         if plan.has(address):
             return
         delivery = self._delivery(offer, address, route, known.endpoint)
-        plan.deliveries.append(delivery)
+        plan.add(delivery)
         if delivery.state is DeliveryState.DONE:
             return
-        rows = self._recorded(known.endpoint, offer.envelope)
+        rows = self._recorded(known.endpoint, offer.envelope) if known.records else None
         if rows is not None:
             plan.rows += rows
             delivery.durable = True
@@ -199,11 +215,9 @@ class Planner:
 
     def _recorded(self, endpoint: Endpoint, envelope: Envelope) -> Sequence[Row] | None:
         """Return the rows that are an endpoint's taking of this envelope, converted for it."""
-        if getattr(endpoint.record, "__func__", None) is Endpoint.record:
-            return None
         for converter in self._conversions.chain(envelope.type, endpoint.accepts) or ():
             try:
-                converted = converter.function(envelope)
+                converted = converter.convert(envelope, endpoint)
             except Exception:  # noqa: BLE001  # counted by its fence; the attempt will fail by it
                 return None
             if converted is None:
@@ -218,7 +232,7 @@ class Planner:
             return False
         some = next(iter(members.values())).endpoint
         delivery = self._delivery(offer, pool_name(requirement), route, some)
-        offer.plan.deliveries.append(delivery)
+        offer.plan.add(delivery)
         if not delivery.durable and not any(known.present for known in members.values()):
             _ended(delivery, Outcome.DROPPED, "offline")
         return True
@@ -242,44 +256,45 @@ class Planner:
             delivery.hold = True
             delivery.wait_us = int(route.route.hold_s * 1e6)
             delivery.deadline_us = deadline_of(delivery, now_us=delivery.created_us)
-        offer.plan.deliveries.append(delivery)
+        offer.plan.add(delivery)
 
     # Tasks
 
-    def _plan_task(
-        self, envelope: Envelope, seq: int, route: CompiledRoute, request: TaskRequest
-    ) -> Plan:
-        """Return the one delivery of a task, for one worker or for a pool of them."""
+    def _plan_task(self, offer: _Offer, route: CompiledRoute, request: TaskRequest) -> None:
+        """Add the one delivery of a task, for one worker or for a pool of them."""
+        envelope, plan = offer.envelope, offer.plan
         targets = tuple(envelope.to if route is _DIRECT else route.targets(envelope)) or (">",)
         pinned = route is _DIRECT and len(targets) == 1 and not is_pattern(targets[0])
-        wanted = {} if pinned else {**dict(route.labels), **request.labels}
-        labels = tuple(sorted(wanted.items()))
+        labels = () if pinned else route.labels
+        if request.labels and not pinned:
+            labels = tuple(sorted({**dict(labels), **request.labels}.items()))
         requirement = Requirement(targets, labels, envelope.type, request.task_type)
         known = self._worker(route, targets, requirement, envelope)
         name = pool_name(requirement) if known is None else known.address
         endpoint = known.endpoint if known is not None else None
-        defaults = self._defaults_of(targets)
-        offer = _Offer(envelope, seq, True, Plan([], []))
+        adapter = self._adapter_of(targets)
+        defaults = self.task_defaults.get(adapter, self.defaults)
         delivery = self._delivery(offer, name, route, endpoint, defaults)
         ttl_s = endpoint.queue_ttl_s if endpoint is not None else None
         ttl_s = defaults.queue_ttl_s if ttl_s is None else ttl_s
         delivery.wait_us = int((route.route.hold_s or ttl_s) * 1e6)
+        if not (adapter or route.route.timeout_s):
+            delivery.timeout_us = 0  # whoever takes it says
         self._as_task(delivery, request)
-        plan = Plan([delivery], [])
+        plan.add(delivery)
         if delivery.state is DeliveryState.DONE or known is None:
-            return plan
-        if not self._directory.able(known.endpoint, requirement):
+            return
+        if self._directory.able(known.endpoint, requirement):
+            if known.records:
+                plan.rows += self._recorded(known.endpoint, envelope) or ()
+        else:
             _ended(delivery, Outcome.DEAD, "no_converter")
-            return plan
-        plan.rows += self._recorded(known.endpoint, envelope) or ()
-        return plan
 
-    def _defaults_of(self, targets: tuple[str, ...]) -> TryHard:
-        """Return how hard to try for some of one adapter's endpoints, known or still to come."""
+    def _adapter_of(self, targets: tuple[str, ...]) -> str:
+        """Return whose endpoints these are, known or still to come; empty for several adapters'."""
         adapters = {target.split(".", 1)[0] for target in targets}
-        if len(adapters) > 1:
-            return self.defaults
-        return self.task_defaults.get(adapters.pop(), self.defaults)
+        only = adapters.pop() if len(adapters) == 1 else ""
+        return "" if is_pattern(only) else only
 
     def _worker(
         self,
@@ -331,17 +346,18 @@ class Planner:
     ) -> Delivery:
         """Return a delivery for one mailbox; how hard to try: route, else adapter, else core."""
         rule, envelope, durable = route.route, offer.envelope, offer.durable
-        lane = route.key_of(envelope)
-        now_us = self._clock.now_us()
+        lane, now_us = route.key_of(envelope), offer.now_us
         defaults = defaults or self.defaults
         attempts = rule.attempts or (endpoint and endpoint.attempts) or defaults.attempts
+        if endpoint is not None and endpoint.max_attempts is not None:
+            attempts = min(attempts, endpoint.max_attempts)
         timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or defaults.timeout_s
         if rule.durable is not None:
             durable = rule.durable
         elif envelope.durable is not None:
             durable = envelope.durable
         delivery = Delivery(
-            id=self._ids.seq(),
+            id=self._ids.seq(now_us),
             envelope=envelope,
             seq=offer.seq,
             mailbox=mailbox,

@@ -70,6 +70,7 @@ class Plugins:
         self._plugins: dict[str, Plugin] = {}
         self._before_route = Prepared()
         self._after_delivery = Prepared()
+        self._translate = Prepared()
 
     def __iter__(self) -> Iterator[Plugin]:
         return iter(list(self._plugins.values()))
@@ -220,6 +221,14 @@ class Plugins:
         """The `after_delivery` of all plugins as one call; None when no plugin has it."""
         return self._run_after_delivery if self._after_delivery.calls else None
 
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text from the first plugin that has it."""
+        for plugin, call in self._translate.calls:
+            said: object = self.fence.call(plugin, "translate", partial(call, key, args, locale))
+            if isinstance(said, str):
+                return said
+        return None
+
     def _run_before_route(self, envelope: Envelope) -> Envelope:
         for plugin, call in self._before_route.calls:
             changed = self.fence.call(plugin, "before_route", partial(_changed, call, envelope))
@@ -234,6 +243,7 @@ class Plugins:
     def _prepare(self) -> None:
         self._before_route = Prepared(self._implementations("before_route"))
         self._after_delivery = Prepared(self._implementations("after_delivery"))
+        self._translate = Prepared(self._implementations("translate"))
 
     def _implementations(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
         """Return implementations in the order of loading; pluggy's own is the other way round."""

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Executable, Table
     from sqlmodel import Session
     from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
 
     from hubbub.config import Address, LimitSettings, Settings, TlsSettings
     from hubbub.listeners import Connection, Datagrams
@@ -320,6 +330,10 @@ class Work(Protocol):
         """Move the end of a lease; returns it, microseconds since the epoch."""
         ...
 
+    async def begin(self, task_id: str, *, worker: str, lease_us: int) -> bool:
+        """Note that a worker does a task that waits, and that it has not taken; False if not."""
+        ...
+
     async def finish(
         self,
         result: TaskResult,
@@ -364,6 +378,11 @@ class Link(Protocol):
         """Its endpoint's labels or task types have changed: give it what is for it now."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Deliveries that wait for it in its own mailbox."""
+        ...
+
     def close(self) -> None:
         """End this attachment only; a newer one of the same address stays."""
         ...
@@ -395,6 +414,18 @@ class Listener(Protocol):
         """
         ...
 
+    def change_limits(self, limits: LimitSettings) -> None:
+        """Hold to other limits from here on; who is inside stays."""
+        ...
+
+    def renew(self, tls: TlsSettings | None) -> bool:
+        """Read the certificate again; False where only a new listener can do as `tls` says.
+
+        Raises:
+            HubError: its files cannot be used; the old ones still are.
+        """
+        ...
+
     def close(self) -> None:
         """Give the address free; connections stay."""
         ...
@@ -423,6 +454,16 @@ class HubApi(Protocol):
         ...
 
     @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files; an adapter keeps its own below its name."""
+        ...
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        ...
+
+    @property
     def loopback(self) -> bool:
         """Whether the one port is reachable from this machine only."""
         ...
@@ -441,23 +482,6 @@ class HubApi(Protocol):
 
     async def attach_for_good(self, endpoint: Endpoint) -> Link:
         """Attach an endpoint that is remembered over a restart, away until attached again."""
-        ...
-
-    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
-        """Give an attached endpoint a private route, which ends with the endpoint.
-
-        Raises:
-            SubjectError: no pattern.
-            ConflictError: it has too many already.
-        """
-        ...
-
-    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
-        """Take a private route back.
-
-        Raises:
-            NotFoundError: there is none.
-        """
         ...
 
     def task_defaults(
@@ -488,6 +512,26 @@ class HubApi(Protocol):
 
         Raises:
             HubError: refused.
+        """
+        ...
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
+        """Give an endpoint a private route, which goes when the endpoint is gone.
+
+        Args:
+            limit: How many it may have.
+
+        Raises:
+            SubjectError: no pattern.
+            ConflictError: it has too many already.
+        """
+        ...
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back.
+
+        Raises:
+            NotFoundError: there is none.
         """
         ...
 
@@ -522,6 +566,33 @@ class HubApi(Protocol):
         """
         ...
 
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there.
+
+        For what is told again and again: without anybody who wants it, it need not be made.
+        """
+        ...
+
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended.
+
+        For figures. Unlike the hooks these calls are on the path of messages without a fence: they
+        take less than a microsecond and never raise.
+
+        Returns:
+            What ends it.
+        """
+        ...
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
+        ...
+
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
         """Publish and wait for one answer; nothing is stored.
 
@@ -545,6 +616,18 @@ class HubApi(Protocol):
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Read from the store, on a thread of its own."""
+        ...
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        ...
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does: for a path that an adapter calls otherwise.
+
+        Raises:
+            UnavailableError: the one port is not served yet.
+        """
         ...
 
     async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:
@@ -609,6 +692,18 @@ class Adapter(Protocol):
 
     async def stop(self) -> None:
         """End within the drain timeout."""
+        ...
+
+
+class PeerAdapter(Adapter, Protocol):
+    """An adapter whose peers want to be told that the hub stops."""
+
+    async def pause_peers(self) -> None:
+        """The hub takes nothing new: tell peers that nothing more will come; acks still count."""
+        ...
+
+    async def close_peers(self) -> None:
+        """What was under way has ended or was given back: close the connections."""
         ...
 
 

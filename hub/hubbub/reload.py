@@ -1,43 +1,53 @@
 """hub.toml read again while the hub runs: all of it is valid and holds, or nothing changes.
 
-What is read at every use takes effect at once, and so do the routes of the file and what adapters
-say they can take over. Everything else keeps its old value and is named as needing a restart.
+What is read at every use takes effect at once, and so do the routes of the file, addresses, limits
+and certificates of listeners, and what adapters say they can take over. Everything else keeps its
+old value and is named as needing a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 import structlog
 from pydantic import BaseModel
 
-from hubbub.config import Config, Settings
+from hubbub.adapters import speaks_http
+from hubbub.config import AdapterSettings, Config, Settings
 from hubbub.config.problems import dotted
-from hubbub.contributions import Offered
-from hubbub.core import Core
+from hubbub.contributions import Offered, tls_problems
+from hubbub.core import Core, defaults_of, limits_of, policy_of
 from hubbub.errors import ConfigError, DrainingError, RouteError
-from hubbub.intake import Limits
+from hubbub.listeners.tls import is_renewal
 from hubbub.observe.logs import configure_logs
-from hubbub.planning import TryHard
 from hubbub.values import Route
 
 __all__ = ["AT_ONCE", "Reloadable", "Reloaded", "Reloads"]
 
 AT_ONCE: Final = frozenset(
     {
+        "guards.endpoint",
+        "guards.source",
         "hub.attempts",
+        "hub.backoff",
+        "hub.backoff_max",
+        "hub.task_backoff",
         "hub.batch_limit",
         "hub.data_depth",
         "hub.dedupe_window",
         "hub.drain_timeout",
         "hub.hook_budget",
         "hub.hook_limit",
+        "hub.limits",
+        "hub.mailbox_limit",
         "hub.max_body",
+        "hub.overflow",
         "hub.publish_rate",
         "hub.queue_ttl",
+        "hub.slot_grace",
         "hub.stream_ttl",
         "hub.timeout",
         "log.format",
@@ -50,8 +60,8 @@ AT_ONCE: Final = frozenset(
 )
 """Settings of the core that hold from the reload on."""
 
-OF_EVERY_ADAPTER: Final = ("enabled", "required")
-"""Settings of an adapter that the hub itself applies."""
+OF_EVERY_ADAPTER: Final = ("enabled", "limits", "required", "tls")
+"""Settings of an adapter that the hub itself applies; `listen` too where it opens those."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -77,16 +87,40 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """One adapter as it was and as hub.toml has it now."""
+    """One adapter as it was and as hub.toml has it now.
+
+    Attributes:
+        keys: Those that differ.
+        own: Those of them that the adapter itself has to take over.
+        fixed: Those of them that a running adapter keeps.
+    """
 
     before: Offered
     after: Offered
     keys: tuple[str, ...]
-    """Keys that differ and are the adapter's own."""
+    own: tuple[str, ...]
+    fixed: tuple[str, ...]
+
+    @property
+    def stays(self) -> bool:
+        return self.before.enabled and self.after.enabled
 
     @property
     def takes_over(self) -> bool:
-        return bool(self.keys) and isinstance(self.before.adapter, Reloadable)
+        return self.stays and bool(self.own) and isinstance(self.before.adapter, Reloadable)
+
+    @property
+    def later(self) -> tuple[str, ...]:
+        """Keys that keep their old value until the adapter is restarted."""
+        if not self.stays:
+            return ()
+        return self.fixed if self.takes_over else (*self.fixed, *self.own)
+
+    @property
+    def kept(self) -> Offered:
+        """The adapter with what holds from now on."""
+        settings = _with(self.before.settings, self.after.settings, self.keys, self.later)
+        return replace(self.after, settings=settings)
 
 
 class Reloads:
@@ -109,6 +143,7 @@ class Reloads:
             config = await asyncio.to_thread(core.config.read_again)
             adapters, problems = self._adapters(config)
             problems = core.contributions.check_sections(config) + problems
+            problems += tls_problems(config, ("hub",), config.hub.tls)
             routes = [settings.route() for settings in config.routes]
             changed_routes = self._changed_routes(routes)
             if problems:
@@ -127,6 +162,7 @@ class Reloads:
             )
             core.keep_config(_mixed(core.config, config))
             self._apply_core()
+            await core.say_changed()
         await self._tell(done, by)
         return done
 
@@ -141,10 +177,15 @@ class Reloads:
             except ConfigError as error:
                 problems += error.problems
                 continue
-            keys = _differing(offered.settings, settings)
-            own = tuple(key for key in keys if key not in OF_EVERY_ADAPTER)
+            after = replace(offered, settings=settings)
+            if isinstance(settings, AdapterSettings) and settings.enabled:
+                problems += tls_problems(config, ("adapters", name), settings.tls)
+            keys = tuple(_differing(offered.settings, settings))
             if keys:
-                found.append(_Adapter(offered, replace(offered, settings=settings), own))
+                hubs = (*OF_EVERY_ADAPTER, *(["listen"] if speaks_http(offered.adapter) else []))
+                own = tuple(key for key in keys if key not in hubs)
+                fixed = ("tls",) if "tls" in keys and not _renews(offered, after) else ()
+                found.append(_Adapter(offered, after, keys, own, fixed))
         return found, problems
 
     def _changed_routes(self, routes: list[Route]) -> list[str]:
@@ -169,10 +210,10 @@ class Reloads:
         """Let running adapters take their tables over; if one cannot, all go back."""
         done: list[_Adapter] = []
         for one in adapters:
-            if not (one.takes_over and one.before.enabled and one.after.enabled):
+            if not one.takes_over:
                 continue
             try:
-                await _reload(one.before, one.after.settings)
+                await _reload(one.before, one.kept.settings)
             except Exception as error:
                 await self._take_back(done)
                 name = one.before.adapter.name
@@ -183,7 +224,7 @@ class Reloads:
 
     async def _take_back(self, adapters: list[_Adapter]) -> None:
         for one in adapters:
-            if one.takes_over and one.before.enabled and one.after.enabled:
+            if one.takes_over:
                 try:
                     await _reload(one.before, one.before.settings)
                 except Exception:
@@ -196,16 +237,11 @@ class Reloads:
         waiting: list[str] = []
         for one in adapters:
             name = one.before.adapter.name
-            keys = _differing(one.before.settings, one.after.settings)
-            held = one.before.enabled and one.after.enabled and not one.takes_over
-            later = one.keys if held else ()
-            applied += [dotted(("adapters", name, key)) for key in keys if key not in later]
+            later = one.later
+            applied += [dotted(("adapters", name, key)) for key in one.keys if key not in later]
             waiting += [dotted(("adapters", name, key)) for key in later]
-            kept = one.after if not later else replace(
-                one.after, settings=_with(one.before.settings, one.after.settings, keys, later)
-            )  # fmt: skip
-            core.contributions.offered[name] = kept
-            await core.extensions.change_adapter(name, kept)
+            core.contributions.offered[name] = one.kept
+            await core.extensions.change_adapter(name, one.kept)
         return applied, waiting
 
     # The core
@@ -215,21 +251,23 @@ class Reloads:
         before = self._core.config
         keys = [
             f"{table}.{key}"
-            for table in ("hub", "log", "store", "engine")
+            for table in ("hub", "log", "store", "engine", "guards")
             for key in _differing(getattr(before, table), getattr(config, table))
         ]
-        return [key for key in keys if key in AT_ONCE], [key for key in keys if key not in AT_ONCE]
+        waiting = [key for key in keys if _waits(key, before, config)]
+        return [key for key in keys if key not in waiting], waiting
 
     def _apply_core(self) -> None:
         core = self._core
         hub = core.config.hub
-        configure_logs(core.config.log.level, core.config.log.format)
-        core.router.limit(
-            Limits(data_bytes=hub.max_body, data_depth=hub.data_depth), rate_per_s=hub.publish_rate
-        )
-        core.planner.defaults = TryHard(
-            attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl
-        )
+        configure_logs(core.config.log.level, core.config.log.format, core.book)
+        core.router.limit(limits_of(hub))
+        guards = core.config.guards
+        core.router.sources.change(hub.publish_rate, [entry.rule() for entry in guards.source])
+        core.room.guard([entry.rule() for entry in guards.endpoint])
+        core.planner.defaults = defaults_of(hub)
+        core.room.change(policy_of(hub))
+        core.adapters.stop_timeout_s = core.listeners.stop_timeout_s = hub.drain_timeout
         core.plugins.fence.budget_s = hub.hook_budget
         core.watchdog.limit_s = hub.hook_limit
         core.retention.change(core.config.store, dedupe_window_s=hub.dedupe_window)
@@ -263,7 +301,22 @@ def _differing(before: Settings, after: Settings) -> list[str]:
     ]
 
 
-def _with(before: S, after: Settings, keys: list[str], later: tuple[str, ...]) -> S:
+def _renews(before: Offered, after: Offered) -> bool:
+    """Tell whether the listeners of an adapter can take its new certificate while they are open."""
+    old, new = before.settings, after.settings
+    assert isinstance(old, AdapterSettings)
+    assert isinstance(new, AdapterSettings)
+    return is_renewal(old.tls, new.tls)
+
+
+def _waits(key: str, before: Config, after: Config) -> bool:
+    """Tell whether a key of the core that differs keeps its old value until a restart."""
+    if key == "hub.tls":
+        return not is_renewal(before.hub.tls, after.hub.tls)
+    return key not in AT_ONCE
+
+
+def _with(before: S, after: Settings, keys: Iterable[str], later: tuple[str, ...]) -> S:
     """Return settings as they were, with the changed ones that hold now."""
     now: Mapping[str, Any] = {key: getattr(after, key) for key in keys if key not in later}
     return before.model_copy(update=now)
@@ -272,11 +325,11 @@ def _with(before: S, after: Settings, keys: list[str], later: tuple[str, ...]) -
 def _mixed(before: Config, after: Config) -> Config:
     """Return the new configuration with the old values of what needs a restart."""
 
-    def table(name: str) -> Any:  # noqa: ANN401  # one of four models
+    def table(name: str) -> Any:  # noqa: ANN401  # one of five models
         old: Settings = getattr(before, name)
         new: Settings = getattr(after, name)
         keys = _differing(old, new)
-        later = tuple(key for key in keys if f"{name}.{key}" not in AT_ONCE)
+        later = tuple(key for key in keys if _waits(f"{name}.{key}", before, after))
         return _with(old, new, keys, later)
 
     return replace(
@@ -285,4 +338,5 @@ def _mixed(before: Config, after: Config) -> Config:
         log=table("log"),
         store=table("store"),
         engine=table("engine"),
+        guards=table("guards"),
     )

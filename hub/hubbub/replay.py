@@ -1,4 +1,4 @@
-"""Replays: what is dead goes out once more, as a new delivery; the old outcome stays."""
+"""Dead letters: each goes out once more as a new delivery, or off the list for good."""
 
 from __future__ import annotations
 
@@ -98,6 +98,18 @@ class Replays:
         )
         return await self._core.router.publish(envelope)
 
+    async def drop(self, delivery_id: int) -> Delivery:
+        """Forget a dead delivery before its retention is over; returns what it was.
+
+        Raises:
+            NotFoundError: no such delivery.
+            ConflictError: it is not dead.
+            StoreUnavailableError: nothing was changed.
+        """
+        dead = await self._dead(delivery_id, "dropped")
+        await self._core.journal.execute((reads.dropping(delivery_id), []))
+        return dead
+
     async def many(
         self, wanted: DeliveryFilter, *, rate_per_s: float | None, dry_run: bool, wait_s: float
     ) -> Replayed:
@@ -153,14 +165,14 @@ class Replays:
         finally:
             timer.cancel()
 
-    async def _dead(self, delivery_id: int) -> Delivery:
+    async def _dead(self, delivery_id: int, what: str = "replayed") -> Delivery:
         found = await self._core.read(lambda session: reads.one(session, delivery_id))
         if found is None:
             raise NotFoundError(f"no delivery {str(delivery_id)!r} is stored")
         if found.state is not DeliveryState.DONE or found.outcome is not Outcome.DEAD:
             raise ConflictError(
                 f"delivery {str(delivery_id)!r} is {found.outcome or found.state}; "
-                "only a dead one can be replayed"
+                f"only a dead one can be {what}"
             )
         return found
 

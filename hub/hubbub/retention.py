@@ -32,6 +32,7 @@ from hubbub.values import DeliveryState
 
 __all__ = ["Policy", "Retention", "policies_of"]
 
+MAX_SEQ: Final = 2**63 - 1
 STEP: Final = 500
 """Envelopes one step looks at, so that a publish never waits long for it."""
 
@@ -107,14 +108,25 @@ class Retention:
             removed += await self._remove(max(bounds), bounds)
         return removed
 
-    async def _remove(self, below: int, cutoffs: Sequence[int]) -> int:
+    async def prune(self, before_us: int, *, dry_run: bool) -> int:
+        """Remove all envelopes before a time of which nothing waits, whatever the policies keep.
+
+        Returns:
+            How many there were.
+        """
+        below = min(seq_of_time(before_us), MAX_SEQ)
+        cutoffs = [below] * len(self._policies)
+        return await self._remove(below, cutoffs, dry_run=dry_run)
+
+    async def _remove(self, below: int, cutoffs: Sequence[int], *, dry_run: bool = False) -> int:
         """Remove finished envelopes that are below the cutoff of their own policy."""
         removed, after = 0, -1
         while True:
             step = partial(self._step, below=below, cutoffs=cutoffs, after=after)
             seqs, last = await self._database.read(step)
             if seqs:
-                await self._delete(seqs)
+                if not dry_run:
+                    await self._delete(seqs)
                 removed += len(seqs)
             if last is None:
                 return removed

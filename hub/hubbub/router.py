@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -28,21 +28,28 @@ from hubbub.claims import Claims, Said, answer_of, said_by, with_answers
 from hubbub.clock import Ids
 from hubbub.delivery import DeliveryRoom
 from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
-from hubbub.errors import DeadlineError, DrainingError, HubError, InvalidError, NoEndpointError
+from hubbub.errors import (
+    DeadlineError,
+    DrainingError,
+    HubError,
+    InvalidError,
+    NoEndpointError,
+    UnavailableError,
+)
 from hubbub.following import Following, Tap, Taps
 from hubbub.intake import Limits, check_envelope, may
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer, parse_traceparent
 from hubbub.planning import Plan, Planner
 from hubbub.ports import Clock, Engine, Kept, Planned, Record, Row
-from hubbub.rates import Rates
 from hubbub.replies import Origin, Origins, Waiters
 from hubbub.routing import RoutingTable
+from hubbub.sources import SourceGuard, Sources
 from hubbub.spaces import Spaces
 from hubbub.store.database import Database
 from hubbub.store.reads import envelopes as reads
 from hubbub.tasks import TaskRequest, read_request
-from hubbub.values import Delivery, DeliveryState, Principal, Receipt
+from hubbub.values import Delivery, DeliveryState, Outcome, Principal, Receipt
 
 __all__ = ["Router", "RowsOf"]
 
@@ -76,7 +83,7 @@ class Router:
         metrics: Metrics,
         tracer: Tracer,
         limits: Limits,
-        rate_per_s: float = 0.0,
+        sources: Sources,
     ) -> None:
         self._engine = engine
         self._database = database
@@ -87,7 +94,6 @@ class Router:
         self._metrics = metrics
         self._limits = limits
         self._claims = Claims(database)
-        self._rates = Rates(rate_per_s)
         self._tracer = tracer
         self._taps = Taps()
         self._spaces = Spaces(room)
@@ -101,6 +107,7 @@ class Router:
             taps=self._taps,
             publish=self._publish_soon,
         )
+        self.sources: Final = sources
         self.origins: Final = Origins()
         self.waiters: Final = Waiters()
         self.draining = False
@@ -123,18 +130,17 @@ class Router:
 
         self._room.spawn(publish())
 
-    def limit(self, limits: Limits, *, rate_per_s: float) -> None:
-        """Hold everybody to other limits from now on; another rate begins with full buckets."""
+    def limit(self, limits: Limits) -> None:
+        """Hold everybody to other limits from now on."""
         self._limits = limits
-        self._rates.change(rate_per_s)
 
-    def wanted(self, subject: str) -> bool:
-        """Tell whether a route or somebody live may want an envelope of this subject."""
-        return self._following.wanted(subject)
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live may want an envelope of this subject and type."""
+        return self._following.wanted(subject, envelope_type)
 
-    def tap(self, tap: Tap) -> Callable[[], None]:
+    def tap(self, tap: Tap, *, quiet: bool = False) -> Callable[[], None]:
         """Look at every accepted envelope; returns what ends that."""
-        return self._taps.add(tap)
+        return self._taps.add(tap, quiet=quiet)
 
     async def publish(
         self,
@@ -154,6 +160,51 @@ class Router:
         """
         return (await self.publish_all((envelope,), principal=principal, rows=rows))[0]
 
+    def publish_now(
+        self, envelope: Envelope, *, principal: Principal
+    ) -> Receipt | Callable[[], Awaitable[Receipt]]:
+        """Put one envelope into the table as `publish` does, at once where nothing is waited for.
+
+        Returns:
+            The receipt of a volatile envelope, which has been handed over; else what to call, and
+            to await, for it.
+
+        Raises:
+            HubError: refused.
+        """
+        durable = principal.durable if envelope.durable is None else envelope.durable
+        waits = durable or envelope.type == TASK_REQUEST or _is_named(envelope)
+        if waits or self.draining or self.sources.active:
+            return partial(self.publish, envelope, principal=principal)
+        began = perf_counter()
+        try:
+            self._checked((envelope,), principal, None, None)
+            now_us = self._clock.now_us()
+            stamped = self._stamp(envelope, principal, None, now_us)
+            if self.before_route is not None:
+                stamped = self._hooked(stamped)
+            seq = self._ids.seq(now_us)
+            plan = self._planner.plan(stamped, seq=seq, durable=False, now_us=now_us)
+            if not self._spaces.reserve_at_once(plan.deliveries):
+                return partial(self._publish_planned, stamped, seq, plan)
+        except HubError as error:
+            self._metrics.envelopes_refused[_adapter((), principal), error.code].inc()
+            raise
+        planned = self._following.planned(stamped, seq, plan, None, durable=False)
+        self._accepted((_Ready(stamped, planned),))
+        self._metrics.publish_seconds.observe(perf_counter() - began)
+        return planned.receipt
+
+    async def _publish_planned(self, envelope: Envelope, seq: int, plan: Plan) -> Receipt:
+        """Go on with what a route wants stored, or a mailbox lets wait."""
+        try:
+            await self._spaces.reserve(plan.deliveries, alone=True)
+            planned = self._following.planned(envelope, seq, plan, None, durable=False)
+            return (await self._keep([_Ready(envelope, planned)], ()))[0]
+        except HubError as error:
+            self._metrics.envelopes_refused[envelope.source.split(".", 1)[0], error.code].inc()
+            raise
+
     async def publish_all(
         self,
         envelopes: Sequence[Envelope],
@@ -171,10 +222,13 @@ class Router:
             HubError: the first reason to refuse; `index` says which member.
         """
         began = perf_counter()
+        guard = self.sources.guard_of(envelopes, principal) if self.sources.active else None
+        if guard is not None:
+            guard.under_way += 1
         try:
             if self.draining:
                 raise DrainingError
-            claims = self._checked(envelopes, principal, key)
+            claims = self._checked(envelopes, principal, key, guard)
             if claims:
                 admit = partial(self._admit_some, envelopes, principal, rows, claims)
                 receipts = await self._claims.publish(claims, len(envelopes), admit)
@@ -183,6 +237,9 @@ class Router:
         except HubError as error:
             self._metrics.envelopes_refused[_adapter(envelopes, principal), error.code].inc()
             raise
+        finally:
+            if guard is not None:
+                guard.under_way -= 1
         self._metrics.publish_seconds.observe(perf_counter() - began)
         return receipts
 
@@ -203,6 +260,23 @@ class Router:
             DeadlineError: no answer in time.
             HubError: refused.
         """
+        sources = self.sources
+        guard = sources.guard_of((envelope,), principal) if sources.active else None
+        if guard is None:
+            return await self._ask(envelope, timeout_s, principal, None)
+        guard.under_way += 1
+        try:
+            return await self._ask(envelope, timeout_s, principal, guard)
+        finally:
+            guard.under_way -= 1
+
+    async def _ask(
+        self,
+        envelope: Envelope,
+        timeout_s: float,
+        principal: Principal | None,
+        guard: SourceGuard | None,
+    ) -> Envelope:
         asked = envelope.replace(
             id=envelope.id or self._ids.ulid(),
             durable=False,
@@ -213,7 +287,8 @@ class Router:
         check_envelope(asked, self._limits)
         if principal is not None:
             _check_scope(asked, principal)
-            self._rates.take(principal.source, 1, now_s=self._clock.now_us() / 1e6)
+        if guard is not None:
+            guard.check((asked,), now_s=self._clock.now_us() / 1e6)
         answer = self.waiters.open(asked.id)
         timer = self._clock.call_at(asked.expires_us or 0, partial(_give_up, answer, timeout_s))
         try:
@@ -224,16 +299,21 @@ class Router:
                     "where it would go"
                 )
             self._accepted([one])
+            if not answer.done():
+                _check_handed_over(one)
             return await answer
         finally:
             timer.cancel()
             self.waiters.close(asked.id)
 
     def _checked(
-        self, envelopes: Sequence[Envelope], principal: Principal | None, key: str | None
+        self,
+        envelopes: Sequence[Envelope],
+        principal: Principal | None,
+        key: str | None,
+        guard: SourceGuard | None,
     ) -> list[Said]:
         """Steps 1 and 2: limits, scope, rate; the names under which this may have come before."""
-        now_us = self._clock.now_us()
         named = key is not None
         for index, envelope in enumerate(envelopes):
             try:
@@ -244,12 +324,12 @@ class Router:
                 error.index = index
                 raise
             named = named or bool(envelope.id or envelope.idempotency_key)
-        if principal is not None:
-            self._rates.take(principal.source, len(envelopes), now_s=now_us / 1e6)
+        if guard is not None:
+            guard.check(envelopes, now_s=self._clock.now_us() / 1e6)
         if not named:
             return []
         who = principal.source if principal else "hub"
-        return said_by(envelopes, key=key, principal=who, at_us=now_us)
+        return said_by(envelopes, key=key, principal=who, at_us=self._clock.now_us())
 
     async def _admit_some(
         self,
@@ -275,7 +355,7 @@ class Router:
         rows: RowsOf | None,
         claims: Sequence[Said],
     ) -> list[Receipt]:
-        """Steps 3 to 10."""
+        """Steps 3 to 8, then the rest."""
         ready: list[_Ready] = []
         try:
             for envelope in envelopes:
@@ -287,6 +367,10 @@ class Router:
                 error.index = len(ready)
             self._kept(ready, None)
             raise
+        return await self._keep(ready, claims)
+
+    async def _keep(self, ready: list[_Ready], claims: Sequence[Said]) -> list[Receipt]:
+        """Steps 9 and 10."""
         record = ready[0].planned.record
         for other in ready[1:]:
             record.merge(other.planned.record)
@@ -301,7 +385,7 @@ class Router:
         if kept.claim is not None:
             return answer_of(kept.claim, claims)
         if kept.verdict == "exists":
-            return [replace(receipt, duplicate=True) for receipt in receipts]
+            return [msgspec.structs.replace(one, duplicate=True) for one in receipts]
         return receipts
 
     async def _ready(
@@ -318,10 +402,11 @@ class Router:
             if self.waiters.is_over(envelope.in_reply_to):
                 self._metrics.replies_late.inc()
             origin = await self._origin(envelope.in_reply_to)
-        stamped = self._stamp(envelope, principal, origin)
+        now_us = self._clock.now_us()
+        stamped = self._stamp(envelope, principal, origin, now_us)
         if self.before_route is not None:
             stamped = self._hooked(stamped)
-        seq = self._ids.seq()
+        seq = self._ids.seq(now_us)
         request = None
         if stamped.type == TASK_REQUEST:
             stamped, request = self._request(stamped)
@@ -333,7 +418,9 @@ class Router:
         if stamped.in_reply_to and not stamped.to and request is None:
             plan = self._reply(stamped, origin, seq, durable=durable)
         else:
-            plan = self._planner.plan(stamped, seq=seq, durable=durable, request=request)
+            plan = self._planner.plan(
+                stamped, seq=seq, durable=durable, request=request, now_us=now_us
+            )
         if rows is not None:
             plan.rows += rows(plan.deliveries)
         await self._spaces.reserve(plan.deliveries, alone=alone)
@@ -362,7 +449,11 @@ class Router:
             if self._taps:
                 self._taps.show(envelope)
             if not planned.record.envelopes:  # else its row tells it
-                detail = {"envelope": envelope.id, "subject": envelope.subject}
+                detail = {
+                    "envelope": envelope.id,
+                    "subject": envelope.subject,
+                    "source": envelope.source,
+                }
                 self._tracer.step(
                     envelope.trace_id, "envelope.accepted", envelope.time_us, 0, detail
                 )
@@ -371,7 +462,7 @@ class Router:
                 self._room.tell(planned.deliveries[0])
 
     def _stamp(
-        self, envelope: Envelope, principal: Principal | None, origin: Origin | None
+        self, envelope: Envelope, principal: Principal | None, origin: Origin | None, now_us: int
     ) -> Envelope:
         """Step 4: what the hub says of an envelope."""
         source = envelope.source
@@ -387,9 +478,9 @@ class Router:
         trace_id = parent[0] if parent else self._ids.trace()
         return msgspec.structs.replace(
             envelope,
-            id=envelope.id or self._ids.ulid(),
+            id=envelope.id or self._ids.ulid(now_us),
             source=source,
-            time_us=self._clock.now_us(),
+            time_us=now_us,
             traceparent=f"00-{trace_id}-{self._ids.span()}-01",
             hops=hops + 1,
             key=key,
@@ -447,12 +538,34 @@ def _give_up(answer: asyncio.Future[Envelope], timeout_s: float) -> None:
         answer.set_exception(DeadlineError(f"no answer came within {timeout_s:g} s"))
 
 
+def _check_handed_over(one: _Ready) -> None:
+    """Tell whoever asks at once that nobody will answer: guards let nothing through just now.
+
+    Raises:
+        UnavailableError: with the guards' names.
+    """
+    dropped = {
+        delivery.reason or "" for delivery in one.planned.deliveries
+        if delivery.outcome is Outcome.DROPPED
+    }  # fmt: skip
+    if dropped and all(d.state is DeliveryState.DONE for d in one.planned.deliveries):
+        raise UnavailableError(
+            f"whoever takes {one.envelope.subject!r} is held back by its guard "
+            f"({', '.join(sorted(dropped))}); try again later, `hubbub endpoints` shows the guard"
+        )
+
+
 def _check_scope(envelope: Envelope, principal: Principal) -> None:
     if envelope.to:
         for address in envelope.to:
             may(principal, "direct", address)
     else:
         may(principal, "publish", envelope.subject)
+
+
+def _is_named(envelope: Envelope) -> bool:
+    """Tell whether an envelope may have come before, or answers another one."""
+    return bool(envelope.id or envelope.idempotency_key or envelope.in_reply_to)
 
 
 def _adapter(envelopes: Sequence[Envelope], principal: Principal | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,29 +25,41 @@ ORDER: Final[dict[Origin, int]] = {"file": 0, "api": 1, "plugin": 2, "private": 
 MAX_MATCHED: Final = 1024
 """Subjects of which it is remembered whether any route matches them."""
 
+Converts = Callable[[str, tuple[str, ...]], bool]
+"""Tells whether an envelope type can be had as one of some others."""
+
 _TEMPLATE: Final = re.compile(r"\{subject\.(\d{1,2})\}")
 
 
 @dataclass(slots=True, eq=False)
 class CompiledRoute:
-    """A route made ready: conditions as closures, its place in the order as a number."""
+    """A route made ready: conditions as closures, its place in the order as a number.
+
+    Attributes:
+        templates: Its targets as `str.format` takes them, with the subject's tokens; empty when
+            no target has one of them.
+    """
 
     route: Route
     order: tuple[int, int | str]
     condition: Condition | None
     key: Callable[[Envelope], object] | None
-    templated: bool
     labels: tuple[tuple[str, str], ...]
+    templates: tuple[str, ...] = ()
 
     def targets(self, envelope: Envelope) -> Sequence[str]:
         """Return addresses and patterns this envelope goes to; `{subject.n}` filled in.
 
         A token that the subject does not have makes the target void.
         """
-        if not self.templated:
+        if not self.templates:
             return self.route.to
         tokens = envelope.subject.split(".")
-        return [text for to in self.route.to if (text := _fill(to, tokens)) is not None]
+        found: list[str] = []
+        for template in self.templates:
+            with suppress(IndexError):
+                found.append(template.format(*tokens))
+        return found
 
     def key_of(self, envelope: Envelope) -> str | None:
         """Return the ordering key: the route's path if it is there, else the envelope's own."""
@@ -57,21 +70,19 @@ class CompiledRoute:
         return envelope.key
 
 
-def _fill(text: str, tokens: list[str]) -> str | None:
-    try:
-        return _TEMPLATE.sub(lambda found: tokens[int(found[1])], text)
-    except IndexError:
-        return None
-
-
 class RoutingTable:
-    """All routes, of the file, the API, plugins and private subscriptions."""
+    """All routes, of the file, the API, plugins and private subscriptions.
 
-    def __init__(self) -> None:
+    Args:
+        converts: What converters can do, for the `types` of fallbacks; None is nothing.
+    """
+
+    def __init__(self, converts: Converts | None = None) -> None:
         self._trie: SubjectTrie[CompiledRoute] = SubjectTrie()
         self._by_name: dict[str, CompiledRoute] = {}
-        self._matched: dict[str, bool] = {}
+        self._matched: dict[tuple[str, str], bool] = {}
         self._count = 0
+        self._converts = converts
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -151,7 +162,7 @@ class RoutingTable:
         found = self._trie.find(envelope.subject)
         if not found:
             return found
-        holds = [c for c in found if _holds(c, envelope)]
+        holds = [c for c in found if self._holds(c, envelope)]
         if len(holds) > 1:
             holds.sort(key=_place)
             first = [c for c in holds if not c.route.fallback]
@@ -159,18 +170,34 @@ class RoutingTable:
                 return first
         return holds
 
-    def any_match(self, subject: str) -> bool:
-        """Tell whether some route might take an envelope of this subject.
+    def any_match(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether some route might take an envelope of this subject and type.
 
         For the few subjects that the hub itself asks about; the answers are kept until the
         table changes.
         """
-        known = self._matched.get(subject)
+        asked = (subject, envelope_type)
+        known = self._matched.get(asked)
         if known is None:
             if len(self._matched) >= MAX_MATCHED:
                 self._matched.clear()
-            known = self._matched[subject] = bool(self._trie.find(subject))
+            found = self._trie.find(subject)
+            known = self._matched[asked] = any(self._is_for(c.route, envelope_type) for c in found)
         return known
+
+    def _holds(self, compiled: CompiledRoute, envelope: Envelope) -> bool:
+        if not self._is_for(compiled.route, envelope.type):
+            return False
+        return compiled.condition is None or compiled.condition(envelope)
+
+    def _is_for(self, route: Route, envelope_type: str) -> bool:
+        """Tell whether a route is for a type; a fallback is for what can be made of it, too."""
+        types = route.types
+        if not types or envelope_type in types:
+            return True
+        return (
+            route.fallback and self._converts is not None and self._converts(envelope_type, types)
+        )
 
     def _compile(self, route: Route, before: CompiledRoute | None) -> CompiledRoute:
         check_route(route)
@@ -185,9 +212,15 @@ class RoutingTable:
             order=order,
             condition=compile_where(route.where, route.where_cel),
             key=None if route.key is None else compile_path(route.key),
-            templated=any("{" in to for to in route.to),
             labels=tuple(sorted(route.labels.items())),
+            templates=_templates(route.to),
         )
+
+
+def _templates(to: Sequence[str]) -> tuple[str, ...]:
+    if not any("{" in target for target in to):
+        return ()
+    return tuple(_TEMPLATE.sub(lambda found: f"{{{int(found[1])}}}", target) for target in to)
 
 
 def check_route(route: Route) -> None:
@@ -216,10 +249,3 @@ def check_route(route: Route) -> None:
 
 def _place(compiled: CompiledRoute) -> tuple[int, int, int | str]:
     return (compiled.route.fallback, *compiled.order)
-
-
-def _holds(compiled: CompiledRoute, envelope: Envelope) -> bool:
-    types = compiled.route.types
-    if types and envelope.type not in types:
-        return False
-    return compiled.condition is None or compiled.condition(envelope)

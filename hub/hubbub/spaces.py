@@ -35,6 +35,25 @@ class Spaces:
                 await box.wait_for_space()
         self.reserve_now(deliveries, alone=alone)
 
+    def reserve_at_once(self, deliveries: Sequence[Delivery]) -> bool:
+        """Reserve places for volatile deliveries, all or none.
+
+        Returns:
+            False when one of them is not volatile, or its mailbox lets the publisher wait.
+
+        Raises:
+            MailboxFullError: it is refused.
+        """
+        for delivery in deliveries:
+            if delivery.durable:
+                return False
+            if len(deliveries) == 1 and delivery.state is not DeliveryState.DONE:
+                box = self._room.boxes.get(delivery.mailbox)
+                if box.full and box.overflow == "wait":
+                    return False
+        self.reserve_now(deliveries, alone=len(deliveries) == 1)
+        return True
+
     def reserve_now(self, deliveries: Iterable[Delivery], *, alone: bool = False) -> None:
         """Reserve a place for each delivery that is not done, without waiting."""
         for delivery in deliveries:

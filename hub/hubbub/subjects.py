@@ -43,6 +43,7 @@ _TO_ESCAPE: Final = re.compile(r"[.*>%{}\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=8192)
 def escape(text: str) -> str:
     """Make one token of foreign text; reversible by `unescape`.
 

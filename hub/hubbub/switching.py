@@ -45,7 +45,7 @@ async def enable(core: Core, plugin: Plugin) -> None:
     if _is_up(plugin):
         for name in core.contributions.adapters_of(plugin):
             await core.extensions.start_adapter(name)
-    core.say_changed()
+    await core.say_changed()
 
 
 async def disable(core: Core, plugin: Plugin, *, by: str) -> None:

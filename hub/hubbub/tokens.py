@@ -25,9 +25,10 @@ from hubbub.store.tables import TokenRow
 from hubbub.subjects import escape
 from hubbub.values import Principal
 
-__all__ = ["ADMIN", "Token", "Tokens"]
+__all__ = ["ADMIN", "ADMIN_FILE", "Token", "Tokens"]
 
 ADMIN: Final = "admin"
+ADMIN_FILE: Final = "admin.token"
 _BYTES: Final = 32
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -80,7 +81,7 @@ class Tokens:
         if given:
             self._remember_admin(given)
             return None
-        path = data_dir / "admin.token"
+        path = data_dir / ADMIN_FILE
         if path.exists() and (kept := path.read_text(encoding="utf-8").strip()):
             self._remember_admin(kept)
             return None

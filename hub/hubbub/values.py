@@ -64,7 +64,8 @@ class Route:
         to: Addresses or address patterns; `{subject.1}` is the second token of the subject.
         where: JSON paths and what must stand there; all must hold.
         where_cel: The same as a CEL expression; needs the `cel` extra.
-        types: Envelope types it is for; empty for all.
+        types: Envelope types it is for; empty for all. A fallback is also for types that can be
+            converted to one of them.
         labels: Labels an endpoint must have.
         fallback: Only where no other route matched.
         hold_s: Seconds a durable envelope is kept when no endpoint is known yet.
@@ -121,7 +122,10 @@ class Endpoint:
         pull: Task requests wait until somebody takes them with `HubApi.lease`.
         mailbox_limit: Deliveries that may wait for it; None for the hub's default.
         overflow: What its full mailbox does; None for the hub's default.
+        queue_size: Deliveries that may wait for it or be under way to it before it is told that
+            it is `overloaded`; None for any number.
         attempts: Attempts of one delivery; None for the hub's default.
+        max_attempts: The same, but whatever a route says there are no more.
         timeout_s: Seconds of one attempt; None for the hub's default.
         queue_ttl_s: Seconds a task waits before it fails; None for the hub's default, 0 for
             without end.
@@ -139,7 +143,9 @@ class Endpoint:
         pull: bool = False,
         mailbox_limit: int | None = None,
         overflow: Overflow | None = None,
+        queue_size: int | None = None,
         attempts: int | None = None,
+        max_attempts: int | None = None,
         timeout_s: float | None = None,
         queue_ttl_s: float | None = None,
     ) -> None:
@@ -152,7 +158,9 @@ class Endpoint:
         self.pull = pull
         self.mailbox_limit = mailbox_limit
         self.overflow: Overflow | None = overflow
+        self.queue_size = queue_size
         self.attempts = attempts
+        self.max_attempts = max_attempts
         self.timeout_s = timeout_s
         self.queue_ttl_s = queue_ttl_s
 
@@ -170,6 +178,18 @@ class Endpoint:
         del envelope
         raise TypeError(f"endpoint {self.address!r} has no deliver(); write one in its class")
 
+    def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
+        """Take envelopes without waiting: the first ones, as many as can be taken just now.
+
+        Called in place of `deliver` where nothing under way would be overtaken; what is left is
+        given to `deliver`. For endpoints that write to something which has room, or has not.
+
+        Returns:
+            How many are taken, by the same evidence as `deliver`. 0 (the default): none this way.
+        """
+        del envelopes
+        return 0
+
     def record(self, envelope: Envelope) -> Sequence[tuple[Table, tuple[object, ...]]] | None:
         """Return rows which *are* the taking of this envelope, for a peer that reads a table.
 
@@ -179,6 +199,9 @@ class Endpoint:
         """
         del envelope
         return None
+
+    def overloaded(self) -> None:
+        """More than `queue_size` deliveries wait for it or are under way; called for each one."""
 
     def cancel(self, task_id: str) -> None:
         """Tell the peer, if it can be told, that nobody wants this task's result any more."""
@@ -198,8 +221,7 @@ class Presence:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(msgspec.Struct, frozen=True):
     """What a pool asks of its members; also the filter of a pull.
 
     Attributes:
@@ -338,6 +360,7 @@ class Delivery(msgspec.Struct, kw_only=True, eq=False):
     Attributes:
         leased: A task: ends when its result is in, not when the peer took it.
         rank: Place in the mailbox, lower first (see `lanes.rank_of`).
+        timeout_us: How long an attempt may take; 0 leaves it to the endpoint that gets it.
         lane: Ordering key, or None.
         wait_us: How long it may wait in the queue each time (`hold` or `queue_ttl`); 0 for ever.
         pulled_by: Worker that took it with a lease, for pull endpoints.
@@ -417,8 +440,7 @@ class Principal:
     durable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What a publisher gets once its message is safe.
 
     Attributes:

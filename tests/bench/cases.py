@@ -12,10 +12,13 @@ from typing import Final
 import msgspec
 
 from tests.bench.fill import fill, one_task
+from tests.bench.grown import grown
 from tests.bench.hubs import DispatcherProcess, FloorProcess, HubProcess, Sample, Server, scratch
+from tests.bench.kenko import kenko, kenko_idle
 from tests.bench.load import NUMBER, Load, Workers, post
 from tests.bench.nodes import Nodes
 from tests.bench.plan import Plan, envelope, poll, relay_send, relay_task, rounds, several
+from tests.bench.streams import fan_out, idle, streams
 from tests.bench.table import Line, compared, trouble
 
 __all__ = ["ALL", "PUBLISH_CONFIG", "publish_request"]
@@ -348,4 +351,10 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "nodes": nodes,
     "start": start,
     "memory": memory,
+    "streams": streams,
+    "fan-out": fan_out,
+    "idle": idle,
+    "kenko": kenko,
+    "kenko_idle": kenko_idle,
+    "grown": grown,
 }

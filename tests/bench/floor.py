@@ -4,6 +4,7 @@
             writes, what arrived during the last commit is the next batch. WAL, synchronous = FULL.
 `/batch`    the same for an array of messages, in one commit.
 `/volatile` Starlette, JSON read and written, nothing kept.
+`/echo`     Starlette, WebSocket: what comes goes back; `/echo/durable` when it is in SQLite.
 
 `python -m tests.bench.floor DATABASE` prints one line when it is ready, and ends on SIGTERM.
 """
@@ -26,7 +27,8 @@ import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from hubbub.listeners import HttpListener
 
@@ -100,7 +102,7 @@ class GroupCommit:
 
 
 class Floor:
-    """The three handlers."""
+    """The handlers."""
 
     def __init__(self, path: str) -> None:
         self._commit = GroupCommit(path)
@@ -113,6 +115,8 @@ class Floor:
                 Route("/durable", self.durable, methods=["POST"]),
                 Route("/batch", self.batch, methods=["POST"]),
                 Route("/volatile", self.volatile, methods=["POST"]),
+                WebSocketRoute("/echo", self.echo),
+                WebSocketRoute("/echo/durable", self.echo_durable),
             ]
         )
 
@@ -136,6 +140,19 @@ class Floor:
         """Answer."""
         row = self._row(msgspec.json.decode(await request.body()))
         return _json({"status": "ok", "id": row[1]})
+
+    async def echo(self, socket: WebSocket) -> None:
+        """Send back what comes."""
+        await socket.accept()
+        async for text in socket.iter_text():
+            await socket.send_text(text)
+
+    async def echo_durable(self, socket: WebSocket) -> None:
+        """Keep what comes, then send it back."""
+        await socket.accept()
+        async for text in socket.iter_text():
+            await self._commit.keep([self._row(msgspec.json.decode(text))])
+            await socket.send_text(text)
 
     def _row(self, message: Any) -> Row:
         self._seq += 1

@@ -29,6 +29,7 @@ __all__ = [
     "HubProcess",
     "Sample",
     "Server",
+    "cpu_s",
     "scratch",
 ]
 
@@ -159,9 +160,9 @@ class Server:
         """Put a load on it; returns what came of it, with the CPU time it took."""
         load = msgspec.structs.replace(load, port=self.port)
         process = psutil.Process(self.pid)
-        before, loop_before = _cpu_s(process)
+        before, loop_before = cpu_s(process)
         result = run_load(load)
-        after, loop_after = _cpu_s(process)
+        after, loop_after = cpu_s(process)
         answers = max(1, result.total)
         return Sample(
             result,
@@ -237,7 +238,7 @@ def _drain(descriptor: int) -> None:
         pass
 
 
-def _cpu_s(process: psutil.Process) -> tuple[float, float]:
+def cpu_s(process: psutil.Process) -> tuple[float, float]:
     """Return the CPU seconds of a process, and of its main thread alone."""
     times = process.cpu_times()
     main = [t.user_time + t.system_time for t in process.threads() if t.id == process.pid]

@@ -10,7 +10,7 @@ from typing import Final
 from tests.bench.hubs import RELAY_KEY, Sample, Server
 from tests.bench.load import NUMBER, Load, get, post
 
-__all__ = ["Plan", "envelope", "poll", "relay_send", "relay_task", "rounds", "several"]
+__all__ = ["Plan", "envelope", "filled", "poll", "relay_send", "relay_task", "rounds", "several"]
 
 RELAY_SEND: Final = "/api/relay/send"
 _TEXT: Final = "please check what was sent, and say what is wrong with it; " * 2
@@ -41,7 +41,7 @@ def relay_task() -> bytes:
     """Return the body of a relay task: 309 bytes, as in the tables of the design."""
     head = b'{"from":"master","to":"child","type":"task","cmd":"verify_chart",'
     payload = b'"payload":{"user_id":"u77","n":"' + NUMBER + b'"},"text":"'
-    return _filled(head + payload, b'"}')
+    return filled(head + payload, b'"}')
 
 
 def relay_send() -> bytes:
@@ -59,7 +59,7 @@ def envelope(subject: str, *, durable: bool) -> bytes:
     """Return an envelope to publish: 309 bytes."""
     said = "" if durable else '"durable":false,'
     head = f'{{"subject":"{subject}",{said}"data":{{"order":77,"n":"'.encode() + NUMBER
-    return _filled(head + b'","text":"', b'"}}')
+    return filled(head + b'","text":"', b'"}}')
 
 
 def several(body: bytes, count: int) -> bytes:
@@ -80,6 +80,7 @@ def rounds(
     return taken
 
 
-def _filled(head: bytes, tail: bytes, size: int = 309) -> bytes:
+def filled(head: bytes, tail: bytes, size: int = 309) -> bytes:
+    """Return a body of so many bytes: text between head and tail."""
     text = _TEXT.encode() * 3
     return head + text[: size - len(head) - len(tail)] + tail

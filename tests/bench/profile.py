@@ -21,6 +21,8 @@ from typing import Final
 from tests.bench.cases import PUBLISH_CONFIG, publish_request
 from tests.bench.hubs import HubProcess, Sample, scratch
 from tests.bench.plan import Plan, relay_send
+from tests.bench.sockets import raise_file_limit
+from tests.bench.streams import SETTINGS, fan_load, measure, publishing, stream_load
 
 __all__ = ["PATHS", "profile"]
 
@@ -35,29 +37,44 @@ _TRUNK: Final = ("<frozen", "typer/", "threading.py", "hubbub/cli/", "uvloop/__i
 _FRAME: Final = re.compile(r"(?P<name>.+) \((?P<file>[^()]+?)(:(?P<line>\d+))?\)$")
 
 
-def _relay(_: HubProcess) -> bytes:
-    return relay_send()
+def _relay(plan: Plan, hub: HubProcess) -> Sample:
+    return hub.measure(plan.load(relay_send()))
 
 
-def _publish(hub: HubProcess) -> bytes:
-    return publish_request(hub, "nobody.listens")
+def _publish(plan: Plan, hub: HubProcess) -> Sample:
+    return hub.measure(plan.load(publish_request(hub, "nobody.listens")))
 
 
-def _stored(hub: HubProcess) -> bytes:
-    return publish_request(hub, "bench.stored")
+def _stored(plan: Plan, hub: HubProcess) -> Sample:
+    return hub.measure(plan.load(publish_request(hub, "bench.stored")))
 
 
-def _volatile(hub: HubProcess) -> bytes:
-    return publish_request(hub, "nobody.listens", durable=False)
+def _volatile(plan: Plan, hub: HubProcess) -> Sample:
+    return hub.measure(plan.load(publish_request(hub, "nobody.listens", durable=False)))
 
 
-PATHS: Final[Mapping[str, Callable[[HubProcess], bytes]]] = {
+def _stream(plan: Plan, hub: HubProcess) -> Sample:
+    return measure(hub, stream_load(plan, publishing(durable=False), hub.token()))
+
+
+def _stream_durable(plan: Plan, hub: HubProcess) -> Sample:
+    return measure(hub, stream_load(plan, publishing(durable=True), hub.token()))
+
+
+def _fan_out(plan: Plan, hub: HubProcess) -> Sample:
+    return measure(hub, fan_load(plan, hub.token()))
+
+
+PATHS: Final[Mapping[str, Callable[[Plan, HubProcess], Sample]]] = {
     "relay": _relay,
     "publish": _publish,
     "stored": _stored,
     "volatile": _volatile,
+    "stream": _stream,
+    "stream-durable": _stream_durable,
+    "fan-out": _fan_out,
 }
-"""What can be profiled, and the request that does it."""
+"""What can be profiled, and the load that does it."""
 
 
 @dataclass(slots=True)
@@ -81,15 +98,15 @@ def profile(plan: Plan, path: str, *, native: bool = False) -> None:
 
 def _with_spy(plan: Plan, path: str, folder: Path, spy: str, *, native: bool) -> None:
     raw = folder / "stacks.txt"
-    with HubProcess(folder / "hub", config=PUBLISH_CONFIG) as hub:
-        load = plan.load(PATHS[path](hub))
+    raise_file_limit()
+    with HubProcess(folder / "hub", config=PUBLISH_CONFIG, settings=SETTINGS) as hub:
         seconds = max(1, int(plan.seconds))
         command = [spy, "record", "--pid", str(hub.pid), "--duration", str(seconds)]
         command += ["--rate", str(SAMPLES_A_SECOND), "--format", "raw", "--output", str(raw)]
-        command += ["--threads", "--function", "--nonblocking"]
+        command += ["--threads", "--function"]
         command += ["--native"] if native else []
         samples: list[Sample] = []
-        loading = threading.Thread(target=lambda: samples.append(hub.measure(load)))
+        loading = threading.Thread(target=lambda: samples.append(PATHS[path](plan, hub)))
         loading.start()
         subprocess.run(
             command, check=True, timeout=plan.seconds + 60, stdout=subprocess.DEVNULL,
@@ -154,7 +171,7 @@ def _with_cprofile(plan: Plan, path: str, folder: Path) -> None:
     out = folder / "profile.out"
     python = ["-m", "cProfile", "-o", str(out)]
     with HubProcess(folder / "hub", config=PUBLISH_CONFIG, python=python) as hub:
-        sample = hub.measure(plan.load(PATHS[path](hub)))
+        sample = PATHS[path](plan, hub)
     print(f"{path}: {sample.result.rate:,.0f} requests/s under cProfile (py-spy is not on PATH)")
     stats = pstats.Stats(str(out))
     stats.sort_stats("tottime").print_stats(TOP)

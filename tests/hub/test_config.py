@@ -131,7 +131,7 @@ BAD_FILES = {
     ),
     "far from any key": (
         "[log]\nzzz = 1",
-        "hub.toml:2: log.zzz: unknown key; known are format, level",
+        "hub.toml:2: log.zzz: unknown key; known are file_size, files, format, level",
     ),
     "wrong type": (
         "hub.port = 'many'",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,3 +69,19 @@ def test_rows_show_units_and_ranges() -> None:
     assert rows["routes[].timeout"] == ('duration, over "0s"', "")
     assert rows["routes[].name"] == ("string", "required")
     assert rows["log.format"] == ('"auto" or "json" or "console"', '"auto"')
+
+
+def test_the_shipped_file_has_every_setting_with_its_default() -> None:
+    """As a line that holds, or commented; examples stand where there is no default."""
+    shipped = (ROOT / "hub.toml").read_text(encoding="utf-8").partition("\n# --- adapters")[0]
+    lines = [re.sub(r"^# (?=\w+ = |\[)", "", line) for line in shipped.splitlines()]
+    tree = tomllib.loads("\n".join(line for line in lines if not line.startswith("#")))
+    for row in describe(CoreSettings):
+        if row.key in ("routes", "adapters", "plugins") or "[]" in row.key:
+            continue
+        said: Any = tree
+        for key in row.key.split("."):
+            assert key in said, f"hub.toml says nothing of {row.key}"
+            said = said[key]
+        if row.default not in ("", "required", "[]"):
+            assert said == tomllib.loads(f"x = {row.default}")["x"], row.key

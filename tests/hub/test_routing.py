@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub.envelope import Envelope
+from hubbub.envelope import EVENT, Envelope
 from hubbub.errors import NotFoundError, RouteError
 from hubbub.routing import RoutingTable
 from hubbub.subjects import matches
@@ -124,7 +124,7 @@ def test_a_removed_route_is_gone() -> None:
     table.put(Route(name="r", match="a", to=("t",)))
     table.remove("r")
     assert names(table, "a") == []
-    assert not table.any_match("a")
+    assert not table.any_match("a", EVENT)
     with pytest.raises(NotFoundError):
         table.remove("r")
 

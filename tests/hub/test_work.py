@@ -245,6 +245,18 @@ async def test_an_adapter_says_how_hard_to_try_before_it_has_anybody(
     assert one.tasks == [patient.task_id, hasty.task_id]
 
 
+async def test_whoever_takes_it_says_how_long_it_may_take(core: Core, clock: FakeClock) -> None:
+    """Where a task may go to anybody's workers and nobody else says; the asker is stronger."""
+    one = Node("node.a", concurrency=2, timeout_s=300.0)
+    one.link = core.attach(one)
+    patient = await submit(core, subject="tasks.echo.request")
+    hasty = await submit(core, subject="tasks.echo.request", timeout_s=1.0, max_attempts=1)
+    await one.wait_for(2)
+    await later(core, clock, 40)
+    assert (await task_of(core, patient.task_id)).state is TaskState.DISPATCHED
+    assert (await task_of(core, hasty.task_id)).state is TaskState.TIMEOUT
+
+
 # Again
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from hubbub.cli import (
+    bench,
     check,
     db,
     dlq,
@@ -51,8 +52,12 @@ _COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "explain": explain.explain,
     "endpoints": endpoints.endpoints,
     "healthcheck": healthcheck.healthcheck,
+    "bench": bench.bench,
     "version": version.version,
 }
+
+_PASSED_ON: Final = frozenset({"bench"})
+"""Commands whose options are those of somebody else."""
 
 _GROUPS: Final = {
     "db": db.group,
@@ -76,7 +81,7 @@ def build() -> typer.Typer:
     )
     app.callback()(_root)
     for name, command in _COMMANDS.items():
-        app.command(name)(command)
+        app.command(name, context_settings={"ignore_unknown_options": name in _PASSED_ON})(command)
     for name, group in _GROUPS.items():
         app.add_typer(group, name=name)
     simulate = typer.Typer(

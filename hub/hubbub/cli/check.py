@@ -85,6 +85,7 @@ def examine(config: ConfigFile, overrides: Sequence[str]) -> Findings:
         core.load()
     except ConfigError as error:
         found.problems += error.problems
+    found.problems += core.contributions.check_tls(settings)
     found.problems += [
         f"plugin {plugin.name!r}: {plugin.reason}"
         for plugin in core.plugins

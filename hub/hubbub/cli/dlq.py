@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Annotated, Final
 
 import typer
 
 from hubbub.cli.answers import Json, texts_in
 from hubbub.cli.client import HubClient, part
-from hubbub.cli.errors import USAGE, ApiError, CommandError
+from hubbub.cli.errors import USAGE, CommandError
 from hubbub.cli.options import DEFAULT_URL, AsJson, Data, Limit, Token, Url, read_data
 from hubbub.cli.output import clean, note, print_json, print_line, print_table
 
@@ -175,14 +174,7 @@ def _replay_many(
 
 @group.command("drop")
 def drop(delivery_id: DeliveryId, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Take a dead letter off the list for good."""
+    """Take a dead letter off the list for good; the audit keeps what it was."""
     with HubClient(url, token) as hub:
-        try:
-            hub.call("DELETE", f"/api/v1/deliveries/{part(delivery_id)}")
-        except ApiError as error:
-            if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
-                raise CommandError(
-                    "this hub keeps dead letters until store.retention; none can be dropped"
-                ) from error
-            raise
+        hub.call("DELETE", f"/api/v1/deliveries/{part(delivery_id)}")
     print_line(f"delivery {clean(delivery_id)} is dropped")

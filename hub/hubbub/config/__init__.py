@@ -8,6 +8,7 @@ config.check_sections({"adapters": {"relay"}, "plugins": set()})
 from __future__ import annotations
 
 from hubbub.config.describe import Row, describe
+from hubbub.config.guards import EndpointGuardSettings, GuardsSettings, SourceGuardSettings
 from hubbub.config.loading import Config, load_config
 from hubbub.config.models import (
     EngineSettings,
@@ -25,7 +26,9 @@ __all__ = [
     "Address",
     "Config",
     "Duration",
+    "EndpointGuardSettings",
     "EngineSettings",
+    "GuardsSettings",
     "HubSettings",
     "LimitSettings",
     "LogSettings",
@@ -36,6 +39,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Size",
+    "SourceGuardSettings",
     "StoreSettings",
     "TlsSettings",
     "describe",

@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 from pydantic import ValidationError
 
+from hubbub.config.guards import GuardsSettings
 from hubbub.config.lines import Keys
 from hubbub.config.models import (
     CoreSettings,
@@ -38,6 +39,7 @@ class Config:
     log: LogSettings
     store: StoreSettings
     engine: EngineSettings
+    guards: GuardsSettings
     routes: tuple[RouteSettings, ...]
     _source: Source = field(repr=False)
     _again: Callable[[], Config] = field(repr=False)
@@ -46,6 +48,11 @@ class Config:
     def file(self) -> Path | None:
         """The file that was read; None when there was none."""
         return None if self._source.file is None else Path(self._source.file)
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """The file that was read, and those that hold secrets."""
+        return frozenset(self._source.private_files)
 
     @property
     def store_url(self) -> str:
@@ -137,6 +144,7 @@ def load_config(
         log=core.log,
         store=core.store,
         engine=core.engine,
+        guards=core.guards,
         routes=core.routes,
         _source=source,
         _again=partial(load_config, path, overrides=overrides, environ=environ),

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from hubbub.config.guards import GuardsSettings
 from hubbub.config.routes import Pattern, RouteSettings
 from hubbub.config.settings import LimitSettings, Settings, TlsSettings
 from hubbub.config.units import Duration, Secret, Size
@@ -150,7 +151,7 @@ class HubSettings(Settings):
 
 
 class LogSettings(Settings):
-    """What the hub writes to standard error."""
+    """What the hub writes to standard error and to `logs/hub.jsonl` of the data directory."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least important level that is written."
@@ -158,6 +159,22 @@ class LogSettings(Settings):
     format: Literal["auto", "json", "console"] = Field(
         default="auto", description='"auto" is "console" on a terminal, else "json".'
     )
+    files: int = Field(
+        default=7,
+        ge=0,
+        le=100,
+        description="Files of JSON lines that are kept, the newest included; 0 writes none.",
+    )
+    file_size: Size = Field(
+        default=20 * _MIB, ge=4096, description="Bytes of one such file; then a new one begins."
+    )
+
+    @field_validator("files")
+    @classmethod
+    def _one_is_too_few(cls, files: int) -> int:
+        if files == 1:
+            raise ValueError("should be 0 or at least 2: one is written while another is kept")
+        return files
 
 
 class RetentionRule(Settings):
@@ -239,6 +256,10 @@ class CoreSettings(Settings):
     log: LogSettings = Field(default=LogSettings(), description="What is logged, and how.")
     store: StoreSettings = Field(default=StoreSettings(), description="What is kept, and where.")
     engine: EngineSettings = Field(default=EngineSettings(), description="One hub or many.")
+    guards: GuardsSettings = Field(
+        default=GuardsSettings(),
+        description="How much, how fast, and when to leave somebody alone.",
+    )
     routes: tuple[RouteSettings, ...] = Field(
         default=(), description="The routing table of the file, in order."
     )

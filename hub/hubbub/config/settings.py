@@ -49,7 +49,7 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
 
 
 class TlsSettings(Settings):
-    """How a listener speaks TLS; the files are read when it opens, so a renewal wants a restart."""
+    """How a listener speaks TLS; the files are read when it opens, cert and key at each reload."""
 
     cert: Annotated[Path, AfterValidator(_beside_the_file)] = Field(
         description="Certificate and what stands between it and a known authority, PEM; relative "

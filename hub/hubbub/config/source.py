@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,19 @@ class Source:
         """Write one line: where, what, and what to do."""
         return f"{self.place(keys)}: {dotted(keys)}: {message}"
 
+    @property
+    def private_files(self) -> Iterator[Path]:
+        """The file itself, and the files that it or a variable says a secret is in."""
+        if self.file is not None:
+            yield Path(self.file)
+        for name in _files_named(self.tree):
+            yield self.folder / name
+        for override in self.overrides:
+            if override.folds and override.keys[-1].endswith("_file"):
+                yield Path(override.text)
+            for name in _files_named(override.value("toml")):
+                yield self.folder / name
+
     def names(self, kind: str) -> tuple[str, ...]:
         """Return the tables below `[adapters]` or `[plugins]` that anybody mentions."""
         table = self.tree.get(kind)
@@ -155,6 +168,25 @@ def _table_at(tree: Mapping[str, object], keys: tuple[str, ...]) -> Mapping[str,
     for key in keys:
         tree = cast("Mapping[str, object]", tree.get(key, {}))
     return tree
+
+
+def _files_named(tree: object) -> Iterator[str]:
+    """Yield the files of `{ file = "..." }`, and the private keys of TLS."""
+    match tree:
+        case {"file": str(name)} if len(cast("dict[str, object]", tree)) == 1:
+            yield name
+        case dict():
+            for key, value in cast("dict[str, object]", tree).items():
+                match key, value:
+                    case "tls", {"key": str(name)}:
+                        yield name
+                    case _:
+                        yield from _files_named(value)
+        case list():
+            for member in cast("list[object]", tree):
+                yield from _files_named(member)
+        case _:
+            return
 
 
 def _names_a_file(model: type[BaseModel], keys: tuple[str, ...]) -> bool:

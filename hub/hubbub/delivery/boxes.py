@@ -53,6 +53,7 @@ class Boxes:
         self._filled = filled
         self._boxes: dict[str, Mailbox] = {}
         self.here: Final[dict[int, Delivery]] = {}
+        self._reads: dict[str, list[asyncio.Future[None]]] = {}
         self._reading = 0
         self._left: list[int] = []
 
@@ -63,31 +64,46 @@ class Boxes:
         """Return a mailbox, made when it is new."""
         box = self._boxes.get(name)
         if box is None:
-            known = self._directory.get(name)
-            endpoint = known.endpoint if known else None
-            limit = endpoint.mailbox_limit if endpoint is not None else None
-            overflow = endpoint.overflow if endpoint is not None else None
-            box = self._boxes[name] = Mailbox(
-                name, limit=limit or self._limit, overflow=overflow or self._overflow
-            )
+            limit, overflow = self._bound_of(name)
+            box = self._boxes[name] = Mailbox(name, limit=limit, overflow=overflow)
             self._made(box)
         return box
+
+    def _bound_of(self, name: str) -> tuple[int, Overflow]:
+        """Return how much a mailbox holds, and what it does with more."""
+        known = self._directory.get(name)
+        if known is None:
+            return self._limit, self._overflow
+        endpoint = known.endpoint
+        return endpoint.mailbox_limit or self._limit, endpoint.overflow or self._overflow
+
+    def bound(self, limit: int, overflow: Overflow) -> None:
+        """Hold to another bound, wherever an endpoint has none of its own."""
+        if (limit, overflow) == (self._limit, self._overflow):
+            return
+        self._limit, self._overflow = limit, overflow
+        for box in self:
+            box.bound(*self._bound_of(box.name))
 
     def find(self, name: str) -> Mailbox | None:
         """Return a mailbox if it is there."""
         return self._boxes.get(name)
 
-    def admit(self, delivery: Delivery) -> Mailbox:
+    def admit(self, delivery: Delivery, *, now_us: int) -> Mailbox:
         """Put a delivery whose space was reserved into its mailbox."""
         box = self.get(delivery.mailbox)
-        here, moved = box.admit(delivery, now_us=self._clock.now_us())
+        here, moved = box.admit(delivery, now_us=now_us)
         if delivery.durable and here:
-            self._engine.hold(delivery)
-            self.here[delivery.id] = delivery
+            self.hold(delivery)
         if moved is not None:
             self._engine.let_go(moved)
             self.here.pop(moved.id, None)
         return box
+
+    def hold(self, delivery: Delivery) -> None:
+        """Note that memory has a durable delivery: the store gives it to nobody."""
+        self._engine.hold(delivery)
+        self.here[delivery.id] = delivery
 
     @contextmanager
     def reading(self) -> Generator[Mapping[int, Delivery]]:
@@ -136,6 +152,11 @@ class Boxes:
 
     async def read_more(self, box: Mailbox) -> bool:
         """Read more of a mailbox and wait for it; False when there is nothing to read."""
+        if box.refilling:  # somebody reads already, for everybody
+            read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._reads.setdefault(box.name, []).append(read)
+            await read
+            return True
         if not box.wants_refill:
             return False
         box.refilling = True
@@ -170,6 +191,9 @@ class Boxes:
             self._spawn(self._refill_later(box))
         finally:
             box.refilling = False
+            for read in self._reads.pop(box.name, ()):
+                if not read.done():
+                    read.set_result(None)
         self._filled(box)
 
     async def _refill_later(self, box: Mailbox) -> None:

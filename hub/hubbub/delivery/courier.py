@@ -78,23 +78,31 @@ class Couriers:
     async def _hand_over(self, link: EndpointLink, delivery: Delivery, attempt: int) -> None:
         try:
             envelope = self._prepared(link.endpoint, delivery)
-            if envelope is None or not await self._leased(delivery, attempt):
+            if envelope is None or self._too_large(link, delivery, envelope):
+                return
+            if not await self._leased(link, delivery, attempt):
                 return
             answer = await self._deliver(link, delivery, envelope)
         except Reject as signal:
             if is_mine(delivery, attempt):
+                self._room.guards.succeeded(delivery)  # it is there, and it answers
                 delivery.last_error = signal.reason
                 self._room.endings.end(delivery, Outcome.DEAD, "rejected")
         except StoreUnavailableError as error:
             if is_mine(delivery, attempt):
                 delivery.attempts -= 1  # the peer has not seen it
-                self._failed(delivery, attempt - 1, error.code)
+                due_us = self._room.clock.now_us() + self._room.backoff_us(delivery)
+                self._room.endings.again(delivery, error.code, due_us=due_us)
         except Exception as error:
-            self._failed(delivery, attempt, *self._reason(link, delivery, error))
+            reason, after_us = self._reason(link, delivery, error)
+            # A task's hand-over is written before the peer sees it: that attempt always counts.
+            counted = delivery.leased or not isinstance(error, Retry) or error.counted
+            self._failed(delivery, attempt, reason, after_us, counted=counted)
         else:
             if isinstance(answer, Envelope):
                 self._room.answered(delivery, answer)
             if not delivery.leased and is_mine(delivery, attempt):
+                self._room.guards.succeeded(delivery)
                 self._room.endings.end(delivery, Outcome.DELIVERED, None)
 
     def _reason(
@@ -119,18 +127,28 @@ class Couriers:
             self._room.endings.end(delivery, Outcome.DEAD, "no_converter")
             return None
         for converter in chain:
-            converted = converter.function(envelope)
+            converted = converter.convert(envelope, endpoint)
             if converted is None:
                 self._room.endings.end(delivery, Outcome.FILTERED, "converter")
                 return None
             envelope = converted
         return envelope
 
-    async def _leased(self, delivery: Delivery, attempt: int) -> bool:
+    def _too_large(self, link: EndpointLink, delivery: Delivery, envelope: Envelope) -> bool:
+        """Tell whether its guard keeps an envelope of this size from an endpoint; that ends it."""
+        most = link.guard.rule.size_bytes if link.guard is not None else 0
+        if not most or len(envelope.data) <= most:
+            return False
+        delivery.last_error = f"data has {len(envelope.data)} bytes, its guard allows {most}"
+        self._room.endings.end(delivery, Outcome.DEAD, "too_large")
+        return True
+
+    async def _leased(self, link: EndpointLink, delivery: Delivery, attempt: int) -> bool:
         """Write a task's hand-over before the peer sees it; False when it has ended meanwhile."""
         if not delivery.leased:
             return True
-        change = self._room.leases.lease(delivery, for_us=delivery.timeout_us, worker=None)
+        for_us = delivery.timeout_us or self._room.policy.timeout_us(link.endpoint)
+        change = self._room.leases.lease(delivery, for_us=for_us, worker=None)
         counted = (await self._room.engine.settle([change]))[0]
         if counted:
             self._room.tell(delivery)
@@ -143,7 +161,7 @@ class Couriers:
             TimeoutError: it took longer.
         """
         scope = asyncio.timeout(None)
-        until_us = self._room.clock.now_us() + delivery.timeout_us
+        until_us = delivery.lease_until_us or self._room.clock.now_us() + delivery.timeout_us
         self._under_way[delivery.id] = (until_us, scope)
         if not self._watching:
             self._watch()
@@ -165,11 +183,22 @@ class Couriers:
         self._room.timers.at(now_us + WATCH_US, self._watch)
 
     def _failed(
-        self, delivery: Delivery, attempt: int, reason: str, after_us: int | None = None
+        self,
+        delivery: Delivery,
+        attempt: int,
+        reason: str,
+        after_us: int | None = None,
+        *,
+        counted: bool = True,
     ) -> None:
         if not is_mine(delivery, attempt):
             return
+        if not counted:
+            delivery.attempts -= 1
         if after_us is None:
             after_us = self._room.backoff_us(delivery)
         due_us = self._room.clock.now_us() + after_us
-        self._room.endings.again(delivery, reason, due_us=due_us)
+        if counted:
+            self._room.endings.failed(delivery, reason, due_us=due_us)
+        else:
+            self._room.endings.again(delivery, reason, due_us=due_us, counted=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hubbub.delivery.mailbox import Mailbox
@@ -40,6 +41,20 @@ class Endings:
         self._room = room
         self._after_delivery = after_delivery
         self.drained: asyncio.Future[None] | None = None
+
+    def failed(self, delivery: Delivery, reason: str, *, due_us: int) -> None:
+        """An attempt failed by its endpoint: again, or the end.
+
+        The probe of a breaker is no attempt of its delivery. It is due after the next probe, so
+        that another one is tried before it: it may be this very message that cannot be taken.
+        """
+        wait_s = self._room.guards.failed(delivery)
+        if wait_s is None:
+            self.again(delivery, reason, due_us=due_us)
+            return
+        delivery.attempts -= 1
+        due_us += math.ceil(wait_s * 1e6)
+        self.again(delivery, reason, due_us=due_us, counted=False)
 
     def again(self, delivery: Delivery, reason: str, *, due_us: int, counted: bool = True) -> None:
         """Put a delivery that was in flight back into its mailbox, or end it when it had enough."""
@@ -158,6 +173,8 @@ class Endings:
         delivery.attempts -= 1
         delivery.lease_until_us = None
         delivery.pulled_by = None
+        if box.requirement is not None:
+            delivery.endpoint = None  # else others of its envelope would keep away from there
         if delivery.task is not None:
             delivery.task = after(delivery.task, delivery, now_us=self._room.clock.now_us())
         box.depth += 1
@@ -209,6 +226,7 @@ class Endings:
     def _leave_hand(self, delivery: Delivery) -> str:
         """Free the slot a delivery held; returns the adapter's name for metrics."""
         address = delivery.endpoint or delivery.mailbox
+        self._room.guards.left(delivery)
         link = self._room.link_of(address)
         if link is not None:
             link.in_flight.pop(delivery.id, None)
@@ -221,6 +239,23 @@ class Endings:
 
     def _under_way(self) -> bool:
         return any(link.in_flight for link in self._room.links())
+
+    def count_delivered(self, deliveries: Sequence[Delivery]) -> None:
+        """Count what was delivered in one go; mostly one envelope at many endpoints."""
+        metrics = self._room.metrics
+        first = deliveries[0]
+        alike: dict[tuple[str, int], int] = {}
+        for delivery in deliveries:
+            adapter = delivery.mailbox.split(".", 1)[0]
+            key = (adapter, delivery.created_us)
+            alike[key] = alike.get(key, 0) + 1
+            trace_end(self._room.tracer, delivery)
+            if self._after_delivery is not None:
+                self._after_delivery(delivery)
+        for (adapter, created_us), times in alike.items():
+            metrics.deliveries[adapter, Outcome.DELIVERED].inc(times)
+            took_s = max(0, first.updated_us - created_us) / 1e6
+            metrics.delivery_seconds[adapter].observe(took_s, times=times)
 
     def count(self, delivery: Delivery) -> None:
         """Count an outcome, and tell the plugins."""

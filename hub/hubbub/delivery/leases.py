@@ -61,7 +61,9 @@ class Leases:
                 due_us = self._room.clock.now_us()
                 if delivery.pulled_by is None:
                     due_us += self._room.backoff_us(delivery)
-                self._room.endings.again(delivery, "timeout", due_us=due_us)
+                    self._room.endings.failed(delivery, "timeout", due_us=due_us)
+                else:
+                    self._room.endings.again(delivery, "timeout", due_us=due_us)
 
         self._room.timers.at(until_us, over)
 

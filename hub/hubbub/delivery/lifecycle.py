@@ -39,6 +39,7 @@ class Lifecycle:
 
     def gone(self, address: str) -> None:
         """An endpoint is gone: what waits in its own mailbox is dead."""
+        self._room.guards.forget(address)
         box = self._room.boxes.find(address)
         if box is not None:
             self._spawn(self._bury(box))

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from hubbub.delivery.guarding import EndpointGuard
 from hubbub.values import Delivery, Endpoint
 
 __all__ = ["EndpointLink"]
@@ -21,12 +22,14 @@ class EndpointLink:
             is over.
         todo: Handed to the couriers and not yet begun, each with the number of its attempt.
         couriers: Tasks that carry, at most one a slot.
+        takes_now: Whether its endpoint has a `deliver_now`.
         idle_since_us: When its last slot became free, so that a pool gives work evenly.
+        pumping: It is being given what waits; what ends meanwhile need not begin that anew.
     """
 
     __slots__ = (
-        "_changed", "_closed", "_slots", "couriers", "endpoint", "idle_since_us", "in_flight",
-        "overtime", "pools", "todo",
+        "_changed", "_closed", "_guard", "_open", "_slots", "couriers", "endpoint",
+        "idle_since_us", "in_flight", "overtime", "pools", "pumping", "takes_now", "todo",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, changed: Callable[[EndpointLink, bool], None]) -> None:
@@ -36,8 +39,12 @@ class EndpointLink:
         self.todo: Final[deque[tuple[Delivery, int]]] = deque()
         self.pools: Final[set[str]] = set()
         self.couriers = 0
+        own = getattr(endpoint.deliver_now, "__func__", None)
+        self.takes_now: Final = own is not Endpoint.deliver_now
         self.idle_since_us = 0
-        self._slots = endpoint.concurrency
+        self.pumping = False
+        self._guard: EndpointGuard | None = None
+        self._slots = self._open = endpoint.concurrency
         self._changed = changed
         self._closed = False
 
@@ -54,7 +61,17 @@ class EndpointLink:
     @property
     def free(self) -> int:
         """Slots in which nothing is."""
-        return self._slots - len(self.in_flight) - len(self.overtime)
+        return self._open - len(self.in_flight) - len(self.overtime)
+
+    @property
+    def guard(self) -> EndpointGuard | None:
+        """What guards it; None for most."""
+        return self._guard
+
+    @guard.setter
+    def guard(self, guard: EndpointGuard | None) -> None:
+        self._guard = guard
+        self.slots = self._slots
 
     @property
     def slots(self) -> int:
@@ -64,6 +81,8 @@ class EndpointLink:
     @slots.setter
     def slots(self, slots: int) -> None:
         self._slots = slots
+        most = self._guard.rule.concurrency if self._guard is not None else 0
+        self._open = min(slots, most) if most else slots
         if not self._closed:
             self._changed(self, False)
 

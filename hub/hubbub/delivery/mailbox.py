@@ -12,7 +12,7 @@ from hubbub.delivery.links import EndpointLink
 from hubbub.lanes import Line
 from hubbub.values import Delivery, Overflow, Requirement
 
-__all__ = ["WINDOW", "Mailbox", "pool_name", "requirement_of"]
+__all__ = ["WINDOW", "Mailbox", "is_pool", "pool_name", "requirement_of"]
 
 WINDOW: Final = 256
 """Durable deliveries of one mailbox kept in memory; refilled from the store at half."""
@@ -37,9 +37,14 @@ def pool_name(requirement: Requirement) -> str:
     return _POOL + msgspec.json.encode(parts).decode()
 
 
+def is_pool(mailbox: str) -> bool:
+    """Tell whether a mailbox is a pool's, and not an endpoint's own."""
+    return mailbox.startswith(_POOL)
+
+
 def requirement_of(mailbox: str) -> Requirement | None:
     """Return what a pool requires; None when the mailbox is an endpoint's own."""
-    if not mailbox.startswith(_POOL):
+    if not is_pool(mailbox):
         return None
     patterns, labels, envelope_type, task_type = msgspec.json.decode(
         mailbox[len(_POOL) :],
@@ -57,26 +62,15 @@ class Mailbox:
         behind: Of these, how many are in the store only.
         horizon: Highest rank in memory when some are behind; what ranks above stays there.
         dry: What is behind is not due yet, or its lanes are busy.
+        pumping: It is being handed out; what ends meanwhile need not begin that anew.
         refilling: A read of the store is under way.
         stirred: Since it began, something came to be that it may not have seen.
         members: Links of a pool that may have a free slot, those that had one longest first.
     """
 
     __slots__ = (
-        "_arrivals",
-        "_space",
-        "behind",
-        "depth",
-        "dry",
-        "horizon",
-        "limit",
-        "line",
-        "members",
-        "name",
-        "overflow",
-        "refilling",
-        "requirement",
-        "stirred",
+        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "members",
+        "name", "overflow", "pumping", "refilling", "requirement", "stirred",
     )  # fmt: skip
 
     def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:
@@ -89,6 +83,7 @@ class Mailbox:
         self.behind = 0
         self.dry = False
         self.horizon = 0
+        self.pumping = False
         self.refilling = False
         self.stirred = False
         self.members: Final[dict[EndpointLink, None]] = {}
@@ -99,6 +94,16 @@ class Mailbox:
     def full(self) -> bool:
         """Whether one more would be over its bound."""
         return self.depth >= self.limit
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits in it, in memory or in the store; places may be reserved."""
+        return not (self.behind or len(self.line))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for space."""
+        return bool(self._space)
 
     @property
     def idle(self) -> bool:
@@ -186,6 +191,14 @@ class Mailbox:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._space.append(future)
         return future
+
+    def bound(self, limit: int, overflow: Overflow) -> None:
+        """Hold to another bound from here on; what is over it stays, and those who wait look."""
+        self.limit, self.overflow = limit, overflow
+        waiting, self._space = self._space, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     def left(self) -> None:
         """One delivery waits no more."""

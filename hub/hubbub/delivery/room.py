@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
 from hubbub.conversion import Conversions
 from hubbub.delivery.boxes import Boxes
 from hubbub.delivery.courier import Couriers
+from hubbub.delivery.direct import Direct
 from hubbub.delivery.endings import Endings
+from hubbub.delivery.guarding import Guarding
 from hubbub.delivery.leases import Leases
 from hubbub.delivery.lifecycle import Lifecycle
 from hubbub.delivery.links import EndpointLink
@@ -24,6 +26,7 @@ from hubbub.delivery.rules import NODE_LOST, DeliveryPolicy, has_another, is_pla
 from hubbub.delivery.timers import Timers
 from hubbub.directory import Directory
 from hubbub.envelope import Envelope
+from hubbub.guards import GuardRule
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.ports import Clock, Engine, Planned
@@ -74,7 +77,7 @@ class DeliveryRoom:
         self.engine: Final = engine
         self.clock: Final = clock
         self.directory: Final = directory
-        self.policy: Final = policy
+        self.policy = policy
         self.timers: Final = Timers(clock)
         self.tracer: Final = tracer
         self.metrics: Final = metrics
@@ -88,6 +91,9 @@ class DeliveryRoom:
             made=self._box_made,
             filled=self.pump,
         )
+        self.guards: Final = Guarding(
+            clock=clock, metrics=metrics, call_at=self.timers.at, ready=self._guard_over
+        )
         self.follow: Follow | None = None
         self.in_hand: Final[dict[str, Delivery]] = {}
         self.endings: Final = Endings(self, after_delivery)
@@ -95,22 +101,29 @@ class DeliveryRoom:
         self.lifecycle: Final = Lifecycle(self, spawn)
         self.spawn: Final = spawn
         self._couriers = Couriers(self, conversions, spawn)
+        self._direct = Direct(self, conversions)
         self._chance = chance
         self._links: dict[str, EndpointLink] = {}
+
+    def change(self, policy: DeliveryPolicy) -> None:
+        """Try by another policy from here on; what waits for its next attempt waits on."""
+        self.policy = policy
+        self.boxes.bound(policy.mailbox_limit, policy.overflow)
 
     # Coming in
 
     def accept(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries that are safe into their mailboxes, and hand over what can go."""
-        for delivery in deliveries:
+        now_us = self.clock.now_us()
+        for delivery in self._direct.hand_over(deliveries, now_us=now_us):
             if delivery.state is DeliveryState.DONE:
                 self.endings.count(delivery)
                 continue
-            box = self.boxes.admit(delivery)
+            box = self.boxes.admit(delivery, now_us=now_us)
             if box.requirement is None and self.directory.get(box.name) is None:
                 self.endings.end(delivery, Outcome.DEAD, "endpoint_gone")  # while it was written
                 continue
-            if delivery.due_us > self.clock.now_us():
+            if delivery.due_us > now_us:
                 self.pump_at(delivery.due_us, box.name)
             if not delivery.durable and delivery.deadline_us is not None:
                 self.timers.at(delivery.deadline_us, partial(self.endings.expire, delivery))
@@ -139,6 +152,9 @@ class DeliveryRoom:
             older.close()
         link = EndpointLink(endpoint, self._link_changed)
         self._links[endpoint.address] = link
+        guard = self.guards.of(endpoint.address)
+        if guard is not None:
+            link.guard = guard
         self.join_pools(link)
         self.pump_link(link)
         return link
@@ -211,7 +227,11 @@ class DeliveryRoom:
         link.in_flight.clear()
         link.overtime.clear()
         for delivery in lost:
-            self.endings.again(delivery, NODE_LOST, due_us=self.clock.now_us())
+            # For its guard all that was lost with a link is one failure.
+            if delivery is lost[0] or self.guards.probes(delivery):
+                self.endings.failed(delivery, NODE_LOST, due_us=self.clock.now_us())
+            else:
+                self.endings.again(delivery, NODE_LOST, due_us=self.clock.now_us())
 
     def _box_made(self, box: Mailbox) -> None:
         """A new pool: note it at the links of its members."""
@@ -222,44 +242,94 @@ class DeliveryRoom:
                     link.pools.add(box.name)
                     self._offer(link)
 
+    def guard(self, rules: Sequence[GuardRule]) -> None:
+        """Hold all endpoints to other guards from now on."""
+        self.guards.change(rules)
+        for link in self.links():
+            link.guard = self.guards.of(link.address)
+
+    def _guard_over(self, address: str) -> None:
+        link = self._links.get(address)
+        if link is not None:
+            self.pump_link(link)
+
     # Handing over
+    #
+    # What ends while something is pumped (expired, dropped) would pump it again, once inside the
+    # other for each: the flag makes that one loop, however much ends at once.
 
     def pump(self, box: Mailbox) -> None:
         """Hand over what can go from one mailbox."""
         if box.requirement is None:
             link = self._links.get(box.name)
-            if link is not None and (box.line.plain or not link.endpoint.pull):
-                self.pump_link(link)
-        else:
-            while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
-                link = self._member_for(box, delivery)
-                if link is not None:
-                    self._give(box, delivery, link)
-                elif delivery.state is not DeliveryState.DONE:
-                    break
+            if link is not None:
+                if box.line.plain or not link.endpoint.pull:
+                    self.pump_link(link)
+                most = link.endpoint.queue_size
+                if most is not None and box.depth + len(link.in_flight) > most:
+                    link.endpoint.overloaded()
+        elif not box.pumping:
+            box.pumping = True
+            try:
+                self._pump_pool(box)
+            finally:
+                box.pumping = False
         if len(box.line):
             box.arrived()
         self.boxes.refill(box)
 
+    def _pump_pool(self, box: Mailbox) -> None:
+        while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
+            link = self._member_for(box, delivery)
+            if link is not None:
+                self._give(box, delivery, link)
+            elif delivery.state is not DeliveryState.DONE:
+                break
+
     def pump_link(self, link: EndpointLink) -> None:
         """Give an endpoint with free slots the lowest rank of its mailbox and its pools."""
         self._offer(link)
+        if link.pumping:
+            return
+        link.pumping = True
+        try:
+            if link.takes_now:
+                self._direct.empty(link)
+            self._pump_link(link)
+        finally:
+            link.pumping = False
+
+    def _pump_link(self, link: EndpointLink) -> None:
         while link.free > 0 and not link.closed:
-            best: tuple[int, int] | None = None
-            chosen: tuple[Mailbox, Delivery] | None = None
-            for box in self.boxes_of(link):
-                delivery = self._first_for(link, box)
-                if delivery is None:
-                    self.boxes.refill(box)
-                    continue
-                if box.requirement is not None and has_another(delivery, link.address):
-                    continue
-                if best is None or (delivery.rank, delivery.id) < best:
-                    best = (delivery.rank, delivery.id)
-                    chosen = (box, delivery)
+            chosen = self.next_for(link)
             if chosen is None:
                 return
+            guard = link.guard
+            if guard is not None and (held := self.guards.held(link.address, guard)):
+                if chosen[1].durable:
+                    return
+                self.endings.end(chosen[1], Outcome.DROPPED, held)
+                continue
             self._give(*chosen, link)
+
+    def next_for(self, link: EndpointLink) -> tuple[Mailbox, Delivery] | None:
+        """Return the lowest rank that an endpoint may have now, and where it stands."""
+        best: tuple[int, int] | None = None
+        chosen: tuple[Mailbox, Delivery] | None = None
+        for box in self.boxes_of(link):
+            delivery = self._first_for(link, box)
+            while delivery is not None and self._nobody_left(box, delivery, link):
+                self._filter(box, delivery)
+                delivery = self._first_for(link, box)
+            if delivery is None:
+                self.boxes.refill(box)
+                continue
+            if box.requirement is not None and has_another(delivery, link.address):
+                continue
+            if best is None or (delivery.rank, delivery.id) < best:
+                best = (delivery.rank, delivery.id)
+                chosen = (box, delivery)
+        return chosen
 
     def _first_for(self, link: EndpointLink, box: Mailbox) -> Delivery | None:
         """Return what is next for an endpoint; tasks of a pull endpoint wait to be taken."""
@@ -277,18 +347,42 @@ class DeliveryRoom:
         """Return the member of a pool that shall have this: least in flight, then longest idle."""
         assert box.requirement is not None
         best: EndpointLink | None = None
+        held: str | None = None
         for link in box.members:
             if link.free <= 0 or (link.endpoint.pull and delivery.leased):
                 continue
             if has_another(delivery, link.address):
                 continue
-            if not (link.in_flight or link.overtime):
+            guard = link.guard
+            if guard is not None and (holds := self.guards.held(link.address, guard)):
+                held = holds
+                continue
+            idle = not (link.in_flight or link.overtime)
+            if idle and not (guard is not None and guard.wary):
                 return link  # nobody has less in hand, nor has been idle for longer
             if best is None or load_of(link) < load_of(best):
                 best = link
         if best is None and delivery.siblings and self._all_have_it(box.requirement, delivery):
             self.endings.end(delivery, Outcome.FILTERED, "already_delivered")
+        elif best is None and held is not None and not delivery.durable:
+            self.endings.end(delivery, Outcome.DROPPED, held)
         return best
+
+    def _nobody_left(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> bool:
+        """Tell whether the head of a pool, which this one has already, stands there for nobody."""
+        return (
+            box.requirement is not None
+            and has_another(delivery, link.address)
+            and self._all_have_it(box.requirement, delivery)
+        )
+
+    def _filter(self, box: Mailbox, delivery: Delivery) -> None:
+        """End what stands at the head of a pool for nobody; the pool is being looked at already."""
+        pumping, box.pumping = box.pumping, True
+        try:
+            self.endings.end(delivery, Outcome.FILTERED, "already_delivered")
+        finally:
+            box.pumping = pumping
 
     def _all_have_it(self, requirement: Requirement, delivery: Delivery) -> bool:
         """Tell whether every member of a pool has the envelope by another delivery."""
@@ -297,29 +391,39 @@ class DeliveryRoom:
 
     def _give(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> None:
         """Take a delivery out of its mailbox for one endpoint."""
-        now_us = self.clock.now_us()
-        if delivery.deadline_us is not None and delivery.deadline_us <= now_us:
+        if self.may_begin(delivery):
+            self.taken(box, delivery, link.address)
+            if link.guard is not None:
+                self.guards.begun(link.guard, delivery)
+            link.in_flight[delivery.id] = delivery
+            if link.free <= 0:
+                self._withdraw(link)
+            self._couriers.send(link, delivery)
+
+    def may_begin(self, delivery: Delivery) -> bool:
+        """Tell whether an attempt may begin; one that is too late, or had enough, is ended."""
+        if delivery.deadline_us is not None and delivery.deadline_us <= self.clock.now_us():
             self.endings.expire(delivery)
-            return
+            return False
         if delivery.attempts >= delivery.max_attempts:
             self.endings.end(delivery, Outcome.DEAD, delivery.reason or NODE_LOST)
-            return
-        self.taken(box, delivery, link.address)
-        link.in_flight[delivery.id] = delivery
-        if link.free <= 0:
-            self._withdraw(link)
-        self._couriers.send(link, delivery)
+            return False
+        return True
 
     def taken(self, box: Mailbox, delivery: Delivery, address: str) -> None:
         """Note that a delivery left its mailbox for an endpoint: one attempt more."""
         box.line.take(delivery)
         box.left()
+        self.given(delivery, address)
+        self.boxes.refill(box)
+
+    def given(self, delivery: Delivery, address: str) -> None:
+        """Note that an endpoint has a delivery that is in no mailbox any more."""
         delivery.state = DeliveryState.IN_FLIGHT
         delivery.attempts += 1
         delivery.endpoint = address
         delivery.due_us = 0
         delivery.updated_us = self.clock.now_us()
-        self.boxes.refill(box)
 
     def pump_at(self, time_us: int, mailbox: str) -> None:
         """Hand over what can go from a mailbox once that time has come."""

@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from hubbub.delivery.endings import memory_of
 from hubbub.delivery.links import EndpointLink
-from hubbub.delivery.mailbox import WINDOW, Mailbox
+from hubbub.delivery.mailbox import WINDOW, Mailbox, requirement_of
 from hubbub.delivery.room import DeliveryRoom
 from hubbub.delivery.spans import late_record
 from hubbub.errors import ConflictError, NotFoundError, StoreUnavailableError
@@ -103,6 +103,48 @@ class WorkDesk:
             raise ConflictError(f"task {task_id!r} ended meanwhile")
         self._room.leases.watch(delivery)
         return until_us
+
+    async def begin(self, task_id: str, *, worker: str, lease_us: int) -> bool:
+        """Note that a worker does a task it has not taken: one it read of elsewhere.
+
+        Returns:
+            False where it does not wait, or not for a pull endpoint that is here.
+
+        Raises:
+            StoreUnavailableError: nothing was changed.
+        """
+        return await self._alone(task_id, self._begin(task_id, worker, lease_us))
+
+    async def _begin(self, task_id: str, worker: str, lease_us: int) -> bool:
+        room = self._room
+        _, delivery = await self._find(task_id)
+        if delivery is None or delivery.state is not DeliveryState.PENDING:
+            return False
+        link = self._taker_of(delivery)
+        over = delivery.deadline_us is not None and delivery.deadline_us <= room.clock.now_us()
+        if link is None or over or delivery.attempts >= delivery.max_attempts:
+            return False
+        room.endings.forget(delivery)
+        room.given(delivery, link.address)
+        change = room.leases.lease(delivery, for_us=lease_us, worker=worker)
+        try:
+            counted = (await room.engine.settle([change]))[0]
+        except StoreUnavailableError:
+            room.endings.put_back(delivery)
+            raise
+        if counted:
+            room.tell(delivery)
+        return counted
+
+    def _taker_of(self, delivery: Delivery) -> EndpointLink | None:
+        """Return a pull endpoint that might take a delivery now, if it asked."""
+        requirement = requirement_of(delivery.mailbox)
+        patterns = (delivery.mailbox,) if requirement is None else requirement.patterns
+        for link, box in self._sources(patterns):
+            if box.name == delivery.mailbox:
+                in_order = delivery.lane is None or box.line.leads(delivery)
+                return link if in_order else None
+        return None
 
     def _sources(self, patterns: Sequence[str]) -> list[tuple[EndpointLink, Mailbox]]:
         """Return the mailboxes that pull endpoints take from: their own and their pools."""
@@ -271,6 +313,8 @@ class WorkDesk:
             return Finished("late", task)
         in_hand = delivery.state is DeliveryState.IN_FLIGHT
         holds = in_hand and by == delivery.endpoint
+        if holds:
+            room.guards.succeeded(delivery)
         if task.retry_on_failure and result.state == "failed":
             if holds and delivery.attempts < delivery.max_attempts:
                 due_us = room.clock.now_us() + room.backoff_us(delivery)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hubbub.listeners.connections import Connection
 from hubbub.listeners.frames import FrameConnection, LineConnection
 from hubbub.listeners.http import HttpListener
-from hubbub.listeners.opening import Listeners
+from hubbub.listeners.opening import Listeners, Opened
 from hubbub.listeners.sockets import PortTakenError
 from hubbub.listeners.tcp import TcpListener
 from hubbub.listeners.tls import TlsError
@@ -22,6 +22,7 @@ __all__ = [
     "HttpListener",
     "LineConnection",
     "Listeners",
+    "Opened",
     "PortTakenError",
     "TcpListener",
     "TlsError",

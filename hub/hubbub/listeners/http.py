@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from socket import socket
 from typing import Any, Final, cast
 
 from uvicorn import Config as UvicornConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.http11 import Request
 
 from hubbub.clock import SystemClock
 from hubbub.config import Address, LimitSettings, TlsSettings
 from hubbub.config.models import PortLimits
 from hubbub.listeners.limits import Gate, Watch
-from hubbub.listeners.sockets import bind_stream, host_of
-from hubbub.listeners.tls import HANDSHAKE_S, server_context
+from hubbub.listeners.sockets import host_of
+from hubbub.listeners.streams import StreamListener
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock
 
-__all__ = ["HttpListener"]
+__all__ = ["WRITE_TEXTS", "HttpListener"]
+
+WRITE_TEXTS: Final = "hubbub.write_texts"
+"""ASGI extension of a WebSocket: `write_texts(texts) -> bool` writes text frames without waiting.
+
+False when nothing was written, because the peer is behind or gone; `send` waits for it. What is
+written for one socket in one turn of the loop goes out together at its end: between two messages
+that are worked on, a write each would wake the peer each time.
+"""
 
 HEADERS_S: Final = 10.0
 """How long a client may take from its first byte, or from connecting, to the end of its headers."""
 
 HEADER_BYTES: Final = 65_536
 """Request line and headers together."""
+
+UNSENT_BYTES: Final = 65_536
+"""So much of one socket is not held back to the end of a turn."""
+
+_LENGTH_16: Final = 126
+"""In the place of a frame's length: it stands in the next two bytes."""
 
 
 class _Guest:
@@ -133,20 +146,79 @@ class _Http(HttpToolsProtocol):
         made: Any = self.ws_protocol_class
 
         def with_guest(**how: Any) -> Any:  # noqa: ANN401  # uvicorn's
-            return made(guest=guest, **how)
+            return made(guest=guest, outbox=self._listener.outbox, **how)
 
         self.ws_protocol_class = cast("Any", with_guest)
         super().handle_websocket_upgrade()
 
 
+class _Outbox:
+    """What is to be written at the end of this turn of the loop."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def later(self, write: Callable[[], None]) -> None:
+        """Call `write` before the loop looks for new input a second time."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._empty)
+        self._waiting.append(write)
+
+    def _empty(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for write in waiting:
+            write()
+
+
 class _WebSocket(WebSocketsSansIOProtocol):
     """Uvicorn's WebSocket in the place of its HTTP connection."""
 
-    def __init__(self, *, guest: _Guest | None, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
+    def __init__(self, *, guest: _Guest | None, outbox: _Outbox, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
         super().__init__(**how)
         self._guest = guest
+        self._outbox = outbox
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         if guest is not None:
             guest.watch.read_within(0)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.handshake_initiated and not self.close_sent:
+            cast("dict[str, Any]", self.scope)["extensions"][WRITE_TEXTS] = self.write_texts
+
+    def write_texts(self, texts: Iterable[bytes]) -> bool:
+        """Write text frames, if they can be written now."""
+        if not self.handshake_complete or self.close_sent or self.disconnected:
+            return False
+        if not self.writable.is_set() or self.transport.is_closing():
+            return False
+        unsent = self._unsent
+        if not unsent:
+            self._outbox.later(self._flush)
+        for text in texts:
+            unsent.append(_framed(text))
+            self._unsent_bytes += len(text)
+        if self._unsent_bytes > UNSENT_BYTES:
+            self._flush()
+        return True
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        self._unsent_bytes = 0
+        if unsent and not self.disconnected and not self.transport.is_closing():
+            self.transport.write(b"".join(unsent))
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401  # ASGI's
+        if self._unsent:
+            self._flush()
+        await super().send(message)
+
+    def shutdown(self) -> None:
+        self._flush()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -165,13 +237,26 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self._guest.unread(False)
 
 
-class HttpListener:
-    """One bound address, serving one application until it is stopped.
+def _framed(text: bytes) -> bytes:
+    """Return a text frame of a server (RFC 6455, 5.2): whole, and without a mask."""
+    size = len(text)
+    if size < _LENGTH_16:
+        return b"\x81" + size.to_bytes(1, "big") + text
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + text
+    return b"\x81\x7f" + size.to_bytes(8, "big") + text
+
+
+class HttpListener(StreamListener):
+    """One address, serving one application until it is stopped.
 
     Attributes:
-        address: Where it listens; with its real port once it is bound.
-        limits: What it takes.
+        outbox: What its WebSockets have to write.
     """
+
+    kind = "http"
+    schemes = ("http", "https")
+    alpn = ("http/1.1",)
 
     def __init__(
         self,
@@ -184,37 +269,30 @@ class HttpListener:
         clock: Clock | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self.address = Address(host, port)
-        self.limits: Final = limits or PortLimits()
-        self._tls = tls
-        self._context: ssl.SSLContext | None = None
         self._clock = clock or SystemClock()
-        self._gate = Gate(name, self.limits, clock=self._clock, metrics=metrics)
-        self._socket: socket | None = None
-        self._server: asyncio.Server | None = None
+        super().__init__(
+            Address(host, port),
+            name=name,
+            limits=limits or PortLimits(),
+            clock=self._clock,
+            metrics=metrics,
+            tls=tls,
+        )
+        self._uvicorn: UvicornConfig | None = None
         self._state = ServerState()
+        self.outbox: Final = _Outbox()
         self._drain_s = 1.0
 
-    @property
-    def kind(self) -> str:
-        """What it speaks."""
-        return "http"
+    def change_limits(self, limits: LimitSettings, *, frame_bytes: int | None = None) -> None:
+        """Hold to other limits from here on; who is inside stays.
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"{'https' if self._tls else 'http'}://{self.address}"
-
-    def bind(self) -> None:
-        """Take the address, without answering yet.
-
-        Raises:
-            PortTakenError: it cannot be had.
-            TlsError: the certificate cannot be used.
+        Args:
+            frame_bytes: Largest WebSocket message of those who connect from here on, where that is
+                not `limits.frame`.
         """
-        self._context = None if self._tls is None else server_context(self._tls, alpn=["http/1.1"])
-        self._socket = bind_stream(self.address)
-        self.address = Address(self.address.host, self._socket.getsockname()[1])
+        super().change_limits(limits)
+        if self._uvicorn is not None:
+            self._uvicorn.ws_max_size = frame_bytes or limits.frame
 
     async def serve(
         self,
@@ -229,7 +307,6 @@ class HttpListener:
             drain_timeout_s: How long `stop` waits for answers under way, unless it is told.
             frame_bytes: Largest WebSocket message, where that is not `limits.frame`.
         """
-        assert self._socket is not None
         self._drain_s = drain_timeout_s
         config = UvicornConfig(
             app,
@@ -246,28 +323,16 @@ class HttpListener:
             proxy_headers=False,
         )
         config.load()
-        # Not `uvicorn.Server`: that one polls ten times a second, and leaves connections of peers
-        # that do not read behind when it ends.
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Http(listener=self, config=config, server_state=self._state, app_state={}),
-            sock=self._socket,
-            ssl=self._context,
-            ssl_handshake_timeout=HANDSHAKE_S if self._context else None,
-            ssl_shutdown_timeout=1.0 if self._context else None,
+        self._uvicorn = config
+        # Not `uvicorn.Server`: docs/decisions/0030 has why.
+        await self._accept(
+            lambda: _Http(listener=self, config=config, server_state=self._state, app_state={})
         )
 
     def admit(self, transport: asyncio.Transport) -> _Guest | None:
         """Give a connection its place; None when there is none for it."""
         source = self._gate.enter(host_of(transport.get_extra_info("peername")))
         return None if source is None else _Guest(self._gate, self._clock, transport, source)
-
-    def close(self) -> None:
-        """Give the address free; connections stay."""
-        self._gate.open = False
-        if self._server is not None:
-            self._server.close()
-        elif self._socket is not None:
-            self._socket.close()
 
     async def stop(self, timeout_s: float | None = None) -> None:
         """Close the connections that are idle, wait for the others, and give the address free."""

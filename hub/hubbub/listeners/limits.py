@@ -48,18 +48,19 @@ class Gate:
 
     Attributes:
         limits: What it holds to.
+        rates: How often each source has come of late.
         open: Whether anybody may come in at all.
     """
 
     def __init__(
         self, name: str, limits: LimitSettings, *, clock: Clock, metrics: Metrics | None = None
     ) -> None:
-        self.limits: Final = limits
+        self.limits = limits
         self.open = True
         self._name = name
         self._clock = clock
         self._metrics = metrics
-        self._rates = SourceRates(limits.rate_per_source)
+        self.rates = SourceRates(limits.rate_per_source)
         self._inside: Counter[str] = Counter()
         self._number = 0
         self._empty = asyncio.Event()
@@ -68,6 +69,12 @@ class Gate:
     def __len__(self) -> int:
         """Return how many are inside."""
         return self._number
+
+    def change(self, limits: LimitSettings) -> None:
+        """Hold to other limits from here on; who is inside stays, over a limit or not."""
+        if limits.rate_per_source != self.limits.rate_per_source:
+            self.rates = SourceRates(limits.rate_per_source)
+        self.limits = limits
 
     def enter(self, host: str) -> str | None:
         """Let a connection in; returns its source for `leave`, or None when it is refused."""
@@ -94,7 +101,7 @@ class Gate:
             most = PER_SOURCE
         if most is not None and self._inside[source] >= most:
             return "source"
-        return None if self._rates.take(source, now_us=self._clock.now_us()) else "rate"
+        return None if self.rates.take(source, now_us=self._clock.now_us()) else "rate"
 
     def leave(self, source: str) -> None:
         """Note that a connection has ended."""

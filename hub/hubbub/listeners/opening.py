@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
+from hubbub.config import LimitSettings, TlsSettings
 from hubbub.errors import HubError
 from hubbub.ports import Clock, Listener, Timer
 
@@ -22,19 +23,31 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Opened:
-    """A listener that somebody asked for, and how it is."""
+    """A listener that somebody asked for, and how it is.
+
+    Attributes:
+        stays: Whether it outlives a restart of its adapter.
+        own_limits: Whether its limits are not those of its adapter's table.
+        own_tls: Whether its certificate is not that of its adapter's table.
+    """
 
     owner: str
     listener: Listener
     serve: Callable[[], Awaitable[None]]
     name: str
     stays: bool = False
+    own_limits: bool = False
+    own_tls: bool = False
     state: str = "closed"
     again: Timer | None = None
 
 
 class Listeners:
-    """All listeners beside the one port."""
+    """All listeners beside the one port.
+
+    Attributes:
+        stop_timeout_s: How long each may take to end its connections.
+    """
 
     def __init__(
         self,
@@ -52,7 +65,7 @@ class Listeners:
         self._clock = clock
         self._spawn = spawn
         self._told = told
-        self._stop_timeout_s = stop_timeout_s
+        self.stop_timeout_s = stop_timeout_s
         self._opened: list[Opened] = []
         self._begun = False
         self._ending = False
@@ -71,16 +84,45 @@ class Listeners:
         serve: Callable[[], Awaitable[None]],
         *,
         stays: bool = False,
-    ) -> None:
+        own_limits: bool = False,
+        own_tls: bool = False,
+    ) -> Opened:
         """Take an address now, and serve it once the hub is ready; tried again until it is had.
 
         Args:
             stays: Whether it outlives a restart of its adapter.
+            own_limits: Whether its limits are not those of its adapter's table.
+            own_tls: Whether its certificate is not that of its adapter's table.
         """
         name = f"{listener.kind} {listener.address}"
-        opened = Opened(owner, listener, serve, name, stays)
+        opened = Opened(owner, listener, serve, name, stays, own_limits, own_tls)
         self._opened.append(opened)
         await self._try(opened)
+        return opened
+
+    def follow(self, owner: str, limits: LimitSettings, tls: TlsSettings | None) -> list[Opened]:
+        """Bring what an adapter has open to the limits and the certificate of its table.
+
+        Returns:
+            Those that would have to be opened anew to do as `tls` says.
+        """
+        behind: list[Opened] = []
+        for opened in self._opened:
+            if opened.owner != owner:
+                continue
+            if not opened.own_limits:
+                opened.listener.change_limits(limits)
+            try:
+                if not (opened.own_tls or opened.listener.renew(tls)):
+                    behind.append(opened)
+            except HubError as error:
+                log.warning("tls.not_renewed", adapter=owner, error=str(error))
+        return behind
+
+    async def end(self, opened: Opened) -> None:
+        """Close one, within its time."""
+        await self._end([opened])
+        self._told(opened.owner, opened.name, None)
 
     async def begin(self) -> None:
         """Serve what is bound: all that must not lose anything runs now."""
@@ -102,10 +144,13 @@ class Listeners:
             for each in self._opened
             if owner is None or (each.owner == owner and not each.stays)
         ]
+        await self._end(ending)
+
+    async def _end(self, ending: Sequence[Opened]) -> None:
         self._opened = [each for each in self._opened if each not in ending]
         for opened in ending:
             self._no_more(opened)
-        await asyncio.gather(*(each.listener.stop(self._stop_timeout_s) for each in ending))
+        await asyncio.gather(*(each.listener.stop(self.stop_timeout_s) for each in ending))
 
     def _no_more(self, opened: Opened) -> None:
         if opened.again is not None:

@@ -10,7 +10,7 @@ from typing import Final
 from hubbub.config import TlsSettings
 from hubbub.errors import HubError
 
-__all__ = ["TlsError", "server_context"]
+__all__ = ["TlsError", "is_renewal", "problem_with", "renew", "server_context"]
 
 HANDSHAKE_S: Final = 10.0
 """How long a peer may take to agree on the encryption."""
@@ -28,19 +28,11 @@ def server_context(tls: TlsSettings, *, alpn: Sequence[str] = ()) -> ssl.SSLCont
     Raises:
         TlsError: one of them cannot be read or used, or they do not belong together.
     """
-    for name, path in (("cert", tls.cert), ("key", tls.key), ("client_ca", tls.client_ca)):
-        if path is not None:
-            _readable(name, path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.cert, tls.key, password=lambda: "")
-    except (ssl.SSLError, ValueError) as error:
-        raise TlsError(
-            f"tls.cert {tls.cert} and tls.key {tls.key} cannot be used: {_why(error)}; both are "
-            "PEM, the key is that of the certificate and has no password"
-        ) from error
+    _load(context, tls)
     if tls.client_ca is not None:
+        _readable("client_ca", tls.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(cafile=tls.client_ca)
@@ -52,6 +44,45 @@ def server_context(tls: TlsSettings, *, alpn: Sequence[str] = ()) -> ssl.SSLCont
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
+
+
+def problem_with(tls: TlsSettings | None) -> str | None:
+    """Return why the files of a listener cannot be used, as they are now; None when they can."""
+    if tls is not None:
+        try:
+            server_context(tls)
+        except TlsError as error:
+            return str(error)
+    return None
+
+
+def is_renewal(before: TlsSettings | None, after: TlsSettings | None) -> bool:
+    """Tell whether a listener that is open can go over: to another certificate at most."""
+    if before is None or after is None:
+        return before is after
+    return before.client_ca == after.client_ca
+
+
+def renew(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    """Give a context that is in use the certificate and key as the files have them now.
+
+    Raises:
+        TlsError: they cannot be used; the context keeps what it has.
+    """
+    _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls)  # one that fails may be half loaded
+    _load(context, tls)
+
+
+def _load(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    _readable("cert", tls.cert)
+    _readable("key", tls.key)
+    try:
+        context.load_cert_chain(tls.cert, tls.key, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        raise TlsError(
+            f"tls.cert {tls.cert} and tls.key {tls.key} cannot be used: {_why(error)}; both are "
+            "PEM, the key is that of the certificate and has no password"
+        ) from error
 
 
 def _readable(name: str, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import structlog
 
-from hubbub.config import Address, LimitSettings
+from hubbub.config import Address, LimitSettings, TlsSettings
 from hubbub.errors import HubError
 from hubbub.listeners.limits import Gate, SourceRates
 from hubbub.listeners.sockets import bind_datagrams, host_of, source_of
@@ -62,7 +62,6 @@ class Datagrams(asyncio.DatagramProtocol):
     def settle(self, gate: Gate, clock: Clock, failed: Callable[[Exception], None]) -> Datagrams:
         """Belong to a listener."""
         self._gate, self._clock, self._failed = gate, clock, failed
-        self._rates = SourceRates(gate.limits.rate_per_source)
         return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -82,7 +81,7 @@ class Datagrams(asyncio.DatagramProtocol):
         if not self._gate.open:
             return
         source, _ = source_of(host_of(addr))
-        if not self._rates.take(source, now_us=self._clock.now_us()):
+        if not self._gate.rates.take(source, now_us=self._clock.now_us()):
             self._gate.refuse_frame("rate")
             return
         if len(data) > self._gate.limits.frame:
@@ -158,6 +157,15 @@ class UdpListener:
         self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: self._make().settle(self._gate, self._clock, self._broken), sock=self._socket
         )
+
+    def change_limits(self, limits: LimitSettings) -> None:
+        """Hold to other limits from here on."""
+        self._gate.change(limits)
+
+    def renew(self, tls: TlsSettings | None) -> bool:
+        """Stay as it is: datagrams are not encrypted."""
+        del tls
+        return True
 
     def close(self) -> None:
         """Read nothing more."""

@@ -23,6 +23,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from hubbub.observe.tallies import Spread, Spreads, Tallies, Tally
+
 __all__ = [
     "MAX_ADAPTERS",
     "MAX_LABEL_VALUES",
@@ -65,8 +67,7 @@ Labels = tuple[str, *tuple[str, ...]]
 Key = str | tuple[str, ...]
 """One label value, or a tuple of them in the order of the label names."""
 
-Metric = Counter | Gauge | Histogram
-M = TypeVar("M", Counter, Gauge, Histogram)
+M = TypeVar("M", Counter, Gauge, Histogram, Tally, Spread)
 
 
 class _Bounds:
@@ -91,15 +92,15 @@ class Labelled(dict[Key, M], Generic[M]):
         labels: Names of the labels, in the order of a key.
     """
 
-    def __init__(self, metric: M, labels: Labels, bounds: _Bounds) -> None:
+    def __init__(self, make: Callable[..., M], labels: Labels, bounds: _Bounds) -> None:
         super().__init__()
         self.labels = labels
-        self._metric: M = metric
+        self._make: Callable[..., M] = make
         self._bounds = bounds
 
     def __missing__(self, key: Key) -> M:
         values = self.bounded(key)
-        child: M = self._metric.labels(*values)
+        child: M = self._make(*values)
         if values == (key if isinstance(key, tuple) else (key,)):  # `OTHER` is not kept per key
             self[key] = child
         return child
@@ -115,13 +116,15 @@ class Labelled(dict[Key, M], Generic[M]):
         return tuple(self._bounds.bounded(label, value) for label, value in pairs)
 
 
-def total_of(counters: Labelled[Counter]) -> int:
+def total_of(counters: Labelled[Counter] | Labelled[Tally]) -> int:
     """Return the sum of a counter over all its labels."""
     return sum(value_of(child) for child in counters.values())
 
 
-def value_of(child: Counter) -> int:
+def value_of(child: Counter | Tally) -> int:
     """Return the value of a counter, by its public samples."""
+    if isinstance(child, Tally):
+        return child.value
     return int(
         sum(
             sample.value
@@ -177,30 +180,39 @@ class Metrics:
         self.build_info = self.gauge(
             "build_info", "Always 1; says which version runs", ("version",)
         )
-        self.envelopes_accepted = self.counter(
+        self.envelopes_accepted = self.tally(
             "envelopes_accepted", "Envelopes taken in, by the adapter they came from", ("adapter",)
         )
         self.envelopes_refused = self.counter(
             "envelopes_refused", "Envelopes not taken in, and why", ("adapter", "reason")
         )
-        self.envelopes_unrouted = self.counter(
+        self.envelopes_unrouted = self.tally(
             "envelopes_unrouted", "Envelopes taken in that went to nobody", ("adapter",)
         )
-        self.deliveries = self.counter(
+        self.deliveries = self.tally(
             "deliveries", "Deliveries that ended, and how", ("adapter", "outcome")
         )
         self.delivery_retries = self.counter(
             "delivery_retries", "Attempts after the first one", ("adapter",)
         )
+        self.guard_holds = self.counter(
+            "guard_holds", "Times a guard began to hold an endpoint back", ("adapter", "guard")
+        )
+        self.breaker_opened = self.counter(
+            "breaker_opened", "Times a circuit breaker opened", ("adapter",)
+        )
+        self.breakers = self.gauge(
+            "breakers", "Circuit breakers of endpoints, by state", ("adapter", "state")
+        )
         self.replies_late = self.counter(
             "replies_late", "Answers that came after the request's deadline"
         )
-        self.publish_seconds = self.histogram(
+        self.publish_seconds = self.spread(
             "publish_seconds",
             "From taking an envelope to having it safe",
             buckets=PUBLISH_BUCKETS_S,
         )
-        self.delivery_seconds = self.histogram(
+        self.delivery_seconds = self.spread(
             "delivery_seconds",
             "From taking an envelope to the peer having it",
             ("adapter",),
@@ -251,10 +263,48 @@ class Metrics:
 
         def make(full_name: str) -> Counter | Labelled[Counter]:
             made = Counter(full_name, doc, labels, registry=self.registry)
-            return Labelled(made, labels, self._bounds) if _some(labels) else made
+            return Labelled(made.labels, labels, self._bounds) if _some(labels) else made
 
         name = f"{name.removesuffix('_total')}_total"
         return cast("Counter | Labelled[Counter]", self._once(name, "counter", labels, doc, make))
+
+    def tally(self, name: str, doc: str, labels: Labels) -> Labelled[Tally]:
+        """Return a counter for the path of a message, to be used on the event loop only.
+
+        Raises:
+            ValueError: there is such a metric, of another kind or with other labels.
+        """
+
+        def make(full_name: str) -> Labelled[Tally]:
+            made = Tallies(full_name, doc, labels)
+            self.registry.register(made)
+            return Labelled(made.labels, labels, self._bounds)
+
+        name = f"{name.removesuffix('_total')}_total"
+        return cast("Labelled[Tally]", self._once(name, "counter", labels, doc, make))
+
+    @overload
+    def spread(self, name: str, doc: str, *, buckets: tuple[float, ...]) -> Spread: ...
+    @overload
+    def spread(
+        self, name: str, doc: str, labels: Labels, *, buckets: tuple[float, ...]
+    ) -> Labelled[Spread]: ...
+    def spread(
+        self, name: str, doc: str, labels: tuple[str, ...] = (), *, buckets: tuple[float, ...]
+    ) -> Spread | Labelled[Spread]:
+        """Return a histogram for the path of a message, to be used on the event loop only.
+
+        Raises:
+            ValueError: there is such a metric, of another kind or with other labels.
+        """
+
+        def make(full_name: str) -> Spread | Labelled[Spread]:
+            made = Spreads(full_name, doc, labels, bounds=buckets)
+            self.registry.register(made)
+            return Labelled(made.labels, labels, self._bounds) if _some(labels) else made.labels()
+
+        found = self._once(name, "histogram", labels, doc, make)
+        return cast("Spread | Labelled[Spread]", found)
 
     @overload
     def gauge(self, name: str, doc: str) -> Gauge: ...
@@ -269,7 +319,7 @@ class Metrics:
 
         def make(full_name: str) -> Gauge | Gauges:
             made = Gauge(full_name, doc, labels, registry=self.registry)
-            return Gauges(made, labels, self._bounds) if _some(labels) else made
+            return Gauges(made.labels, labels, self._bounds) if _some(labels) else made
 
         return cast("Gauge | Gauges", self._once(name, "gauge", labels, doc, make))
 
@@ -295,7 +345,7 @@ class Metrics:
 
         def make(full_name: str) -> Histogram | Labelled[Histogram]:
             made = Histogram(full_name, doc, labels, buckets=buckets, registry=self.registry)
-            return Labelled(made, labels, self._bounds) if _some(labels) else made
+            return Labelled(made.labels, labels, self._bounds) if _some(labels) else made
 
         found = self._once(name, "histogram", labels, doc, make)
         return cast("Histogram | Labelled[Histogram]", found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,6 +58,11 @@ class Tracer:
     ) -> None:
         """Note a step."""
         self._ring.append((trace_id, name, at_us, took_us, detail))
+
+    def newest_first(self) -> Iterator[Step]:
+        """Yield all steps, the newest first."""
+        for step in reversed(tuple(self._ring)):
+            yield Step(*step)
 
     def of_trace(self, trace_id: str) -> list[Step]:
         """Return the steps of one trace, in order."""

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from hubbub.store.connections import is_file
 from hubbub.store.database import Database
 from hubbub.store.outages import reason_of
 
-__all__ = ["BackupError", "back_up", "restore", "upgrade"]
+__all__ = ["Backup", "BackupError", "back_up", "back_up_into", "listed", "restore", "upgrade"]
 
 OWNER: Final = "hubbub db"
 _BESIDE: Final = ("-wal", "-shm")
@@ -63,6 +64,45 @@ def back_up(url: str, target: Path) -> int:
     finally:
         part.unlink(missing_ok=True)
     return target.stat().st_size
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A copy of the database."""
+
+    file: Path
+    bytes: int
+    made_us: int
+
+
+def back_up_into(url: str, folder: Path) -> Backup:
+    """Copy the database into a folder, under a name that says when.
+
+    Raises:
+        BackupError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number = 0
+    while True:
+        later = f"-{number}" if number else ""
+        file = folder / f"hub-{_stamp()}{later}.db"
+        if not file.exists():
+            break
+        number += 1
+    back_up(url, file)
+    file.chmod(0o600)
+    return _backup(file)
+
+
+def listed(folder: Path) -> list[Backup]:
+    """Return the copies in a folder, newest first."""
+    found = [_backup(file) for file in folder.glob("*.db") if file.is_file()]
+    return sorted(found, key=lambda one: (one.made_us, one.file.name), reverse=True)
+
+
+def _backup(file: Path) -> Backup:
+    status = file.stat()
+    return Backup(file, status.st_size, status.st_mtime_ns // 1000)
 
 
 def restore(url: str, source: Path) -> Path | None:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from hubbub.errors import HubError
+from hubbub.store.statements import TEXTS
 
 __all__ = [
     "READ_THREADS",
@@ -86,7 +87,11 @@ def writing_engine(url: URL, *, sync: str, name: str) -> Engine:
     engine = create_engine(
         url,
         poolclass=NullPool,
-        connect_args={"check_same_thread": False, "timeout": _WRITE_WAIT_MS / 1000},
+        connect_args={
+            "check_same_thread": False,
+            "timeout": _WRITE_WAIT_MS / 1000,
+            "cached_statements": TEXTS,
+        },
     )
     _file(engine, sync=sync, wait_ms=_WRITE_WAIT_MS, begin="BEGIN IMMEDIATE")
     return engine

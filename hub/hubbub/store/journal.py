@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from hubbub.errors import ConflictError, HubError, StoreUnavailableError
 from hubbub.observe.metrics import Metrics
@@ -232,9 +232,10 @@ class Journal:
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
         cause = cause_of(error)
-        kind = "conflicts with what is stored" if isinstance(error, IntegrityError) else "is bad"
+        conflict = "IntegrityError" in (kind.__name__ for kind in type(cause).__mro__)
+        why = "conflicts with what is stored" if conflict else "is bad"
         log.error("store.entry_refused", error=type(cause).__name__, detail=str(cause))
-        refusal = ConflictError(f"the database refused this entry, it {kind}: {cause}")
+        refusal = ConflictError(f"the database refused this entry, it {why}: {cause}")
         self._call(self._fail, [entry], refusal)
 
     # While the database is away

@@ -16,11 +16,15 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Column, Connection, Dialect, Table
 
-__all__ = ["insert_rows", "rows_with", "update_rows"]
+__all__ = ["TEXTS", "insert_rows", "rows_with", "update_rows"]
 
-_CHUNKS: Final = (64, 16, 4, 1)
-"""Rows of one statement: few sizes, so that few texts are prepared; 64 rows stay below every
-database's limit of bound values."""
+MOST_ROWS: Final = 64
+"""Rows of one statement: below every database's limit of bound values, and few enough that the
+text of each size is prepared once and kept. Sizes below are exact: what a thread pays for most is
+getting the interpreter back from the event loop, at each statement anew."""
+
+TEXTS: Final = 512
+"""Texts that are kept, here and prepared in the driver."""
 
 _BINARY: Final = {
     "BIGINT": "int8",
@@ -46,8 +50,7 @@ def insert_rows(connection: Connection, table: Table, rows: Rows) -> None:
                     copy.write_row(row)
             return
     for chunk in _chunked(rows):
-        text = _insert_text(table, len(chunk), connection.dialect)
-        connection.exec_driver_sql(text, tuple(chain.from_iterable(chunk)))
+        _run(connection, _insert_text(table, len(chunk), connection.dialect), chunk)
 
 
 def update_rows(
@@ -68,8 +71,7 @@ def update_rows(
         _driver(connection).execute(text, arrays)
         return
     for chunk in _chunked(rows):
-        text = _update_text(table, keys, columns, len(chunk), connection.dialect)
-        connection.exec_driver_sql(text, tuple(chain.from_iterable(chunk)))
+        _run(connection, _update_text(table, keys, columns, len(chunk), connection.dialect), chunk)
 
 
 def rows_with(
@@ -89,20 +91,20 @@ def rows_with(
         text = _look_up_text(table, columns, len(chunk[0]), len(chunk), connection.dialect)
         if lock and connection.dialect.name == "postgresql":
             text += " FOR UPDATE"
-        for row in connection.exec_driver_sql(text, tuple(chain.from_iterable(chunk))):
-            yield tuple(row)
+        yield from _run(connection, text, chunk)
 
 
 def _driver(connection: Connection) -> Any:  # noqa: ANN401  # psycopg is optional
     return cast("Any", connection.connection.driver_connection)
 
 
+def _run(connection: Connection, text: str, rows: Rows) -> Any:  # noqa: ANN401  # a DBAPI cursor
+    """Run a statement on the driver itself: SQLAlchemy's part would cost more than SQLite's."""
+    return _driver(connection).execute(text, tuple(chain.from_iterable(rows)))
+
+
 def _chunked(rows: Rows) -> Iterator[Rows]:
-    start = 0
-    for size in _CHUNKS:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
+    return (rows[start : start + MOST_ROWS] for start in range(0, len(rows), MOST_ROWS))
 
 
 def _row(values: int, dialect: Dialect) -> str:
@@ -115,7 +117,7 @@ def _names(table: Table) -> list[str]:
     return [column.name for column in table.columns if column is not automatic]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=TEXTS)
 def _copy_text(table: Table, dialect: Dialect) -> tuple[str, list[str] | None]:
     names = _names(table)
     types = [_BINARY.get(table.columns[name].type.compile(dialect=dialect)) for name in names]
@@ -123,14 +125,14 @@ def _copy_text(table: Table, dialect: Dialect) -> tuple[str, list[str] | None]:
     return text, [one for one in types if one is not None] if None not in types else None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=TEXTS)
 def _insert_text(table: Table, rows: int, dialect: Dialect) -> str:
     names = _names(table)
     row = _row(len(names), dialect)
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608  # names of our own tables
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=TEXTS)
 def _arrays_text(
     table: Table, keys: tuple[str, ...], columns: tuple[str, ...], dialect: Dialect
 ) -> tuple[str, list[bool]]:
@@ -145,7 +147,7 @@ def _arrays_text(
     return text, [one in ("VARCHAR", "TEXT") for one in types]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=TEXTS)
 def _update_text(
     table: Table, keys: tuple[str, ...], columns: tuple[str, ...], rows: int, dialect: Dialect
 ) -> str:
@@ -162,7 +164,7 @@ def _update_text(
     )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=TEXTS)
 def _look_up_text(
     table: Table, columns: tuple[str, ...], keys: int, rows: int, dialect: Dialect
 ) -> str:

@@ -180,7 +180,7 @@ class ClaimRow(SQLModel, table=True):
     """A caller's id or idempotency key, with the answer it got."""
 
     __tablename__ = "claim"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (Index("ix_claim_at", "at_us"),)
+    __table_args__ = (Index("ix_claim_at", "at_us"), {"info": {"prune_by": "at_us"}})
 
     principal: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
@@ -214,7 +214,7 @@ class SpanRow(SQLModel, table=True):
     """A step of a trace that no other row tells: a failed attempt, a refused or dead one."""
 
     __tablename__ = "span"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (Index("ix_span_trace", "trace_id"),)
+    __table_args__ = (Index("ix_span_trace", "trace_id"), {"info": {"prune_by": "at_us"}})
 
     seq: int | None = Field(default=None, primary_key=True, sa_type=ROW_NUMBER)
     trace_id: str
@@ -242,6 +242,7 @@ class AuditRow(SQLModel, table=True):
     """An administrative act."""
 
     __tablename__ = "audit"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = ({"info": {"prune_by": "at_us"}},)
 
     seq: int | None = Field(default=None, primary_key=True, sa_type=ROW_NUMBER)
     at_us: int = Field(sa_type=BigInteger)

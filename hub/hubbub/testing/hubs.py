@@ -9,6 +9,7 @@ from pathlib import Path
 from hubbub.config import load_config
 from hubbub.core import Core
 from hubbub.hub import Hub
+from hubbub.observe.logbook import LogBook
 from hubbub.ports import Clock
 from hubbub.testing.stores import store_of
 
@@ -36,16 +37,18 @@ async def running_hub(
     environ: Mapping[str, str] | None = None,
     plugins: Mapping[str, object] | None = None,
     store_url: str | None = None,
+    book: LogBook | None = None,
 ) -> AsyncGenerator[Core]:
     """Run a hub without sockets on a SQLite file in `data_dir`; its hub.toml is `toml`.
 
     Args:
+        book: Where its log lines are remembered.
         plugins: Plugin objects to load beside those that are installed, by name.
         store_url: Another database.
     """
     path = _written(data_dir, toml)
     config = load_config(path, overrides=_overrides(data_dir, store_url), environ=environ or {})
-    core = Core(config, clock=clock, environ=environ or {})
+    core = Core(config, clock=clock, environ=environ or {}, book=book)
     for name, plugin in (plugins or {}).items():
         core.plugins.add(name, plugin)
     await core.start()

@@ -23,7 +23,7 @@ from hubbub.web.calls import Paths, send_problem
 from hubbub.web.problems import InternalError, problem_of
 from hubbub.web.sockets import StreamSockets
 
-__all__ = ["HubApp", "build_adapter_app", "build_app", "has_routes"]
+__all__ = ["HubApp", "build_adapter_app", "build_app", "listener_routes"]
 
 PREFIX: Final = "/api/v1/"
 """Below this all paths are the hub's own."""
@@ -50,12 +50,18 @@ class HubApp(Starlette):
         )
         self.core: Final = core
         self.paths: Final = paths
-        self._direct: Final = _direct(routes)
+        self._direct = _direct(routes)
         self.router.default = self._unknown
+
+    def change(self, routes: Sequence[BaseRoute]) -> None:
+        """Serve other routes from here on."""
+        self.router.routes[:] = routes
+        self._direct = _direct(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or one WebSocket."""
         path = scope.get("path", "")
+        scope["app"] = self
         if self.paths.operations and (path.startswith(PREFIX) or self.paths.knows(path)):
             await self.paths(scope, receive, send)
         elif scope["type"] == "http" and (app := self._direct.get(path)) is not None:
@@ -117,15 +123,16 @@ def build_app(core: Core, *, more: Sequence[BaseRoute] = ()) -> HubApp:
     board = _Board(core, more)
     app = HubApp(core, paths, board.routes())
 
-    def changed() -> None:
-        app.router.routes[:] = board.routes()
+    async def changed() -> None:
+        app.change(board.routes())
 
     core.changed.append(changed)
+    core.app = app
     return app
 
 
 class _Board:
-    """The routes of plugins and adapters, as they come and go. Each is asked for them once."""
+    """The routes of plugins and adapters, as they come and go. Each is asked once a start."""
 
     def __init__(self, core: Core, more: Sequence[BaseRoute]) -> None:
         self._core = core
@@ -156,12 +163,12 @@ class _Board:
         for one in core.adapters:
             if one.state in ("stopped", "failed"):
                 continue
-            given = before.get((one.name, id(one.adapter)))
+            given = before.get((one.name, one.starts))
             given = _routes_of(one, "http_routes") if given is None else given
             taken = claims.take(given, f"adapter {one.name!r}")
             if taken is None:
                 routes += given
-                self._given[one.name, id(one.adapter)] = given
+                self._given[one.name, one.starts] = given
             else:
                 _refuse(core, one, taken)
         return routes
@@ -170,20 +177,19 @@ class _Board:
 def build_adapter_app(core: Core, name: str) -> HubApp:
     """Return one adapter's paths alone, for its `listen`.
 
-    An adapter may have other paths there than on the one port: `listener_routes()`, where it has
-    that method, else `http_routes()`.
-
     Raises:
         NotFoundError: no such adapter is enabled.
     """
-    one = core.adapters.get(name)
-    routes = _routes_of(one, "listener_routes") or _routes_of(one, "http_routes")
-    return HubApp(core, Paths(core, ()), routes)
+    return HubApp(core, Paths(core, ()), listener_routes(core.adapters.get(name)))
 
 
-def has_routes(one: RunningAdapter) -> bool:
-    """Tell whether an adapter speaks HTTP, so that its `listen` is served here."""
-    return hasattr(one.adapter, "http_routes") or hasattr(one.adapter, "listener_routes")
+def listener_routes(one: RunningAdapter) -> list[BaseRoute]:
+    """Return the paths of an adapter on its own addresses.
+
+    They may be others than on the one port: `listener_routes()`, where it has that method, else
+    `http_routes()`.
+    """
+    return _routes_of(one, "listener_routes") or _routes_of(one, "http_routes")
 
 
 def _routes_of(one: RunningAdapter, method: str) -> list[BaseRoute]:

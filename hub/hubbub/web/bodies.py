@@ -38,8 +38,10 @@ class UnreadBodyError(TooLargeError):
     """A body over the limit that was not read to its end; nothing can follow on its connection."""
 
 
-async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
-    """Read a whole body, and no more of it than the limit.
+async def read_body(
+    scope: Scope, receive: Receive, limit_bytes: int, *, setting: str = "hub.max_body"
+) -> bytes:
+    """Read a whole body, and no more of it than the limit, which `setting` says.
 
     Raises:
         TooLargeError: over the limit, by what Content-Length says.
@@ -52,7 +54,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
                 what="the body",
                 size_bytes=int(value),
                 limit_bytes=limit_bytes,
-                setting="hub.max_body",
+                setting=setting,
             )
     chunks: list[bytes] = []
     size = 0
@@ -64,7 +66,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         size += len(chunk)
         if size > limit_bytes:
             raise UnreadBodyError(
-                what="the body", size_bytes=None, limit_bytes=limit_bytes, setting="hub.max_body"
+                what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting
             )
         if not message.get("more_body", False):
             return b"".join(chunks) + chunk if chunks else chunk

@@ -102,35 +102,33 @@ def read_frame(text: str) -> Frame:
     return frame
 
 
-def hello(endpoint: str, *, resumed: bool) -> str:
+def hello(endpoint: str, *, resumed: bool) -> bytes:
     """Return the first frame of a connection."""
-    return _text({"type": "hello", "endpoint": endpoint, "resumed": resumed})
+    return encode_json({"type": "hello", "endpoint": endpoint, "resumed": resumed})
 
 
-def envelope_frame(delivery: int, envelope: Envelope) -> str:
+def envelope_frame(delivery: int, envelope: Envelope) -> bytes:
     """Return the frame that hands an envelope over."""
-    return f'{{"type":"envelope","delivery":{delivery},"envelope":{envelope.encode().decode()}}}'
+    return b'{"type":"envelope","delivery":%d,"envelope":%b}' % (delivery, envelope.encode())
 
 
-def accepted(ref: str | int | None, envelope_id: str, deliveries: int) -> str:
+def accepted(ref: str | int | None, envelope_id: str, deliveries: int) -> bytes:
     """Return the answer to a publish that is safe."""
-    return _text({"type": "accepted", "ref": ref, "id": envelope_id, "deliveries": deliveries})
+    return encode_json(
+        {"type": "accepted", "ref": ref, "id": envelope_id, "deliveries": deliveries}
+    )
 
 
-def refused(ref: str | int | None, problem: Problem) -> str:
+def refused(ref: str | int | None, problem: Problem) -> bytes:
     """Return the answer to a publish or a request that was refused."""
-    return _text({"type": "refused", "ref": ref, "problem": problem})
+    return encode_json({"type": "refused", "ref": ref, "problem": problem})
 
 
-def reply(ref: str | int | None, envelope: Envelope) -> str:
+def reply(ref: str | int | None, envelope: Envelope) -> bytes:
     """Return the answer to a request."""
-    return _text({"type": "reply", "ref": ref, "envelope": msgspec.Raw(envelope.encode())})
+    return encode_json({"type": "reply", "ref": ref, "envelope": msgspec.Raw(envelope.encode())})
 
 
-def problem_frame(problem: Problem) -> str:
+def problem_frame(problem: Problem) -> bytes:
     """Return what is said of a frame that could not be used; the connection stays."""
-    return _text({"type": "error", "problem": problem})
-
-
-def _text(frame: dict[str, object]) -> str:
-    return encode_json(frame).decode()
+    return encode_json({"type": "error", "problem": problem})

@@ -98,6 +98,9 @@ async def fill_gauges(core: Core) -> None:
     metrics.endpoints.fill(
         Counter((known.endpoint.adapter, known.state.value) for known in core.directory)
     )
+    metrics.breakers.fill(
+        Counter((adapter, state.value) for adapter, state in core.room.guards.states())
+    )
     tasks: Counter[Key] = Counter()
     tasks.update(core.finished)
     with suppress(

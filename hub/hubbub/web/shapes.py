@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hubbub.guards import BreakerState
 from hubbub.values import Deliver, Origin, Outcome, PresenceState, TaskState
 from hubbub.web.views import DeliveryView, TaskView
 
@@ -162,6 +163,39 @@ class TaskDetail(TaskView, kw_only=True):
     deliveries: list[DeliveryView]
 
 
+class BreakerView(msgspec.Struct, forbid_unknown_fields=True):
+    """A circuit breaker; `tries_at` is when an open one lets one envelope through."""
+
+    state: BreakerState
+    failures: Count
+    opened: Count
+    tries_at: Time | None
+
+
+class EndpointGuardView(msgspec.Struct, forbid_unknown_fields=True):
+    """What guards an endpoint, and how it stands; no number is no limit."""
+
+    match: str
+    rate: float | None
+    burst: Count | None
+    concurrency: Count | None
+    size: Count | None
+    tokens: float | None
+    breaker: BreakerView | None
+
+
+class SourceGuardView(msgspec.Struct, forbid_unknown_fields=True):
+    """What guards an address as a source; no number is no limit."""
+
+    match: str
+    rate: float | None
+    burst: Count | None
+    concurrency: Count | None
+    size: Count | None
+    tokens: float | None
+    under_way: Count
+
+
 class EndpointView(msgspec.Struct, forbid_unknown_fields=True):
     """An endpoint, what it has in hand and what waits for it."""
 
@@ -176,6 +210,8 @@ class EndpointView(msgspec.Struct, forbid_unknown_fields=True):
     linger_s: float | None
     in_flight: Count
     waiting: Count
+    guard: EndpointGuardView | None
+    source_guard: SourceGuardView | None
 
 
 class EndpointList(msgspec.Struct, forbid_unknown_fields=True):
@@ -230,7 +266,7 @@ class TrialTarget(msgspec.Struct, forbid_unknown_fields=True):
     route: str
     durable: bool
     attempts: int
-    timeout: float
+    timeout: float | None
     key: str | None
     hold: bool
     outcome: Outcome | None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -20,6 +22,7 @@ from hubbub.core import Core
 from hubbub.envelope import TASK_REQUEST, TASK_RESULT, Envelope, encode_json
 from hubbub.errors import ConflictError, HubError, InvalidError, Reject, Retry
 from hubbub.intake import check_text
+from hubbub.listeners.http import WRITE_TEXTS
 from hubbub.ports import Link
 from hubbub.subjects import check_pattern, escape
 from hubbub.tasks import read_request, read_result
@@ -42,7 +45,9 @@ MAX_SUBSCRIPTIONS: Final = 1000
 MAX_REQUESTS: Final = 100
 """Publishes and requests of one connection under way at once."""
 
-SendText = Callable[[str], Coroutine[Any, Any, None]]
+Write = Callable[[bytes], Coroutine[Any, Any, None]]
+Publishing = Callable[[], Awaitable[Receipt]]
+WriteNow = Callable[[Sequence[bytes]], bool]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -119,7 +124,7 @@ def _whole(text: str, name: str, most: int) -> int:
 class StreamEndpoint(Endpoint):
     """A stream client that is connected."""
 
-    def __init__(self, options: Options, send: SendText, *, linger_s: float) -> None:
+    def __init__(self, options: Options, write: Write, *, linger_s: float) -> None:
         super().__init__(
             address=f"stream.{escape(options.name)}",
             accepts=options.accepts,
@@ -128,7 +133,7 @@ class StreamEndpoint(Endpoint):
             task_types=options.task_types,
             linger_s=linger_s,
         )
-        self._send = send
+        self._write = write
         self._manual = options.manual
         self._number = 0
         self._unanswered: dict[int, asyncio.Future[None]] = {}
@@ -139,7 +144,7 @@ class StreamEndpoint(Endpoint):
         self._number += 1
         number = self._number
         if not self._manual:
-            await self._send(frames.envelope_frame(number, envelope))
+            await self._write(frames.envelope_frame(number, envelope))
             return
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unanswered[number] = answer
@@ -147,7 +152,7 @@ class StreamEndpoint(Endpoint):
         if task_id is not None:
             self._tasks[task_id] = number
         try:
-            await self._send(frames.envelope_frame(number, envelope))
+            await self._write(frames.envelope_frame(number, envelope))
             await answer
         finally:
             del self._unanswered[number]
@@ -175,6 +180,28 @@ class StreamEndpoint(Endpoint):
             waiting.set_result(None)
 
 
+class WrittenStream(StreamEndpoint):
+    """One that acknowledges by taking what is written, on a socket that tells how far it is."""
+
+    def __init__(
+        self, options: Options, write: Write, write_now: WriteNow, *, linger_s: float
+    ) -> None:
+        super().__init__(options, write, linger_s=linger_s)
+        self._write_now = write_now
+
+    def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
+        """Write all of them in one go, if the socket has room."""
+        number = self._number
+        texts = [
+            frames.envelope_frame(number + place, envelope)
+            for place, envelope in enumerate(envelopes, 1)
+        ]
+        if not self._write_now(texts):
+            return 0
+        self._number += len(texts)
+        return len(texts)
+
+
 class StreamSockets:
     """All stream connections of one hub; an ASGI application."""
 
@@ -188,11 +215,14 @@ class StreamSockets:
         try:
             principal = authenticated(self._core, scope["headers"])
             options = Options.read(scope["query_string"])
-            connection = Connection(self._core, principal, options, send)
+            connection = Connection(self._core, principal, options, scope, send)
             before = self._by_name.get(options.name)
             if before is not None:
                 before.make_way(principal)
             connection.begin()
+            closed = self._core.router.sources.connect(
+                principal.source, replacing=before is not None
+            )
         except HubError as error:
             await _refuse(self._core, scope, send, error)
             return
@@ -200,6 +230,7 @@ class StreamSockets:
         try:
             await connection.serve(receive)
         finally:
+            closed()
             if self._by_name.get(options.name) is connection:
                 del self._by_name[options.name]
 
@@ -219,13 +250,20 @@ async def _refuse(core: Core, scope: Scope, send: Send, error: HubError) -> None
 class Connection:
     """One connection: an endpoint, its private routes, its publishes under way."""
 
-    def __init__(self, core: Core, principal: Principal, options: Options, send: Send) -> None:
+    def __init__(
+        self, core: Core, principal: Principal, options: Options, scope: Scope, send: Send
+    ) -> None:
         self._core = core
         self._principal = principal
         self._options = options
         self._asgi_send = send
         linger_s = core.config.hub.stream_ttl if options.durable else 0.0
-        self._endpoint = StreamEndpoint(options, self._write, linger_s=linger_s)
+        self._write_now: WriteNow | None = scope.get("extensions", {}).get(WRITE_TEXTS)
+        self._endpoint = (
+            StreamEndpoint(options, self._hand_over, linger_s=linger_s)
+            if options.manual or self._write_now is None
+            else WrittenStream(options, self._hand_over, self._write_if_open, linger_s=linger_s)
+        )
         # What a stream publishes comes from its own address.
         self._speaker = Principal(
             principal.name, self._endpoint.address, principal.scopes - {"admin"}, principal.durable
@@ -264,11 +302,12 @@ class Connection:
         for pattern in self._options.subjects:
             await self._subscribe(pattern)
         if self._options.durable:
-            self._link = await core.attach_for_good(endpoint)
-        else:
-            self._link = core.attach(endpoint)
+            await core.attachments.remember(endpoint)
+        if self._closed.is_set():
+            return  # a newer one of this name came meanwhile, and has the link
+        self._link = core.attach(endpoint)
         try:
-            await self._write(frames.hello(endpoint.address, resumed=resumed))
+            await self._say(frames.hello(endpoint.address, resumed=resumed))
             self._link.slots = self._options.concurrency
             await self._read(receive)
         finally:
@@ -288,7 +327,7 @@ class Connection:
                 metrics = self._core.metrics
                 metrics.frames_refused["stream", error.code].inc()
                 problem, _ = problem_of(error, (), self._core.ids.trace())
-                await self._write(frames.problem_frame(problem))
+                await self._say(frames.problem_frame(problem))
 
     async def _take(self, message: Any) -> None:  # noqa: ANN401  # an ASGI message
         text = message.get("text")
@@ -307,7 +346,7 @@ class Connection:
             case frames.Nack(number, reason):
                 self._endpoint.answer(number, Reject(reason))
             case frames.Publish() as frame:
-                await self._beside(self._publish(frame))
+                await self._publish(frame)
             case frames.Request() as frame:
                 await self._beside(self._request(frame))
 
@@ -320,20 +359,38 @@ class Connection:
         task.add_done_callback(self._under_way.discard)
 
     async def _publish(self, frame: frames.Publish) -> None:
+        """Publish, here and now if that takes no waiting, else beside."""
         try:
-            receipt = await self._published(self._envelope(frame.envelope))
+            envelope = self._envelope(frame.envelope)
+            if envelope.type == TASK_RESULT and not envelope.to:
+                receipt: Receipt | Publishing = partial(self._result, envelope)
+            else:
+                receipt = self._core.router.publish_now(envelope, principal=self._speaker)
         except HubError as error:
-            problem, _ = problem_of(error, (), self._core.ids.trace())
-            await self._write(frames.refused(frame.ref, problem))
+            await self._say(self._refused(frame.ref, error))
+            return
+        if isinstance(receipt, Receipt):
+            await self._say(frames.accepted(frame.ref, receipt.id, receipt.deliveries))
         else:
-            await self._write(frames.accepted(frame.ref, receipt.id, receipt.deliveries))
+            await self._beside(self._tell(frame.ref, receipt))
 
-    async def _published(self, envelope: Envelope) -> Receipt:
-        core = self._core
-        if envelope.type == TASK_RESULT and not envelope.to:
-            self._endpoint.answered_by_result(read_result(envelope).task_id)
-            return await core.take_result(envelope, by=self._endpoint.address)
-        return await core.publish(envelope, principal=self._speaker)
+    async def _tell(self, ref: str | int | None, publishing: Publishing) -> None:
+        """Answer a publish once it is safe."""
+        try:
+            receipt = await publishing()
+        except HubError as error:
+            await self._say(self._refused(ref, error))
+        else:
+            await self._say(frames.accepted(ref, receipt.id, receipt.deliveries))
+
+    async def _result(self, envelope: Envelope) -> Receipt:
+        """Take the result of a task this stream was given."""
+        self._endpoint.answered_by_result(read_result(envelope).task_id)
+        return await self._core.take_result(envelope, by=self._endpoint.address)
+
+    def _refused(self, ref: str | int | None, error: HubError) -> bytes:
+        problem, _ = problem_of(error, (), self._core.ids.trace())
+        return frames.refused(ref, problem)
 
     async def _request(self, frame: frames.Request) -> None:
         try:
@@ -342,10 +399,9 @@ class Connection:
                 self._envelope(frame.envelope), timeout_s=timeout_s, principal=self._speaker
             )
         except HubError as error:
-            problem, _ = problem_of(error, (), self._core.ids.trace())
-            await self._write(frames.refused(frame.ref, problem))
+            await self._say(self._refused(frame.ref, error))
         else:
-            await self._write(frames.reply(frame.ref, answer))
+            await self._say(frames.reply(frame.ref, answer))
 
     def _envelope(self, raw: bytes) -> Envelope:
         given = Given(self._speaker, self._core.clock.now_us())
@@ -357,11 +413,32 @@ class Connection:
     async def _subscribe(self, pattern: str) -> None:
         await self._core.attachments.subscribe(self._endpoint, pattern, limit=MAX_SUBSCRIPTIONS)
 
-    async def _write(self, text: str) -> None:
+    async def _say(self, text: bytes) -> None:
+        """Write an answer; nobody misses it where the peer is gone."""
+        with suppress(OSError):
+            await self._write(text)
+
+    async def _hand_over(self, text: bytes) -> None:
+        """Write a delivery.
+
+        Raises:
+            Retry: the peer is gone.
+        """
+        try:
+            await self._write(text)
+        except OSError as error:
+            raise Retry(0.0, reason="node_lost") from error
+
+    async def _write(self, text: bytes) -> None:
         if self._closed.is_set():
             raise ConnectionError("the stream is closed")
-        await self._asgi_send({"type": "websocket.send", "text": text})
+        if self._write_now is None or not self._write_now((text,)):
+            await self._asgi_send({"type": "websocket.send", "text": text.decode()})
+
+    def _write_if_open(self, texts: Sequence[bytes]) -> bool:
+        return self._write_now is not None and not self._closed.is_set() and self._write_now(texts)
 
     async def _close(self, code: int, reason: str) -> None:
         self._closed.set()
-        await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})
+        with suppress(OSError):
+            await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})

@@ -10,6 +10,7 @@ from hubbub.core import Core
 from hubbub.delivery.mailbox import requirement_of
 from hubbub.directory import Known
 from hubbub.envelope import rfc3339
+from hubbub.guards import Breaker, BreakerState, GuardRule
 from hubbub.store.tables import DeliveryRow
 from hubbub.tokens import Token
 from hubbub.values import Delivery, Route, Task, TaskState
@@ -164,6 +165,55 @@ def endpoint_view(core: Core, known: Known) -> dict[str, object]:
         "linger_s": endpoint.linger_s,
         "in_flight": 0 if link is None else len(link.in_flight),
         "waiting": 0 if box is None else box.depth,
+        "guard": _guard_view(core, known.address),
+        "source_guard": _source_guard_view(core, known.address),
+    }
+
+
+def _guard_view(core: Core, address: str) -> dict[str, object] | None:
+    """Return what guards an endpoint, and how it stands; None for nothing."""
+    guard = core.room.guards.find(address)
+    if guard is None:
+        return None
+    now = core.clock.now_us() / 1e6
+    return {
+        **_rule_view(guard.rule),
+        "tokens": None if guard.bucket is None else round(guard.bucket.left(now), 3),
+        "breaker": None if guard.breaker is None else _breaker_view(guard.breaker),
+    }
+
+
+def _breaker_view(breaker: Breaker) -> dict[str, object]:
+    is_open = breaker.state is BreakerState.OPEN
+    return {
+        "state": breaker.state,
+        "failures": breaker.failures,
+        "opened": breaker.opened,
+        "tries_at": moment(int(breaker.open_until * 1e6)) if is_open else None,
+    }
+
+
+def _source_guard_view(core: Core, address: str) -> dict[str, object] | None:
+    """Return what guards an endpoint as a source, once it has published something."""
+    guard = core.router.sources.find(address)
+    if guard is None:
+        return None
+    now = core.clock.now_us() / 1e6
+    return {
+        **_rule_view(guard.rule),
+        "tokens": None if guard.bucket is None else round(guard.bucket.left(now), 3),
+        "under_way": guard.under_way,
+    }
+
+
+def _rule_view(rule: GuardRule) -> dict[str, object]:
+    """Return an entry of hub.toml; None stands for no limit."""
+    return {
+        "match": rule.match,
+        "rate": rule.rate_per_s or None,
+        "burst": rule.burst_tokens if rule.rate_per_s else None,
+        "concurrency": rule.concurrency or None,
+        "size": rule.size_bytes or None,
     }
 
 

@@ -97,6 +97,21 @@ def test_json_holds_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (answer["routes"], answer["route_tests"]) == (1, 2)
 
 
+def test_certificates_are_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the hub and of adapters that are on; each line says what is wrong with which."""
+    (tmp_path / "garbage.pem").write_text("hello", encoding="utf-8")
+    text = (
+        '[hub]\n[hub.tls]\ncert = "garbage.pem"\nkey = "garbage.pem"\n'
+        '[adapters.relay]\nenabled = true\ntls = { cert = "no.pem", key = "no.key" }\n'
+    )
+    assert check(tmp_path, text) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "hub.toml:2: hub.tls.cert " in first
+    assert "both are PEM" in first
+    assert "hub.toml:7: adapters.relay.tls.cert: cannot read" in second
+    assert check(tmp_path, text.replace("true", "false").partition("[hub.tls]")[0]) == 0
+
+
 def test_run_says_every_problem_and_exits_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,7 +41,8 @@ async def test_the_database_of_a_hub_is_looked_at(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     """Its revision is the one of this version; its token is for the owner only."""
-    async with running_hub(folder / "var"):
+    url = f"sqlite:///{folder / 'var' / 'hub.db'}"  # what doctor finds without a configuration
+    async with running_hub(folder / "var", store_url=url):
         pass
     (folder / "var" / "hub.toml").unlink()
     _, found = run(capsys)

@@ -136,6 +136,9 @@ def test_a_dead_letter_is_listed_shown_and_replayed(call: Call) -> None:
     assert "sent again as message" in call("dlq", "replay", number, "--data", '{"n": 2}').out
     assert call("dlq", "replay").code == 2
     assert call("dlq", "replay", "1", "--reason", "x").code == 2
+    assert call("dlq", "drop", number).out == f"delivery {number} is dropped\n"
+    assert call("dlq", "drop", number).code == 1
+    assert call("dlq", "show", number).code == 1
 
 
 def test_routes_are_put_tested_listed_and_removed(call: Call, tmp_path: Path) -> None:

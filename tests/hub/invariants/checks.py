@@ -10,8 +10,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
+
+from sqlalchemy import make_url
 
 from hubbub.core import Core
 from hubbub.delivery import mailbox
@@ -32,6 +34,16 @@ RULES: Final = {
     10: "nothing waits without a reason",
     11: "what fails changes nothing but its own",
 }
+
+
+FREE_S: Final = 10.0
+
+_OWNERS: Final = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database "
+    "WHERE locktype = 'advisory' AND datname = current_database()"
+)
+_NUMBERS_SQLITE: Final = "(SELECT value FROM json_each(?))"
+_NUMBERS_POSTGRES: Final = "(SELECT value::bigint FROM json_array_elements_text(%s::json))"
 
 
 class BrokenRuleError(AssertionError):
@@ -89,11 +101,11 @@ class Rows:
 
 
 class StoreChecks:
-    """Reads the file after each commit, and remembers what may never change."""
+    """Reads the rows after each commit, and remembers what may never change."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        self._connection: Any = None  # of sqlite3 or psycopg, which are alike here
         self._outcomes: dict[int, tuple[str, str | None]] = {}
         self._run_ends: dict[tuple[str, int], str] = {}
         self._seen_seq = 0
@@ -102,10 +114,19 @@ class StoreChecks:
         self.rows = Rows()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the database."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def wait_until_free(self) -> None:
+        """Wait until a server has noticed that the hub is gone, which owned the database."""
+        if self._connection is None or self._url.get_backend_name() == "sqlite":
+            return
+        until = monotonic() + FREE_S
+        while self._connection.execute(_OWNERS).fetchone()[0]:
+            assert monotonic() < until, "the server keeps the lock of a hub that is gone"
+            sleep(0.005)
 
     def look(self) -> Rows:
         """Read all rows and check the rules that hold after every commit."""
@@ -119,8 +140,9 @@ class StoreChecks:
         return rows
 
     def _read(self) -> Rows:
+        on_sqlite = self._url.get_backend_name() == "sqlite"
         if self._connection is None:
-            self._connection = sqlite3.connect(self._path, isolation_level=None)
+            self._connection = self._connect(on_sqlite)
         run = self._connection.execute
         columns = ", ".join(DeliveryFacts._fields)
         deliveries = {
@@ -130,7 +152,7 @@ class StoreChecks:
         tasks = {row[0]: TaskFacts(*row) for row in run(f"SELECT {columns} FROM task")}
         fresh = run(
             "SELECT seq, id, type, data FROM envelope WHERE seq NOT IN "
-            "(SELECT value FROM json_each(?))",
+            + (_NUMBERS_SQLITE if on_sqlite else _NUMBERS_POSTGRES),
             (json.dumps([seq for seqs in self._envelopes.values() for seq in seqs]),),
         )
         for seq, name, kind, data in fresh:
@@ -141,6 +163,14 @@ class StoreChecks:
         for (task_id,) in run("SELECT task_id FROM task_attempt WHERE ended_us IS NULL"):
             attempts[task_id] += 1
         return Rows(deliveries, tasks, self._envelopes, self._results, attempts)
+
+    def _connect(self, on_sqlite: bool) -> Any:
+        if on_sqlite:
+            return sqlite3.connect(str(self._url.database), isolation_level=None)
+        import psycopg
+
+        plain = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return psycopg.connect(plain, autocommit=True)
 
     def _check_outcomes(self, rows: Rows) -> None:
         for delivery_id, (outcome, reason) in self._outcomes.items():

@@ -41,6 +41,11 @@ def _claimed(w: World, name: tuple[str, str], envelope: Envelope, receipt: Recei
     w.claimed(name, receipt, envelope)
 
 
+def _begun(w: World, task_id: str, counts: bool) -> None:
+    if counts:
+        w.begun_by_hand(task_id)
+
+
 def _reply_to(w: World) -> str | None:
     return w.chance.choice((None, None, "app.a", "app.b", "app.small"))
 
@@ -224,6 +229,15 @@ async def pull(w: World) -> None:
             ),
             w.leased,
         )
+
+
+@step(2)
+async def begin(w: World) -> None:
+    """A worker says that it does a task which it has not taken; or has, or which has ended."""
+    if w.tasks:
+        task_id, worker = w.chance.choice(w.tasks[-8:]), w.chance.choice(("w1", "w2"))
+        begun = w.core.work.begin(task_id, worker=worker, lease_us=15_000_000)
+        w.do(begun, partial(_begun, w, task_id))
 
 
 @step(3)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hubbub.delivery import boxes, mailbox, work
 from hubbub.hookspecs import hookimpl
+from hubbub.testing.stores import shared_server
 from tests.hub.invariants.checks import BrokenRuleError
 from tests.hub.invariants.steps import STEPS, one_step, prepare, run_steps
 from tests.hub.invariants.world import World, quietly
@@ -40,13 +41,20 @@ def window(size: int) -> Generator[None]:
             setattr(module, "WINDOW", before)  # noqa: B010
 
 
-def run(folder: Path, seed: int, *, steps: int = STEPS_A_RUN, size: int = 256) -> None:
+def run(
+    folder: Path,
+    seed: int,
+    *,
+    steps: int = STEPS_A_RUN,
+    size: int = 256,
+    store_url: str | None = None,
+) -> None:
     """Do one run; what is broken is told with its story."""
     world: World | None = None
 
     async def whole() -> None:
         nonlocal world
-        world = World(folder / str(seed), seed)
+        world = World(folder / str(seed), seed, store_url=store_url)
         try:
             await run_steps(world, steps)
         finally:
@@ -71,6 +79,18 @@ def test_the_rules_hold_over_random_runs(tmp_path: Path, first: int, size: int) 
     """Whatever happens in whatever order, rules 1 to 10 hold, and at the end nothing is left."""
     for seed in range(first, min(first + CHUNK, FIRST + RUNS // 2)):
         run(tmp_path, seed, size=size)
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + 2))
+def test_the_rules_hold_on_postgresql(tmp_path: Path, seed: int) -> None:
+    """Claims, refills, kills and recovery against the rows of a server."""
+    url = shared_server().database()
+    try:
+        run(tmp_path, seed, steps=60, size=4 if seed % 2 else 256, store_url=url)
+    finally:
+        shared_server().drop(url)
 
 
 @settings(

@@ -65,6 +65,14 @@ class SimEndpoint(Endpoint):
         self.told_cancelled.append(task_id)
 
 
+class QuickEndpoint(SimEndpoint):
+    """A peer that takes some of what it is given without waiting, the rest as all others do."""
+
+    def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
+        """Take the first of them, none, or all."""
+        return self.world.handed_over_now(self, envelopes)
+
+
 @dataclass(slots=True, eq=False)
 class Hang:
     """A peer that has not answered yet."""
@@ -101,10 +109,16 @@ class World:
     """
 
     def __init__(
-        self, folder: Path, seed: int, *, plugins: dict[str, object] | None = None
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        plugins: dict[str, object] | None = None,
+        store_url: str | None = None,
     ) -> None:
         self.folder = folder
         self.chance = Random(seed)
+        self.quickness = Random(seed)  # of its own, so that the runs of old are still the same
         self.clock = SimClock()
         self.story: list[str] = []
         self.broken: list[BaseException] = []
@@ -120,8 +134,10 @@ class World:
         self.envelopes: list[str] = []
         self.given: list[tuple[str, str]] = []
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(template(), folder / "hub.db")
-        self.store = StoreChecks(folder / "hub.db")
+        if store_url is None:
+            shutil.copy(template(), folder / "hub.db")
+        self.store_url = store_url or f"sqlite:///{folder / 'hub.db'}"
+        self.store = StoreChecks(self.store_url)
         self._new_life()
 
     # Life of the hub
@@ -168,7 +184,8 @@ class World:
         toml = self.folder / "hub.toml"
         if not toml.exists():
             toml.write_text('[hub]\nbackoff = "1s"\n[store]\nsync = "normal"\n', encoding="utf-8")
-        return load_config(toml, overrides=[f'hub.data_dir="{self.folder}"'], environ={})
+        where = [f'hub.data_dir="{self.folder}"', f'store.url="{self.store_url}"']
+        return load_config(toml, overrides=where, environ={})
 
     async def start(self) -> None:
         """Let the hub begin."""
@@ -199,6 +216,7 @@ class World:
             hang.answer.cancel()
         self.journal.close()
         core.database.close()
+        self.store.wait_until_free()
         self.clock.forget()
         self._new_life()
 
@@ -292,6 +310,30 @@ class World:
             self.given.append((task_id, peer.address))
         await self._answer(peer.address)
 
+    def handed_over_now(self, peer: SimEndpoint, envelopes: Sequence[Envelope]) -> int:
+        """Be a peer that takes at once what it likes."""
+        link = self.core.room.link_of(peer.address)
+        number = self.quickness.randint(0, len(envelopes))
+        try:
+            if link is None or link.endpoint is not peer:
+                raise BrokenRuleError(6, f"a closed link of {peer.address} is handed something")
+            if link.in_flight or link.free < 1:
+                raise BrokenRuleError(6, f"{peer.address} is handed something past its slots")
+            for envelope in envelopes[:number]:
+                self.hand_over(self._waits_for(peer.address, envelope))
+        except BrokenRuleError as error:
+            self.broken.append(error)
+            raise
+        return number
+
+    def _waits_for(self, address: str, envelope: Envelope) -> Delivery:
+        """Return the delivery of an envelope that an endpoint is handed just now."""
+        for d in (*self.accepted.values(), *self.core.room.boxes.here.values()):
+            to = d.mailbox if d.state == "pending" else d.endpoint
+            if d.envelope is envelope and d.state != "done" and to == address:
+                return d
+        raise BrokenRuleError(1, f"{address} is handed what nobody sent it")
+
     async def _answer(self, address: str) -> None:
         if self.kind:
             return
@@ -384,11 +426,15 @@ class World:
     def leased(self, given: Sequence[Leased]) -> None:
         """Note what a pull worker took."""
         for lease in given:
-            delivery = self.core.room.in_hand.get(lease.task_id)
-            if delivery is None or delivery.state != "in_flight":
-                continue  # it ended while the answer was under way
-            self.hand_over(delivery)
-            self.given.append((lease.task_id, delivery.endpoint or ""))
+            self.begun_by_hand(lease.task_id)
+
+    def begun_by_hand(self, task_id: str) -> None:
+        """Note that a worker has a task that nobody pushed."""
+        delivery = self.core.room.in_hand.get(task_id)
+        if delivery is None or delivery.state != "in_flight":
+            return  # it ended while the answer was under way
+        self.hand_over(delivery)
+        self.given.append((task_id, delivery.endpoint or ""))
 
     # Checking
 
@@ -481,7 +527,8 @@ class World:
         chance = self.chance
         overflow = cast("Overflow", self.overflow) if address in self.limits else None
         kind, _, name = address.partition(".")
-        endpoint = SimEndpoint(
+        quick = kind == "app" and self.quickness.random() < 0.4
+        endpoint = (QuickEndpoint if quick else SimEndpoint)(
             self,
             address=address,
             labels={"zone": "x" if name == "a" else "y"}

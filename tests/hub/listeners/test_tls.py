@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import ssl
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -16,49 +14,11 @@ from hubbub.config import TlsSettings, load_config
 from hubbub.listeners import TlsError
 from hubbub.listeners.tls import server_context
 from hubbub.testing import TcpPeer, serving_hub
-from tests.hub.listeners.conftest import Bench
+from tests.hub.listeners.conftest import OPENSSL, Bench, Files
 from tests.hub.listeners.test_http import app
 from tests.hub.listeners.test_tcp import Echo, Talker
 
-OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes certificates with openssl")
-
-
-@dataclass(frozen=True)
-class Files:
-    """A certificate that signs itself, and its key."""
-
-    cert: Path
-    key: Path
-
-    @property
-    def settings(self) -> TlsSettings:
-        return TlsSettings(cert=self.cert, key=self.key)
-
-    def client(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.cert)
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Files]:
-    """Make a certificate for 127.0.0.1."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def made(name: str) -> Files:
-        cert, key = folder / f"{name}.pem", folder / f"{name}.key"
-        command = (
-            f"{OPENSSL} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-            f"-subj /CN={name} -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"
-        )
-        subprocess.run(command.split(), check=True, capture_output=True)
-        return Files(cert, key)
-
-    return made
-
-
-@pytest.fixture(scope="module")
-def files(make: Callable[[str], Files]) -> Files:
-    return make("hub")
 
 
 @pytest.mark.parametrize("protocol", [Echo, Talker])

@@ -190,6 +190,31 @@ async def test_a_dead_letter_is_replayed(served: Served) -> None:
     assert (audit["act"], audit["target"]) == ("delivery.replay", dead["id"])
 
 
+async def test_a_dead_letter_is_dropped(served: Served) -> None:
+    """It is gone from the list and the audit says what it was; what is not dead stays."""
+    desk = routed(served)
+    desk.answers = [Reject("no")]
+    first = await served.publish("orders.eu", {"n": 1})
+    dead = await eventually(served, f"{API}/deliveries", outcome="dead")
+    path = f"{API}/deliveries/{dead['id']}"
+    watch = await served.token("read")
+    assert (await served.client.delete(path, headers=watch)).status_code == 403
+    assert (await served.client.delete(path)).status_code == 204
+    assert await served.pages(f"{API}/deliveries", outcome="dead") == []
+    for gone in (await served.client.get(path), await served.client.delete(path)):
+        assert gone.status_code == 404
+    assert (await served.client.post(f"{path}/replay")).status_code == 404
+    assert (await served.get(f"{API}/envelopes/{first['id']}"))["deliveries"] == []
+    (audit, *_) = await served.pages(f"{API}/audit")
+    assert (audit["act"], audit["target"]) == ("delivery.drop", dead["id"])
+    assert audit["detail"] == f"rejected: orders.eu for plugin.desk, envelope {first['id']}"
+    await served.publish("orders.eu", {"n": 2})
+    done = await eventually(served, f"{API}/deliveries", outcome="delivered")
+    refused = await served.client.delete(f"{API}/deliveries/{done['id']}")
+    assert refused.status_code == 409
+    assert "only a dead one can be dropped" in refused.json()["detail"]
+
+
 async def test_a_replay_with_data_is_a_new_envelope(served: Served) -> None:
     """For the same endpoint, on the same trace."""
     desk = routed(served)
@@ -476,6 +501,7 @@ READ = ["envelopes", "deliveries", "endpoints", "routes", "adapters", "plugins",
 ADMIN_ONLY = [
     ("GET", "audit"), ("GET", "tokens"), ("POST", "tokens"), ("PUT", "routes/x"),
     ("DELETE", "routes/x"), ("POST", "deliveries/1/replay"), ("POST", "deliveries/replay"),
+    ("DELETE", "deliveries/1"),
     ("POST", "adapters/x/restart"),
 ]  # fmt: skip
 
@@ -668,6 +694,12 @@ def _toml(**adapters: str) -> str:
     return FAST + "\n".join(tables)
 
 
+async def adapter(served: Served, name: str) -> Any:
+    """Return how the API shows an adapter."""
+    (shown,) = [one for one in await served.pages(f"{API}/adapters") if one["name"] == name]
+    return shown
+
+
 async def test_a_degraded_adapter_is_named_and_a_required_one_counts(tmp_path: Path) -> None:
     """200 with the reason; 503 when it is required; a restart mends it."""
     for required, status in (("", 200), ("required = true", 503)):
@@ -683,7 +715,7 @@ async def test_a_degraded_adapter_is_named_and_a_required_one_counts(tmp_path: P
             mended = await served.client.post(f"{API}/adapters/parrot/restart")
             assert mended.json()["state"] == "up"
             assert (await served.client.get("/readyz")).status_code == 200
-            (shown,) = await served.pages(f"{API}/adapters")
+            shown = await adapter(served, "parrot")
             assert (shown["name"], shown["state"]) == ("parrot", "up")
 
 
@@ -705,9 +737,9 @@ async def test_the_second_that_claims_a_path_is_refused_by_name(tmp_path: Path) 
         for name in ("two", "three", "four", "five", "parrot"):
             assert shown[name]["state"] == "failed", name
             assert "belongs to" in shown[name]["reason"]
-        (adapter,) = await served.pages(f"{API}/adapters")
-        assert adapter["state"] == "failed"
-        assert "plugin 'one'" in adapter["reason"]
+        refused = await adapter(served, "parrot")
+        assert refused["state"] == "failed"
+        assert "plugin 'one'" in refused["reason"]
 
 
 async def test_an_unexpected_exception_is_a_problem_without_internals(tmp_path: Path) -> None:

@@ -156,6 +156,30 @@ async def test_the_newest_connection_of_a_name_wins(served: Served) -> None:
             assert refusal.value.response.status_code == 409
 
 
+async def test_the_newest_wins_while_the_older_is_still_subscribing(served: Served) -> None:
+    """The older one never takes its place back, however long its own beginning takes."""
+    many = "".join(f"&subject=s.{number}" for number in range(100))
+    older = asyncio.create_task(_connected(served, "name=only&durable=1" + many))
+    while not served.core.subscriptions.of("stream.only"):  # noqa: ASYNC110  # it has begun
+        await asyncio.sleep(0)
+    async with stream(served, "name=only&durable=1&subject=a.b") as newer:
+        await heard(newer, "hello")
+        await (await older).wait_closed()
+        subscribed = served.core.subscriptions.of
+        while len(subscribed("stream.only")) <= 100:  # noqa: ASYNC110  # all of the older's too
+            await asyncio.sleep(0)
+        for _ in range(3):
+            await served.core.journal.flush()
+        await served.publish("a.b", 7)
+        assert (await heard(newer, "envelope"))["envelope"]["data"] == 7
+
+
+async def _connected(served: Served, query: str) -> ClientConnection:
+    url = served.url.replace("http", "ws") + "/api/v1/stream?" + query
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    return await connect(url, additional_headers=headers, proxy=None)
+
+
 async def test_a_stream_is_a_worker(served: Served) -> None:
     """It is given a task, and its published result ends it."""
     query = "name=solver&ack=manual&accepts=hubbub.task.request.v1&task_types=solve&label=gpu:yes"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, exists, func, literal_column
+from sqlalchemy import ColumnElement, Executable, delete, exists, func, literal_column
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -19,6 +19,7 @@ from hubbub.values import Delivery, DeliveryState, Outcome
 __all__ = [
     "DeliveryFilter",
     "counts",
+    "dropping",
     "due_mailboxes",
     "in_flight",
     "listed",
@@ -116,6 +117,13 @@ def one(session: Session, delivery_id: int) -> Delivery | None:
     """Return one delivery."""
     row = session.get(DeliveryRow, delivery_id)
     return _whole(session, [row])[0] if row else None
+
+
+def dropping(delivery_id: int) -> Executable:
+    """Return the statement that forgets a dead delivery before its retention is over."""
+    return delete(DeliveryRow).where(
+        col(DeliveryRow.id) == delivery_id, col(DeliveryRow.outcome) == Outcome.DEAD
+    )
 
 
 def of_task(session: Session, task_id: str) -> Delivery | None:

@@ -21,8 +21,10 @@ __all__ = [
     "fixed_part",
     "history",
     "later",
+    "newest",
     "newest_seq",
     "of_trace",
+    "of_traces",
     "one",
     "spans_of",
 ]
@@ -119,6 +121,22 @@ def later(session: Session, seq: int, patterns: Sequence[str], *, limit: int) ->
                 if len(found) == limit:
                     break
     return found
+
+
+def newest(session: Session, *, before: int | None, since: int | None, limit: int) -> list[Stored]:
+    """Return envelopes, newest first, of a range of numbers."""
+    query = select(EnvelopeRow).order_by(col(EnvelopeRow.seq).desc()).limit(limit)
+    if before is not None:
+        query = query.where(EnvelopeRow.seq < before)
+    if since is not None:
+        query = query.where(EnvelopeRow.seq >= since)
+    return [_stored(row) for row in session.exec(query).all()]
+
+
+def of_traces(session: Session, trace_ids: Sequence[str], *, limit: int = 10_000) -> list[Stored]:
+    """Return the envelopes of some traces, in order."""
+    query = select(EnvelopeRow).where(col(EnvelopeRow.trace_id).in_(trace_ids)).limit(limit)
+    return [_stored(row) for row in session.exec(query.order_by(col(EnvelopeRow.seq))).all()]
 
 
 def of_trace(session: Session, trace_id: str, *, limit: int = 1000) -> list[Stored]:

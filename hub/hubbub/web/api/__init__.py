@@ -5,9 +5,11 @@ from __future__ import annotations
 from hubbub.core import Core
 from hubbub.web.api import (
     admin,
+    database,
     deliveries,
     endpoints,
     envelopes,
+    logs,
     plugins,
     reload,
     requests,
@@ -15,6 +17,7 @@ from hubbub.web.api import (
     stream,
     tasks,
     tokens,
+    tracelist,
     traces,
 )
 from hubbub.web.api.specs import described
@@ -33,10 +36,13 @@ def all_operations(core: Core) -> tuple[Operation, ...]:
         *endpoints.OPERATIONS,
         *routes.OPERATIONS,
         *tokens.OPERATIONS,
+        *tracelist.OPERATIONS,
         *traces.OPERATIONS,
         *plugins.OPERATIONS,
         *reload.operations(core),
         *admin.OPERATIONS,
+        *database.OPERATIONS,
+        *logs.OPERATIONS,
         *stream.OPERATIONS,
     )
     return described(core, operations)

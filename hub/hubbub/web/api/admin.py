@@ -44,8 +44,20 @@ async def audit(call: Call) -> Reply:
 
 
 async def adapters(call: Call) -> Reply:
-    """List adapters that are enabled, their state and why."""
-    return pages.page([_adapter(one) for one in call.core.adapters], None)
+    """List adapters that are loaded, their state and why; those that are off are `stopped`."""
+    running = {one.name: _adapter(one) for one in call.core.adapters}
+    offered = call.core.contributions.offered
+    return pages.page([running.get(name) or _off(name) for name in {**offered, **running}], None)
+
+
+def _off(name: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "state": "stopped",
+        "reason": f"adapters.{name}.enabled is false in hub.toml",
+        "required": False,
+        "listen": [],
+    }
 
 
 def _adapter(one: RunningAdapter) -> dict[str, object]:

@@ -28,7 +28,7 @@ from hubbub.web.inputs import (
     text,
 )
 from hubbub.web.shapes import DeliveryList, ReplayCount, ReplayedWith
-from hubbub.web.views import DeliveryView, delivery_view
+from hubbub.web.views import DeliveryView, delivery_view, target_of
 
 __all__ = ["operations"]
 
@@ -123,6 +123,19 @@ class Replaying:
             }
         await self._core.audit(call.principal.name, "delivery.replay", str(number))
         return Reply(202, shown)
+
+    async def drop(self, call: Call) -> Reply:
+        """Take one dead delivery off the list for good; the audit says what it was."""
+        number = _number(call)
+        await call.settled()
+        dead = await self._replays.drop(number)
+        endpoint, pool = target_of(dead)
+        detail = (
+            f"{dead.reason}: {dead.envelope.subject} for {endpoint or ' '.join(pool or ())}, "
+            f"envelope {dead.envelope.id}"
+        )
+        await self._core.audit(call.principal.name, "delivery.drop", str(number), detail)
+        return Reply(204)
 
     async def some(self, call: Call) -> Reply:
         """Replay all dead deliveries of a filter that were not replayed before."""
@@ -231,5 +244,12 @@ def operations(core: Core) -> tuple[Operation, ...]:
             "One delivery",
             ("read",),
             Spec(answers={200: DeliveryView}, problems=(404,)),
+        ),
+        Operation(
+            "DELETE",
+            PATH + "/{id}",
+            replaying.drop,
+            "Take a dead one off the list for good",
+            spec=Spec(answers={204: None}, problems=(404, 409)),
         ),
     )

@@ -108,6 +108,7 @@ async def stream(call: Call) -> None:
     patterns = patterns_for(
         call.principal, [value for name, value in call.query if name == "subject" and value]
     )
+    closed = core.router.sources.connect(call.principal.source)
     reader = Reader(patterns)
     last = call.header(b"last-event-id")
     forget = core.router.tap(reader.tap)
@@ -122,6 +123,7 @@ async def stream(call: Call) -> None:
     finally:
         gone.cancel()
         forget()
+        closed()
 
 
 async def _follow(call: Call, reader: Reader, gone: asyncio.Future[None]) -> None:

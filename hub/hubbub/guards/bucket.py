@@ -1,4 +1,4 @@
-"""Guards against too much: pure values, time is an argument."""
+"""The token bucket: a rate in the long run, and a burst at once."""
 
 from __future__ import annotations
 
@@ -42,10 +42,17 @@ class TokenBucket:
             0.0 when they were taken, else the seconds after which to ask again; infinite for
             more than the burst, which can never be had at once.
         """
+        wait_s = self.wait_s(now, n)
+        if not wait_s:
+            self._full_at = max(self._full_at, now) + n * self._interval_s
+        return wait_s
+
+    def wait_s(self, now: float, n: int = 1) -> float:
+        """Return what `take` would, without taking anything."""
         if n > self._burst:
             return math.inf
-        ready_at = self._full_at - (self._burst - n) * self._interval_s
-        if now < ready_at:
-            return ready_at - now
-        self._full_at = max(self._full_at, now) + n * self._interval_s
-        return 0.0
+        return max(0.0, self._full_at - (self._burst - n) * self._interval_s - now)
+
+    def left(self, now: float) -> float:
+        """Return how many tokens are there, from 0 to the burst."""
+        return min(self._burst, max(0.0, self._burst - (self._full_at - now) / self._interval_s))

@@ -1,0 +1,75 @@
+"""What a process writes: its last lines in memory, all of it in a file that is turned over."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+__all__ = ["FILE_BYTES", "LINES", "MAX_LINE", "Output", "OutputLine"]
+
+LINES: Final = 1000
+"""Lines in memory."""
+
+MAX_LINE: Final = 4096
+"""Bytes of a line in memory; a longer one is several."""
+
+FILE_BYTES: Final = 5 * 1024**2
+"""Bytes of the file; then it is kept once as `.1`, and a new one begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLine:
+    """One line."""
+
+    number: int
+    at_us: int
+    text: str
+
+
+class Output:
+    """The output of one deployment, over all its processes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: deque[OutputLine] = deque(maxlen=LINES)
+        self._count = 0
+        self._begun = b""
+
+    def note(self, text: str, at_us: int) -> None:
+        """Add a line of the hub's own."""
+        self.add(f"[hub] {text}\n".encode(), at_us)
+
+    def add(self, chunk: bytes, at_us: int) -> None:
+        """Add what a process wrote."""
+        self._write(chunk)
+        *lines, self._begun = (self._begun + chunk).split(b"\n")
+        while len(self._begun) > MAX_LINE:
+            lines.append(self._begun[:MAX_LINE])
+            self._begun = self._begun[MAX_LINE:]
+        for line in lines:
+            self._line(line, at_us)
+
+    def end(self, at_us: int) -> None:
+        """Add a last line that has no end."""
+        if self._begun:
+            self._line(self._begun, at_us)
+            self._begun = b""
+
+    def after(self, number: int, limit: int) -> list[OutputLine]:
+        """Return lines after a number, oldest first."""
+        return [line for line in self._lines if line.number > number][:limit]
+
+    def _line(self, line: bytes, at_us: int) -> None:
+        for start in range(0, max(1, len(line)), MAX_LINE):
+            self._count += 1
+            text = line[start : start + MAX_LINE].decode("utf-8", "replace").rstrip("\r")
+            self._lines.append(OutputLine(self._count, at_us, text))
+
+    def _write(self, chunk: bytes) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._path.exists() and self._path.stat().st_size + len(chunk) > FILE_BYTES:
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+        with self._path.open("ab") as file:
+            file.write(chunk)

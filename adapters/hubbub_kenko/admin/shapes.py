@@ -1,0 +1,71 @@
+"""Answers of the hub as this API has them: statistics by application, traces as hops. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+__all__ = ["EVENTS", "as_hops", "as_statistics"]
+
+EVENTS: Final = {
+    "envelope.accepted": "received",
+    "envelope.unrouted": "failed",
+    "delivery.planned": "routed",
+    "delivery.in_flight": "sent",
+    "delivery.delivered": "acked",
+    "delivery.retry": "failed",
+    "delivery.filtered": "failed",
+    "delivery.dropped": "failed",
+    "delivery.expired": "failed",
+    "delivery.dead": "failed",
+    "task.queued": "queued",
+    "task.leased": "sent",
+    "task.completed": "acked",
+    "task.failed": "failed",
+    "task.timeout": "failed",
+    "task.cancelled": "failed",
+    "task.late": "failed",
+}
+"""Steps of the hub, by the names that hops have."""
+
+_OF_APPS: Final = "kenko:"
+
+
+def as_statistics(said: dict[str, Any]) -> dict[str, Any]:
+    """Return series with `calls_by_app`: deliveries that applications took, by their names."""
+    series = dict(said["series"])
+    calls = series.pop("calls")
+    figures = series.pop("figures")
+    by_app = {
+        name.removeprefix(_OF_APPS): points
+        for name, points in calls.items()
+        if name.startswith(_OF_APPS)
+    }
+    return {**said, "series": {**series, "calls_by_app": by_app}, "figures": figures}
+
+
+def as_hops(said: dict[str, Any]) -> dict[str, Any]:
+    """Return a trace with its steps as hops, in order.
+
+    `latency_us` is how long after the hop before it one was.
+    """
+    hops: list[dict[str, Any]] = []
+    before: datetime | None = None
+    for seq, span in enumerate(said["spans"], start=1):
+        at = datetime.fromisoformat(span["at"])
+        latency = 0 if before is None else round((at - before).total_seconds() * 1e6)
+        before = at
+        detail = {**span.get("detail", {}), "step": span["name"], "took_ms": span["took_ms"]}
+        if "envelope" in span:
+            detail["envelope"] = span["envelope"]
+        hops.append(
+            {
+                "seq": seq,
+                "ts": span["at"],
+                "component": span.get("endpoint") or "hub",
+                "event": EVENTS.get(span["name"], span["name"]),
+                "latency_us": max(0, latency),
+                "detail": detail,
+            }
+        )
+    return {"trace_id": said["trace_id"], "hops": hops}

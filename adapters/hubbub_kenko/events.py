@@ -1,0 +1,182 @@
+"""Family S: Socket.IO, namespace `/client`, event `auth`; python-socketio speaks the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+import socketio
+from engineio.exceptions import EngineIOError
+from socketio.exceptions import ConnectionRefusedError as RefusedError
+from socketio.exceptions import SocketIOError
+from starlette.types import Receive, Scope, Send
+
+from hubbub.envelope import encode_json
+from hubbub_kenko import wire
+from hubbub_kenko.connection import GONE, Connection
+from hubbub_kenko.desk import Desk
+from hubbub_kenko.session import OVERLOADED
+from hubbub_kenko.sockets import token_of
+from hubbub_kenko.wire import Frame, FrameError
+
+__all__ = ["MAX_UNREAD", "NAMESPACE", "Events"]
+
+NAMESPACE: Final = "/client"
+PING_INTERVAL_S: Final = 25
+PING_TIMEOUT_S: Final = 20
+
+MAX_UNREAD: Final = 1000
+"""Frames that may wait for a client that does not read before it is disconnected."""
+
+CLOSE_S: Final = 1.0
+
+POST_S: Final = 5.0
+"""How long packets that are posted may take."""
+
+_quiet = logging.getLogger("hubbub_kenko.socketio")
+_quiet.setLevel(logging.CRITICAL)  # garbage of clients is counted, not dumped into the log
+
+
+class EventConnection(Connection):
+    """A client of family S."""
+
+    transport = "socketio"
+
+    def __init__(self, desk: Desk, server: Any, sid: str, scope: Scope) -> None:  # noqa: ANN401
+        client = scope.get("client") or ("", 0)
+        super().__init__(desk, desk.rules("socketio"), remote=f"{client[0]}:{client[1]}")
+        self.must_show_token = not desk.may_enter(token_of(scope))
+        self.sid: Final = sid
+        self._server = server
+        self._engine_sid: str = server.manager.eio_sid_from_sid(sid, NAMESPACE)
+
+    async def _put(self, frame: Frame) -> None:
+        event, data = wire.event_of(frame)
+        queue = self._queue()
+        if queue.qsize() >= MAX_UNREAD:
+            self.close(OVERLOADED, "it does not read")
+            raise ConnectionError("the client does not read")
+        try:
+            await self._server.emit(event, data, to=self.sid, namespace=NAMESPACE)
+        except (EngineIOError, SocketIOError) as error:
+            raise ConnectionError("the client has left") from error
+        if event == "message":  # only what waits for a slot may wait for the client, too
+            await queue.join()
+
+    def _queue(self) -> asyncio.Queue[Any]:
+        """Return what waits to be written to the client, or to be polled by it."""
+        socket = self._server.eio.sockets.get(self._engine_sid)
+        if socket is None or socket.closed:
+            raise ConnectionError("the client has left")
+        queue: asyncio.Queue[Any] = socket.queue
+        return queue
+
+    async def _end(self, code: int, reason: str) -> None:
+        """Disconnect it; Socket.IO has no close codes."""
+        del code, reason
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._server.disconnect(self.sid, namespace=NAMESPACE)
+                await self._server.eio.disconnect(self._engine_sid)
+        except (TimeoutError, EngineIOError, SocketIOError, KeyError):
+            pass  # it has gone by itself, or does not read: its transport ends without it
+
+
+class Events:
+    """The Socket.IO server of one running adapter."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._by_sid: dict[str, EventConnection] = {}
+        self._server: Any = cast("Any", socketio.AsyncServer)(
+            async_mode="asgi",
+            async_handlers=False,  # in order, and no task for each
+            cors_allowed_origins="*",
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            max_http_buffer_size=desk.settings.max_message_bytes,
+            logger=_quiet,
+            engineio_logger=_quiet,
+        )
+        self._server.on("connect", self._connect, namespace=NAMESPACE)
+        self._server.on("disconnect", self._disconnect, namespace=NAMESPACE)
+        self._server.on("*", self._event, namespace=NAMESPACE)
+        self.app: Final[Callable[..., Any]] = socketio.ASGIApp(
+            self._server, socketio_path=desk.settings.socketio_path
+        )
+
+    async def stop(self) -> None:
+        """End what the server does beside."""
+        await self._server.shutdown()
+
+    async def _connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+        del auth  # nothing is asked for here
+        desk = self._desk
+        if desk.draining or desk.full:
+            raise RefusedError("no client more just now")
+        connection = EventConnection(desk, self._server, sid, environ["asgi.scope"])
+        self._by_sid[sid] = connection
+        desk.entered(connection)
+
+    async def _disconnect(self, sid: str, reason: object = None) -> None:
+        del reason
+        connection = self._by_sid.pop(sid, None)
+        if connection is not None:
+            connection.gone(GONE)
+
+    async def _event(self, event: str, sid: str, *arguments: object) -> None:
+        """Take one event; what cannot be read is answered, never raised."""
+        connection = self._by_sid.get(sid)
+        if connection is None:
+            return
+        argument = arguments[0] if arguments else None
+        received = self._desk.metrics.received
+        try:
+            inbound: wire.Inbound
+            if event == "auth":
+                inbound = wire.read_auth(argument, session_id=sid)
+            else:
+                inbound = wire.read_event(event, msgspec.Raw(encode_json(argument)))
+            received(inbound.kind)
+            await connection.receive(inbound)
+        except FrameError as failed:
+            received("unreadable")
+            await connection.refuse(failed)
+
+
+class EventsPath:
+    """What is served below the Socket.IO path: the server of now."""
+
+    def __init__(self, events: Callable[[], Events | None]) -> None:
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or serve one WebSocket."""
+        events = self._events()
+        if events is not None and scope.get("method") == "POST":
+            await self._post(events, scope, receive, send)
+        elif events is not None:
+            await events.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1013})
+        else:
+            headers = [(b"content-type", b"text/plain")]
+            await send({"type": "http.response.start", "status": 503, "headers": headers})
+            await send({"type": "http.response.body", "body": b"not running"})
+
+    async def _post(self, events: Events, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take packets of the polling transport.
+
+        After a packet that Engine.IO does not know, python-engineio waits until the client has
+        polled what there is for it; one that never does would keep its request for ever.
+        """
+        try:
+            async with asyncio.timeout(POST_S):
+                await events.app(scope, receive, send)
+        except TimeoutError:
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,161 @@
+"""Family W: plain WebSocket, as a plain ASGI callable. No task and no future per message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from starlette.types import Message as AsgiMessage
+from starlette.types import Receive, Scope, Send
+
+from hubbub.envelope import encode_json
+from hubbub.listeners.http import WRITE_TEXTS
+from hubbub_kenko import wire
+from hubbub_kenko.connection import GONE, Connection
+from hubbub_kenko.desk import Desk
+from hubbub_kenko.session import TOO_LARGE
+from hubbub_kenko.wire import Frame, FrameError
+
+__all__ = ["Sockets"]
+
+CLOSE_S: Final = 1.0
+"""How long a close frame may wait for a client that does not read."""
+
+TURN: Final = 64
+"""Frames of one client that came together are taken so many at a time, then others have a turn."""
+
+UNAVAILABLE: Final = 503
+UNAUTHORIZED: Final = 401
+
+
+class SocketConnection(Connection):
+    """A client of family W."""
+
+    transport = "websocket"
+    must_show_token = False  # the handshake did
+
+    def __init__(self, desk: Desk, scope: Scope, send: Send) -> None:
+        client = scope.get("client") or ("", 0)
+        super().__init__(desk, desk.rules("websocket"), remote=f"{client[0]}:{client[1]}")
+        self._send: Callable[[AsgiMessage], Any] = send
+        self.write_now = scope.get("extensions", {}).get(WRITE_TEXTS)
+        self._limit_bytes = desk.settings.max_message_bytes
+        self._serving = asyncio.current_task()
+        self._closed = False
+
+    async def serve(self, receive: Receive) -> None:
+        """Read until one side ends it."""
+        code = GONE
+        try:
+            code = await self._read(receive)
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+        finally:
+            self.gone(code)
+            self._closed = True
+
+    async def _read(self, receive: Receive) -> int:
+        received = self.desk.metrics.received
+        for number in count(1):
+            if not number % TURN:
+                await asyncio.sleep(0)
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return int(message.get("code") or GONE)
+            frame: str | bytes = message.get("text") or message.get("bytes") or ""
+            if self._is_too_large(frame):
+                self.close(TOO_LARGE, f"over {self._limit_bytes} bytes")
+                continue
+            try:
+                inbound = wire.decode(frame)
+            except FrameError as failed:
+                received("unreadable")
+                await self.refuse(failed)
+            else:
+                received(inbound.kind)
+                await self.receive(inbound)
+        raise AssertionError  # it counts without end
+
+    def _is_too_large(self, frame: str | bytes) -> bool:
+        size = len(frame)
+        if isinstance(frame, str) and size <= self._limit_bytes < size * 4:
+            size = len(frame.encode())
+        return size > self._limit_bytes
+
+    async def _put(self, frame: Frame) -> None:
+        if self._closed:
+            raise ConnectionError("the client has left")
+        try:
+            await self._send({"type": "websocket.send", "text": wire.encode(frame).decode()})
+        except OSError as error:  # uvicorn's ClientDisconnected
+            raise ConnectionError("the client has left") from error
+
+    async def _end(self, code: int, reason: str) -> None:
+        """Close it; one that does not read is left to the listener's own limits."""
+        if self._closed:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._outlet.write(self._close_frame, (code, reason))
+        except (TimeoutError, OSError):
+            self._closed = True
+            if self._serving is not None:
+                self._serving.cancel()
+
+    async def _close_frame(self, how: tuple[int, str]) -> None:
+        self._closed = True
+        await self._send({"type": "websocket.close", "code": how[0], "reason": how[1]})
+
+
+class Sockets:
+    """Everything on the paths of family W."""
+
+    def __init__(self, desk: Callable[[], Desk | None]) -> None:
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one client until it is gone."""
+        await receive()  # websocket.connect
+        desk = self._desk()
+        if desk is None or desk.draining or desk.full:
+            await _deny(scope, send, UNAVAILABLE, "no client more just now")
+            return
+        if not desk.may_enter(token_of(scope)):
+            await _deny(scope, send, UNAUTHORIZED, "the access token is missing or wrong")
+            return
+        connection = SocketConnection(desk, scope, send)
+        desk.entered(connection)
+        with suppress(OSError):
+            await send({"type": "websocket.accept"})
+        await connection.serve(receive)
+
+
+def token_of(scope: Scope) -> str | None:
+    """Return the access token of a handshake: its header, else its query."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer":
+                return str(token.strip())
+    given = parse_qs(scope["query_string"].decode("latin-1")).get("access_token")
+    return given[0] if given else None
+
+
+async def _deny(scope: Scope, send: Send, status: int, message: str) -> None:
+    """Answer a handshake with an HTTP status, where the server can; else with 403."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1013})
+        return
+    code = "unauthorized" if status == UNAUTHORIZED else "unavailable"
+    headers = [(b"content-type", b"application/json")]
+    if status == UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    start = {"status": status, "headers": headers}
+    await send({"type": "websocket.http.response.start", **start})
+    body = encode_json({"error": {"code": code, "message": message}})
+    await send({"type": "websocket.http.response.body", "body": body})

@@ -1,0 +1,66 @@
+"""What an operator does with the database while the hub runs: make it small, see its history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, inspect, text
+
+from hubbub.errors import StoreUnavailableError
+from hubbub.store.outages import is_outage
+
+__all__ = ["Migration", "migrations", "vacuum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the tables' history."""
+
+    revision: str
+    says: str
+    applied: bool
+
+
+def vacuum(engine: Engine) -> None:
+    """Give back what removed rows leave. SQLite writes its whole file anew meanwhile.
+
+    Nothing can be written then; publishers wait, and are refused when it takes over a second.
+
+    Raises:
+        StoreUnavailableError: the database is too busy, or the disk is full.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        try:
+            if connection.dialect.name == "sqlite":
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.execute("VACUUM")
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                driver.execute("PRAGMA optimize")
+            else:
+                connection.execute(text("VACUUM (ANALYZE)"))
+        except Exception as error:
+            if isinstance(error, connection.dialect.loaded_dbapi.Error) or is_outage(error):
+                raise StoreUnavailableError(f"it cannot be made smaller now: {error}") from error
+            raise
+
+
+def migrations(engine: Engine) -> list[Migration]:
+    """Return all steps, the newest first."""
+    from alembic.config import Config  # noqa: PLC0415  # 0.2 s that a normal start does not need
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "hubbub.store:migrations")
+    scripts = ScriptDirectory.from_config(config)
+    with engine.connect() as connection:
+        at: str | None = None
+        if inspect(connection).has_table("alembic_version"):
+            at = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    applied: set[str] = set()
+    if at is not None:
+        applied = {one.revision for one in scripts.iterate_revisions(at, "base")}
+    return [
+        Migration(one.revision, (one.doc or "").split("\n", 1)[0], one.revision in applied)
+        for one in scripts.walk_revisions()
+    ]

@@ -1,0 +1,23 @@
+"""The figures over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.routing import BaseRoute
+
+from hubbub.web import Call, Operation, Reply, operation_routes
+from hubbub_system.figures import read_figures
+
+__all__ = ["routes"]
+
+
+async def show(call: Call) -> Reply:
+    """Show the machine and the process, now."""
+    del call
+    return Reply(200, await asyncio.to_thread(read_figures))
+
+
+def routes() -> list[BaseRoute]:
+    """Return the one path."""
+    return [*operation_routes([Operation("GET", "/api/system", show, "The machine", ("read",))])]
