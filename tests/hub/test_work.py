@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from sqlmodel import select
 
@@ -77,10 +79,9 @@ def node(
     return endpoint
 
 
-async def submit(core: Core, task_type: str = "echo", **how: object) -> Receipt:
+async def submit(core: Core, task_type: str = "echo", **how: Any) -> Receipt:
     work = Submission(task_type=task_type, source="api.test", subject=f"work.{task_type}")
-    for name, value in how.items():
-        work = Submission(**{**{f: getattr(work, f) for f in work.__struct_fields__}, name: value})
+    work = msgspec.structs.replace(work, **how)
     receipt = await core.submit(work)
     await rest(core)
     return receipt
