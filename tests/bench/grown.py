@@ -72,7 +72,7 @@ def grown(plan: Plan) -> list[Line]:
 
 def _envelopes(connection: sqlite3.Connection) -> None:
     """Copy the one envelope there is, with ids and times of their own that lie before it."""
-    columns = [row[1] for row in connection.execute("PRAGMA table_info(envelope)")]
+    columns = [str(row[1]) for row in connection.execute("PRAGMA table_info(envelope)")]
     given = {
         "seq": f"seq - {ENVELOPES + 1} + i",
         "id": "printf('0%025d', i)",

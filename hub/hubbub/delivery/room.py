@@ -318,6 +318,9 @@ class DeliveryRoom:
         chosen: tuple[Mailbox, Delivery] | None = None
         for box in self.boxes_of(link):
             delivery = self._first_for(link, box)
+            while delivery is not None and self._nobody_left(box, delivery, link):
+                self._filter(box, delivery)
+                delivery = self._first_for(link, box)
             if delivery is None:
                 self.boxes.refill(box)
                 continue
@@ -364,6 +367,22 @@ class DeliveryRoom:
         elif best is None and held is not None and not delivery.durable:
             self.endings.end(delivery, Outcome.DROPPED, held)
         return best
+
+    def _nobody_left(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> bool:
+        """Tell whether the head of a pool, which this one has already, stands there for nobody."""
+        return (
+            box.requirement is not None
+            and has_another(delivery, link.address)
+            and self._all_have_it(box.requirement, delivery)
+        )
+
+    def _filter(self, box: Mailbox, delivery: Delivery) -> None:
+        """End what stands at the head of a pool for nobody; the pool is being looked at already."""
+        pumping, box.pumping = box.pumping, True
+        try:
+            self.endings.end(delivery, Outcome.FILTERED, "already_delivered")
+        finally:
+            box.pumping = pumping
 
     def _all_have_it(self, requirement: Requirement, delivery: Delivery) -> bool:
         """Tell whether every member of a pool has the envelope by another delivery."""
