@@ -57,6 +57,7 @@ from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
 from hubbub.plugins import Plugin, Plugins
 from hubbub.ports import Clock, HubApi, Kept, Record
+from hubbub.preparing import Preparer
 from hubbub.recovery import recover
 from hubbub.retention import Retention
 from hubbub.router import Router, RowsOf
@@ -73,6 +74,7 @@ from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
 from hubbub.tasks import read_result, request_envelope
 from hubbub.tokens import ADMIN_FILE, Tokens
+from hubbub.transforms import Transforms
 from hubbub.values import (
     Delivery,
     Endpoint,
@@ -162,8 +164,12 @@ class Core:
             off=self.extensions.plugin_off,
         )
         self.conversions: Final = Conversions()
+        self.transforms: Final = Transforms(
+            incomplete=lambda: any(plugin.state != "up" for plugin in self.plugins)
+        )
+        self.preparer: Final = Preparer(self.conversions, self.transforms)
         self.directory: Final = Directory(self.conversions)
-        self.table: Final = RoutingTable(self.conversions.accepts)
+        self.table: Final = RoutingTable(self.conversions.accepts, transforms=self.transforms)
         self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
         self.ids: Final = Ids(self.clock)
         self.journal: Final = Journal(self.database, metrics=self.metrics, settled=self._settled)
@@ -184,6 +190,7 @@ class Core:
         self.contributions: Final = Contributions(
             self.plugins,
             conversions=self.conversions,
+            transforms=self.transforms,
             table=self.table,
             adapters=self.adapters,
             hub=self,
@@ -201,6 +208,7 @@ class Core:
             clock=self.clock,
             directory=self.directory,
             conversions=self.conversions,
+            preparer=self.preparer,
             metrics=self.metrics,
             tracer=self.tracer,
             policy=policy_of(hub),
@@ -219,6 +227,7 @@ class Core:
             table=self.table,
             directory=self.directory,
             conversions=self.conversions,
+            preparer=self.preparer,
             clock=self.clock,
             ids=self.ids,
             defaults=defaults_of(hub),
@@ -304,6 +313,7 @@ class Core:
         if problems:
             raise ConfigError(problems)
         self.contributions.read_converters()
+        self.contributions.read_transforms()
         self._read_routes()
 
     async def drain(self) -> None:
