@@ -44,10 +44,11 @@ def routes() -> Sequence[Route]:
 
 @hookimpl
 def tables() -> Sequence[type[SQLModel]]:
-    """Give the log, and the posts that are still to be made."""
+    """Give the log, the posts that are still to be made, and what is to be made up for."""
     from hubbub_relay.events import RelayCallbackRow, RelayEventRow  # noqa: PLC0415
+    from hubbub_relay.sagas import RelaySagaRow  # noqa: PLC0415
 
-    return [RelayEventRow, RelayCallbackRow]
+    return [RelayEventRow, RelayCallbackRow, RelaySagaRow]
 
 
 @hookimpl

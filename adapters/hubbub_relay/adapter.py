@@ -19,8 +19,9 @@ from hubbub.errors import HubError
 from hubbub.outgoing import Outgoing
 from hubbub.ports import Link, Record, Row
 from hubbub_relay import events
+from hubbub_relay.afterwards import Afterwards
 from hubbub_relay.api import Api, Room
-from hubbub_relay.callbacks import WebhookEndpoint, Webhooks
+from hubbub_relay.callbacks import WebhookEndpoint
 from hubbub_relay.config import RelaySettings
 from hubbub_relay.desk import Desk
 from hubbub_relay.endpoint import Logged, RelayName
@@ -29,6 +30,8 @@ from hubbub_relay.keys import Keys
 from hubbub_relay.metrics import RelayMetrics
 from hubbub_relay.mirror import Mirror
 from hubbub_relay.names import Names
+from hubbub_relay.results import Results
+from hubbub_relay.sagas import purge_sagas
 from hubbub_relay.wire import log_record
 
 __all__ = ["RelayAdapter"]
@@ -81,22 +84,26 @@ class RelayAdapter:
 
         def ended(task_id: str, state: str) -> None:
             metrics.ended[state] += 1
-            webhooks.ended(task_id)
+            afterwards.ended(task_id)
 
         def make(name: str) -> RelayName:
             return RelayName(
                 name, settings, logged=logged, now_ms=now_ms, keep=keep, ended=ended
             )  # fmt: skip
 
-        webhooks = Webhooks(hub, now_ms)
+        async def make_up(task_id: str, body: bytes) -> None:
+            await desk.make_up(task_id, body)
+
+        afterwards = Afterwards(hub, now_ms, make_up)
         mirror = self._mirror(hub, settings)
+        wake = (lambda: None) if mirror is None else mirror.wake
         names = Names(hub, limit=settings.max_names, make=make)
         desk = Desk(
             hub,
             settings,
             names=names,
             logged=logged,
-            webhooks=webhooks,
+            afterwards=afterwards,
             outgoing=outgoing,
             metrics=metrics,
             mirror=mirror,
@@ -109,8 +116,8 @@ class RelayAdapter:
             )
         )
         self._closing.append(link.close)
-        await webhooks.load()
-        self._spawn(hub, webhooks.run())
+        await afterwards.load()
+        self._spawn(hub, afterwards.run())
         if mirror is not None:
             self._spawn(hub, mirror.run())
         self._spawn(hub, self._keep_house(hub, settings))
@@ -118,6 +125,7 @@ class RelayAdapter:
         self._api.room = Room(
             hub=hub,
             desk=desk,
+            results=Results(hub, settings, logged=logged, metrics=metrics, ended=ended, wake=wake),
             keys=keys,
             metrics=metrics,
             public_read=settings.public_read,
@@ -205,7 +213,10 @@ class RelayAdapter:
                 return removed
             if settings.archive_dir:
                 await asyncio.to_thread(_archive, Path(settings.archive_dir), old)
-            await hub.execute(*events.purge(old[-1].id, callbacks_before_ms=now_ms - DAY_MS))
+            await hub.execute(
+                *events.purge(old[-1].id, callbacks_before_ms=now_ms - DAY_MS),
+                purge_sagas(before_ms),
+            )
             removed += len(old)
 
 

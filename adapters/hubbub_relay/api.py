@@ -31,6 +31,7 @@ from hubbub_relay import importing, wire
 from hubbub_relay.desk import Desk
 from hubbub_relay.keys import ANONYMOUS, Caller, Keys, caller_of_token
 from hubbub_relay.metrics import RelayMetrics
+from hubbub_relay.results import Results
 from hubbub_relay.wire import RelayError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Room:
 
     hub: Hub
     desk: Desk
+    results: Results
     keys: Keys
     metrics: RelayMetrics
     public_read: bool
@@ -290,14 +292,14 @@ async def _send(call: Call) -> Answer:
 async def _callback(call: Call) -> Answer:
     caller = call.caller("callback")
     request = wire.read_callback(await call.body(call.room.max_body_bytes))
-    duplicate = await call.room.desk.callback(request, caller)
+    duplicate = await call.room.results.callback(request, caller)
     return 200, b'{"status":"ok","duplicate":true}' if duplicate else wire.OK
 
 
 async def _ack(call: Call) -> Answer:
     caller = call.caller("send", "callback")
     request = wire.read_ack(await call.body(call.room.max_body_bytes))
-    await call.room.desk.ack(request, caller)
+    await call.room.results.ack(request, caller)
     return 200, wire.OK
 
 

@@ -1,10 +1,9 @@
-"""What the relay does: typed requests to typed answers, over the hub's tasks and its own log."""
+"""What the relay does for those who send, take and look: typed requests to typed answers."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -12,25 +11,23 @@ from typing import Final
 import msgspec
 
 from hubbub import Envelope, Hub, Receipt
-from hubbub.clock import seq_of_time
 from hubbub.envelope import CHAT_MESSAGE
 from hubbub.errors import ConflictError, ForbiddenError, HubError, InvalidError, NotFoundError
 from hubbub.outgoing import Outgoing
-from hubbub.ports import Clock, Finished, Leased, Record, Row
+from hubbub.ports import Clock, Leased, Row
 from hubbub.subjects import escape
-from hubbub.values import Delivery, Submission, Task, TaskResult, TaskState
+from hubbub.values import Delivery, Submission, Task, TaskState
 from hubbub_relay import events
-from hubbub_relay.callbacks import Webhooks
+from hubbub_relay.afterwards import Afterwards
 from hubbub_relay.config import RelaySettings
 from hubbub_relay.endpoint import Logged, address_of
 from hubbub_relay.events import event_row
-from hubbub_relay.keys import Caller
+from hubbub_relay.keys import ANONYMOUS, Caller
 from hubbub_relay.metrics import RelayMetrics
 from hubbub_relay.mirror import Mirror
 from hubbub_relay.names import Names
+from hubbub_relay.sagas import saga_row
 from hubbub_relay.wire import (
-    AckRequest,
-    CallbackRequest,
     LogsQuery,
     RelayError,
     RenewRequest,
@@ -39,19 +36,17 @@ from hubbub_relay.wire import (
     chat_data,
     leased_task,
     log_record,
+    read_send,
     task_of,
     utc_time,
 )
 
-__all__ = ["Desk", "RelayState", "TaskIds", "state_of"]
+__all__ = ["Desk", "RelayState", "TaskIds", "is_ours", "state_of"]
 
 RowsOf = Callable[[Sequence[Delivery]], Iterator[Row] | tuple[Row]]
 
 RelayState = str
 """`pending`, `processing`, `completed` or `failed`."""
-
-UNNAMED_CHILD: Final = "relay.callback"
-"""Who brings a result that says no `child_id`."""
 
 _STATES: Final = {
     TaskState.QUEUED: "pending",
@@ -114,7 +109,7 @@ class Desk:
         *,
         names: Names,
         logged: Logged,
-        webhooks: Webhooks,
+        afterwards: Afterwards,
         outgoing: Outgoing,
         metrics: RelayMetrics,
         mirror: Mirror | None,
@@ -123,7 +118,7 @@ class Desk:
         self._settings = settings
         self._names = names
         self._logged = logged
-        self._webhooks = webhooks
+        self._afterwards = afterwards
         self._outgoing = outgoing
         self._metrics = metrics
         self._mirror = mirror
@@ -184,6 +179,7 @@ class Desk:
         work = _task(request, task_id, caller, traceparent)
         url = request.callback_url
         now_ms = self.now_ms()
+        saga = saga_row(request, task_id, now_ms=now_ms)
 
         def rows(planned: Sequence[Delivery]) -> Iterator[Row]:
             first = planned[0]
@@ -200,17 +196,19 @@ class Desk:
             )
             if url is not None:
                 yield events.callback_row(task_id, url=url, key=caller.name, now_ms=now_ms)
+            if saga is not None:
+                yield saga
 
-        if url is None:
+        if url is None and saga is None:
             return await self._submit(work, rows)
-        self._webhooks.open(task_id, url=url, key=caller.name)
+        self._afterwards.open(task_id, url=url, key=caller.name, saga=saga is not None)
         try:
             receipt = await self._submit(work, rows)
         except BaseException:
-            self._webhooks.forget(task_id)
+            self._afterwards.forget(task_id)
             raise
         if receipt.duplicate:
-            self._webhooks.forget(task_id)
+            self._afterwards.forget(task_id)
         return receipt
 
     async def queue(self, request: SendRequest, task_id: str, caller: Caller, row: Row) -> bool:
@@ -230,10 +228,10 @@ class Desk:
     async def _run_again(self, request: SendRequest, caller: Caller, task_id: str) -> None:
         """Queue a task again that was sent before, when it has failed."""
         task = await self._hub.work.find(task_id)
-        if task is None or state_of(task) != "failed" or not await self._is_ours(task):
+        if task is None or state_of(task) != "failed" or not await is_ours(self._hub, task):
             return
         if request.callback_url is not None:
-            await self._webhooks.reopen(task_id, url=request.callback_url, key=caller.name)
+            await self._afterwards.reopen(task_id, url=request.callback_url, key=caller.name)
         try:
             await self._hub.work.rerun(task_id, attempts=None)
         except (ConflictError, NotFoundError):
@@ -288,141 +286,18 @@ class Desk:
         tail = self._trace_tail = (self._trace_tail + 1) % 2**64
         return f"00-{self._hub.clock.now_us():016x}{tail:016x}-{tail or 1:016x}-01"
 
-    # Callback, ack
-
-    async def callback(self, request: CallbackRequest, caller: Caller) -> bool:
-        """Take what a worker says of a task; True when the task had ended already.
+    async def make_up(self, task_id: str, body: bytes) -> None:
+        """Queue what makes up for a task that failed, once however often it is asked for.
 
         Raises:
-            RelayError: `child_id` is outside the caller's limits.
-            HubError: the hub could not keep it.
+            HubError: the hub refused it.
         """
-        caller.check_names(sender=request.child_id)
-        while True:
-            task = await self._hub.work.find(request.task_id)
-            ours = task is not None and await self._is_ours(task)
-            if request.status == "processing":
-                await self._processing(request, ours=ours)
-                return False
-            if task is not None and not ours:
-                await self._keep(self._callback_row(request, ignored=True))
-                return False
-            if task is None:
-                if await self._orphan(request):
-                    return False
-                continue
-            finished = await self._finish(request, task)
-            if finished.verdict != "unknown":
-                return await self._finished(request, finished)
-
-    async def _finish(self, request: CallbackRequest, task: Task) -> Finished:
-        child = request.child_id
-        failed = request.status == "failed"
-        result = TaskResult(
-            task_id=request.task_id,
-            state=request.status,
-            result=msgspec.Raw(request.result),
-            error=_error_text(request) if failed else None,
+        request = read_send(body)
+        own = self._ids.of_key("relay.saga", task_id)
+        row = event_row(
+            "send", {**request.members, "task_id": own}, ts_ms=self.now_ms(), task_id=own
         )
-        logged = self._logged.begin("callback", request.task_id)
-        try:
-            return await self._hub.work.finish(
-                result,
-                by=UNNAMED_CHILD if child is None else address_of(child),
-                anyone=True,
-                rows=[self._callback_row(request, final=True, trace_id=task.trace_id)],
-            )
-        finally:
-            self._logged.end(logged)
-
-    async def _finished(self, request: CallbackRequest, finished: Finished) -> bool:
-        if finished.verdict == "done":
-            self.ended(request.task_id, request.status)
-            self._wake()
-            return False
-        task = finished.task
-        if finished.verdict == "again" or task is None:
-            await self._keep(self._callback_row(request))
-            return False
-        self._metrics.duplicate_callbacks.inc()
-        if state_of(task) != request.status or (task.result or b"null") != request.result:
-            await self._keep(
-                self._callback_row(request, ignored=True, trace_id=task.trace_id)
-            )  # fmt: skip
-        return True
-
-    async def _processing(self, request: CallbackRequest, *, ours: bool) -> None:
-        if ours:
-            lease_us = int(self._settings.lease_seconds * 1e6)
-            # Nobody may have leased it: workers that read the mirror never do.
-            with suppress(ConflictError, NotFoundError):
-                await self._hub.work.renew(request.task_id, worker=None, lease_us=lease_us)
-        await self._keep(self._callback_row(request))
-
-    async def _orphan(self, request: CallbackRequest) -> bool:
-        """Keep a result nobody asked for; False when somebody asked meanwhile."""
-        now_us = self._hub.clock.now_us()
-        failed = request.status == "failed"
-        task = Task(
-            id=request.task_id,
-            seq=seq_of_time(now_us),
-            envelope_seq=None,
-            envelope_id=None,
-            task_type="task",
-            asker=UNNAMED_CHILD,
-            state=TaskState.FAILED if failed else TaskState.COMPLETED,
-            endpoint=None if request.child_id is None else address_of(request.child_id),
-            result=request.result,
-            error=_error_text(request) if failed else None,
-            orphan=True,
-            created_us=now_us,
-            updated_us=now_us,
-            finished_us=now_us,
-        )
-        row = self._callback_row(request, final=True)
-        kept = await self._hub.keep(Record(tasks=[task], rows=[row]))
-        self._wake()
-        return kept.verdict == "kept"
-
-    def _callback_row(
-        self,
-        request: CallbackRequest,
-        *,
-        final: bool = False,
-        ignored: bool = False,
-        trace_id: str = "",
-    ) -> Row:
-        members = {**request.members, "ignored": True} if ignored else request.members
-        return event_row(
-            "callback",
-            members,
-            ts_ms=self.now_ms(),
-            task_id=request.task_id,
-            trace_id=trace_id,
-            final=final,
-        )
-
-    async def ack(self, request: AckRequest, caller: Caller) -> None:
-        """Log that somebody has seen a result; whether the task exists does not matter.
-
-        Raises:
-            RelayError: `ack_by` is outside the caller's limits.
-            HubError: the hub could not keep it.
-        """
-        by = request.members.get("ack_by")
-        caller.check_names(sender=by if isinstance(by, str) else None)
-        await self._keep(
-            event_row("ack", request.members, ts_ms=self.now_ms(), task_id=request.task_id)
-        )
-
-    async def _keep(self, *rows: Row) -> None:
-        await self._hub.keep(Record(rows=list(rows)))
-        self._wake()
-
-    def ended(self, task_id: str, state: str) -> None:
-        """Note that a task has ended."""
-        self._metrics.ended[state] += 1
-        self._webhooks.ended(task_id)
+        await self.queue(request, own, ANONYMOUS, row)
 
     def _wake(self) -> None:
         if self._mirror is not None:
@@ -516,12 +391,13 @@ class Desk:
             await self._mirror.rotate(newest, now_ms=now_ms)
         return newest
 
-    async def _is_ours(self, task: Task) -> bool:
-        """Tell whether a task came over the relay, or was given to one of its names."""
-        if _of_relay_names(task):
-            return True
-        logged, _ = await self._hub.read(lambda session: events.known(session, task.id))
-        return logged
+
+async def is_ours(hub: Hub, task: Task) -> bool:
+    """Tell whether a task came over the relay, or was given to one of its names."""
+    if _of_relay_names(task):
+        return True
+    logged, _ = await hub.read(lambda session: events.known(session, task.id))
+    return logged
 
 
 def _of_relay_names(task: Task) -> bool:
@@ -552,8 +428,3 @@ def _echoed(request: SendRequest) -> dict[str, object]:
     if request.task_id is None or request.members["task_id"] == request.task_id:
         return request.members
     return {**request.members, "task_id": request.task_id}
-
-
-def _error_text(request: CallbackRequest) -> str:
-    result = request.members.get("result")
-    return result[:256] if isinstance(result, str) and result else request.said or "failed"

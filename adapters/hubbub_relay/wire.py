@@ -104,6 +104,8 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         task_id: As the client gave it; None when it gave none.
         cmd: None when there is none.
+        parent_task_id: The task this one is a part of.
+        compensate_cmd: The command that makes up for this task when it, or a part of it, fails.
         members: All that was sent, without reserved members.
     """
 
@@ -116,6 +118,8 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = DEFAULT_PRIORITY
     idempotency_key: str | None = None
     callback_url: str | None = None
+    parent_task_id: str | None = None
+    compensate_cmd: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +197,7 @@ def read_send(body: bytes) -> SendRequest:
     sender, to = members.get("from"), members.get("to")
     if not (sender and to):
         raise RelayError(missing)
-    cmd = members.get("cmd")
+    cmd, parent = members.get("cmd"), members.get("parent_task_id")
     return SendRequest(
         sender=_name(sender, "from"),
         to=_name(to, "to"),
@@ -204,6 +208,8 @@ def read_send(body: bytes) -> SendRequest:
         priority=_priority(members.get("priority")),
         idempotency_key=_short_text(members, "idempotency_key", MAX_KEY),
         callback_url=_short_text(members, "callback_url", 2048),
+        parent_task_id=None if parent is None else _task_id(parent, "parent_task_id"),
+        compensate_cmd=_short_text(members, "compensate_cmd", MAX_NAME),
     )
 
 
@@ -303,14 +309,14 @@ def _about_task(body: bytes) -> tuple[Members, str]:
     return members, task_id
 
 
-def _task_id(value: object) -> str | None:
+def _task_id(value: object, what: str = "task_id") -> str | None:
     """Return a task id as text; None when there is none."""
     if not value and not isinstance(value, bool):
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not _TASK_ID.fullmatch(value):
-        raise RelayError("invalid task_id")
+        raise RelayError(f"invalid {what}")
     return value
 
 

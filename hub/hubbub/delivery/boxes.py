@@ -53,6 +53,7 @@ class Boxes:
         self._filled = filled
         self._boxes: dict[str, Mailbox] = {}
         self.here: Final[dict[int, Delivery]] = {}
+        self._reads: dict[str, list[asyncio.Future[None]]] = {}
         self._reading = 0
         self._left: list[int] = []
 
@@ -151,6 +152,11 @@ class Boxes:
 
     async def read_more(self, box: Mailbox) -> bool:
         """Read more of a mailbox and wait for it; False when there is nothing to read."""
+        if box.refilling:  # somebody reads already, for everybody
+            read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._reads.setdefault(box.name, []).append(read)
+            await read
+            return True
         if not box.wants_refill:
             return False
         box.refilling = True
@@ -185,6 +191,9 @@ class Boxes:
             self._spawn(self._refill_later(box))
         finally:
             box.refilling = False
+            for read in self._reads.pop(box.name, ()):
+                if not read.done():
+                    read.set_result(None)
         self._filled(box)
 
     async def _refill_later(self, box: Mailbox) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 from pathlib import Path
@@ -24,7 +23,9 @@ def adapter_of(relay: Relay) -> RelayAdapter:
 
 async def scraped(relay: Relay) -> str:
     relay.core.metrics.refresh()
-    await asyncio.sleep(0.1)
+    refreshing = adapter_of(relay)._refreshing
+    assert refreshing is not None
+    await refreshing
     return relay.core.metrics.render().decode()
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.adapters.relay.serving import BOSS, KEY, Relay, RunRelay, encoded
+from hubbub import Route
+from hubbub.testing import FakeClock, RecordingEndpoint
+from tests.adapters.relay.serving import BOSS, KEY, SETTINGS, Relay, RunRelay, encoded
 
 UNAUTHORIZED = '{"status":"error","msg":"Unauthorized: Invalid or missing API key"}'
 TASK = {"from": "master", "to": "child", "type": "task"}
@@ -253,6 +255,60 @@ async def test_callback_processing_renews_the_lease(relay: Relay) -> None:
     await relay.callback(task_id, result="text")
     assert await relay.state(task_id) == "completed"
     assert task["attempt"] == 1
+
+
+async def test_callback_processing_begins_what_nobody_leased(relay: Relay) -> None:
+    """A worker that read the mirror file says so; nobody else is given the task meanwhile."""
+    task_id = await relay.task()
+    assert await relay.callback(task_id, child_id="c", status="processing") == {"status": "ok"}
+    assert await relay.state(task_id) == "processing"
+    assert await relay.lease() == []
+    await relay.callback(task_id, child_id="c", status="processing")
+    await relay.callback(task_id, child_id="c")
+    assert await relay.state(task_id) == "completed"
+    await relay.callback(task_id, child_id="c", status="processing")
+    assert await relay.state(task_id) == "completed"
+
+
+async def test_a_begun_task_that_is_not_finished_waits_again(run_relay: RunRelay) -> None:
+    """After the lease, as one that was taken: attempt + 1."""
+    clock = FakeClock()
+    async with run_relay(SETTINGS, clock=clock) as relay:
+        task_id = await relay.task()
+        await relay.callback(task_id, child_id="c", status="processing")
+        await clock.advance(59)
+        assert await relay.state(task_id) == "processing"
+        await clock.advance(2)
+        assert await relay.state(task_id) == "pending"
+        [task] = await relay.lease()
+        assert task["attempt"] == 2
+
+
+async def test_callbacks_are_published(relay: Relay) -> None:
+    """On the child's subject, as canonical types, on the trace of the task; repeats are not."""
+    desk = RecordingEndpoint("plugin.desk")
+    relay.core.attach(desk)
+    relay.core.table.put(Route(name="seen", match="relay.*.callback", to=("plugin.desk",)))
+    task_id = await relay.task(cmd="a")
+    await relay.callback(task_id, child_id="c", status="processing")
+    await relay.callback(task_id, child_id="c", result={"n": 1}, mine=2)
+    await relay.callback(task_id, child_id="c", result={"n": 1})
+    await relay.callback("t_1", status="broken", result="why")
+    begun, done, orphan = await desk.wait_for(3)
+    assert {begun.subject, done.subject} == {"relay.c.callback"}
+    assert (begun.type, done.type) == ("hubbub.task.update.v1", "hubbub.task.result.v1")
+    said = done.json()
+    assert isinstance(said, dict)
+    assert (said["task_id"], said["state"], said["result"]) == (task_id, "completed", {"n": 1})
+    assert said["relay"] == {"child_id": "c", "mine": 2}
+    task = await relay.core.work.find(task_id)
+    assert task is not None
+    assert begun.trace_id == done.trace_id == task.trace_id
+    assert (orphan.subject, orphan.source) == ("relay.callback.callback", "relay.callback")
+    assert orphan.json() == {
+        "task_id": "t_1", "state": "failed", "result": "why", "error": "why",
+        "relay": {"status": "broken"},
+    }  # fmt: skip
 
 
 async def test_callback_cannot_end_a_task_of_somebody_else(relay: Relay) -> None:

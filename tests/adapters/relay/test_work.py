@@ -16,6 +16,13 @@ from tests.adapters.relay.serving import SETTINGS, Relay, RunRelay
 TASK = {"from": "master", "to": "child", "type": "task"}
 
 
+async def polls(relay: Relay, number: int) -> None:
+    """Return once so many long polls wait."""
+    async with asyncio.timeout(10):
+        while len(relay.core.work._polling) != number:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0)
+
+
 async def test_a_leased_task_is_what_was_sent(relay: Relay) -> None:
     """Members as sent, and the lease; the state is `processing`."""
     said = {
@@ -50,7 +57,7 @@ async def test_a_long_poll_ends_when_a_task_comes(relay: Relay) -> None:
     """Also for a pattern, and for a name that nobody has used before."""
     for to, sent_to in (("child", "child"), ("new_*", "new_one"), ("other", "other")):
         polling = asyncio.create_task(relay.lease(to, wait=20))
-        await asyncio.sleep(0.05)
+        await polls(relay, 1)
         task_id = await relay.task(to=sent_to)
         async with asyncio.timeout(5):
             assert [task["task_id"] for task in await polling] == [task_id]
@@ -60,10 +67,10 @@ async def test_a_long_poll_that_was_left_takes_nothing(relay: Relay) -> None:
     """A client that went away is given no task."""
     async with httpx2.AsyncClient(trust_env=False, headers=relay.client.headers) as leaving:
         polling = asyncio.create_task(leaving.get(f"{relay.url}/tasks?to=child&wait=20"))
-        await asyncio.sleep(0.1)
+        await polls(relay, 1)
         polling.cancel()
         await asyncio.gather(polling, return_exceptions=True)
-    await asyncio.sleep(0.1)
+    await polls(relay, 0)
     task_id = await relay.task()
     assert [task["task_id"] for task in await relay.lease()] == [task_id]
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import shutil
 import ssl
+import struct
 import subprocess
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +29,7 @@ from hubbub.observe.metrics import Metrics
 from hubbub.testing import FakeClock, TcpPeer
 
 ANY = Address("127.0.0.1", 0)
+STILL = 50
 OPENSSL = shutil.which("openssl")
 
 
@@ -116,6 +120,45 @@ class Bench:
         async with asyncio.timeout(10):
             while not holds():  # noqa: ASYNC110  # sockets have no event for it
                 await asyncio.sleep(0.002)
+
+    async def read_all(self, listener: Any, *peers: TcpPeer) -> None:
+        """Wait until a listener has read what its peers have sent, or has closed them."""
+        out = [peer.writer.get_extra_info("socket") for peer in peers]
+        await self.until(
+            lambda: (
+                not self.open
+                or (
+                    not any(_queued(one, termios.TIOCOUTQ) for one in out)
+                    and not any(_queued(one, termios.FIONREAD) for one in _sockets(listener))
+                )
+            )
+        )
+
+    async def still(self, value: Callable[[], object]) -> None:
+        """Wait until a value changes no more: it is the same at fifty looks in a row."""
+        last, same = value(), 0
+        async with asyncio.timeout(10):
+            while same < STILL:  # sockets have no event for it
+                await asyncio.sleep(0.001)
+                now = value()
+                same, last = (same + 1 if now == last else 0), now
+
+
+def _queued(sock: Any, which: int) -> int:
+    """Return the bytes in a queue of a socket; none when it is closed."""
+    if sock is None or sock.fileno() < 0:
+        return 0
+    (number,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), which, b"\0\0\0\0"))
+    return int(number)
+
+
+def _sockets(listener: Any) -> list[Any]:
+    """Return the sockets of those who are connected to a listener."""
+    if isinstance(listener, HttpListener):
+        transports = [one.transport for one in listener._state.connections]
+    else:
+        transports = [one._transport for one in listener._home.connections]
+    return [one.get_extra_info("socket") for one in transports]
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -48,6 +48,12 @@ async def works(listener: HttpListener) -> bool:
         return (await client.post("/", content=b"four")).text == "4"
 
 
+def unread(listener: HttpListener) -> int:
+    """Return how many clients leave so much unread that the application has to wait."""
+    guests = [getattr(one, "_guest", None) for one in listener._state.connections]
+    return sum(guest is not None and guest.watch._write_us > 0 for guest in guests)
+
+
 async def test_requests_and_their_count(bench: Bench) -> None:
     """A connection counts while it is open, also as a WebSocket."""
     listener = await bench.http(app)
@@ -71,11 +77,11 @@ async def test_headers_that_are_never_finished(bench: Bench, sent: bytes) -> Non
     peer = await bench.peer(listener)
     await peer.send(sent)
     await bench.until(lambda: bench.open == 1)
-    await asyncio.sleep(0.02)
+    await bench.read_all(listener, peer)
     await bench.clock.advance(HEADERS_S - 1)
     if sent:
         await peer.send(b"x")
-        await asyncio.sleep(0.02)
+        await bench.read_all(listener, peer)
     assert bench.open == 1
     await bench.clock.advance(2)
     assert await peer.rest() == b""
@@ -92,7 +98,7 @@ async def test_a_second_request_that_is_never_finished(bench: Bench) -> None:
     await bench.clock.advance(HEADERS_S * 2)
     assert bench.open == 1
     await peer.send(b"GET / ")
-    await asyncio.sleep(0.02)
+    await bench.read_all(listener, peer)
     await bench.clock.advance(HEADERS_S + 1)
     await peer.rest()
     assert bench.refused("headers") == 1
@@ -105,7 +111,8 @@ async def test_a_body_that_is_never_finished(bench: Bench) -> None:
     await waiting.send(GET % b"hang")
     peer = await bench.peer(listener)
     await peer.send(b"POST / HTTP/1.1\r\nHost: hub\r\nContent-Length: 10\r\n\r\nfour")
-    await asyncio.sleep(0.02)
+    await bench.until(lambda: bench.open == 2)
+    await bench.read_all(listener, waiting, peer)
     await bench.clock.advance(29)
     assert bench.open == 2
     await bench.clock.advance(2)
@@ -119,10 +126,11 @@ async def test_headers_over_the_limit(bench: Bench) -> None:
     listener = await bench.http(app)
     peer = await bench.peer(listener)
     await peer.send(b"GET / HTTP/1.1\r\nX-Large: ")
+    await bench.until(lambda: bench.open == 1)
     for _ in range(8):
         with suppress(ConnectionError):
             await peer.send(b"x" * (HEADER_BYTES // 4))
-        await asyncio.sleep(0.005)
+        await bench.read_all(listener, peer)
     assert await peer.rest() == b""
     assert bench.refused("too_large") == 1
 
@@ -133,14 +141,14 @@ async def test_a_client_that_never_reads(bench: Bench) -> None:
     peer = await bench.peer(listener)
     peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await peer.send(GET % b"flood")
-    await asyncio.sleep(0.2)
+    await bench.until(lambda: unread(listener) == 1)
     await bench.clock.advance(31)
     await bench.until(lambda: bench.refused("unread") == 1 and bench.open == 0)
     async with connect(
         listener.url.replace("http", "ws"), proxy=None, max_queue=1, close_timeout=0.1
     ) as socket:
         await socket.send("flood")
-        await asyncio.sleep(0.3)
+        await bench.until(lambda: unread(listener) == 1)
         await bench.clock.advance(31)
         await bench.until(lambda: bench.refused("unread") == 2)
     await bench.until(lambda: bench.open == 0)
@@ -204,8 +212,8 @@ async def test_it_stops_in_time(bench: Bench) -> None:
     await hanging.send(GET % b"hang")
     await flooded.send(GET % b"flood")
     async with connect(listener.url.replace("http", "ws"), proxy=None) as socket:
-        await bench.until(lambda: bench.open == 4)
-        await asyncio.sleep(0.05)
+        await bench.until(lambda: bench.open == 4 and unread(listener) == 1)
+        await bench.until(lambda: len(listener._state.tasks) == 3)
         began = time.monotonic()
         await listener.stop()
         assert time.monotonic() - began < 3

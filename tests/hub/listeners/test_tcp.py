@@ -10,6 +10,7 @@ import pytest
 from hubbub.errors import InvalidError, Retry
 from hubbub.listeners import Connection, FrameConnection, LineConnection
 from hubbub.listeners.frames import WAITING_FRAMES
+from hubbub.testing import TcpPeer
 from tests.hub.listeners.conftest import Bench
 
 
@@ -53,7 +54,7 @@ async def test_lines_come_back(bench: Bench, make: type[Connection]) -> None:
     peer = await bench.peer(listener)
     for piece in (b"on", b"e\ntwo\nth", b"ree\n"):
         await peer.send(piece)
-        await asyncio.sleep(0.005)
+        await bench.read_all(listener, peer)
     assert [await peer.line() for _ in range(3)] == [b"one\n", b"two\n", b"three\n"]
     await peer.close()
 
@@ -180,10 +181,10 @@ async def test_a_silent_peer_is_closed(bench: Bench, bytes_sent: bytes) -> None:
     peer = await bench.peer(listener)
     await peer.send(bytes_sent)
     await bench.until(lambda: bench.open == 1)
-    await asyncio.sleep(0.01)
+    await bench.read_all(listener, peer)
     await bench.clock.advance(29)
     await peer.send(b"x")  # as late as can be
-    await asyncio.sleep(0.01)
+    await bench.read_all(listener, peer)
     await bench.clock.advance(29)
     assert bench.open == 1
     await bench.clock.advance(1.1)
@@ -242,10 +243,8 @@ async def test_send_waits_for_a_slow_peer_and_not_for_ever(bench: Bench) -> None
     listener = await bench.tcp(Polite, idle="30s")
     await bench.peer(listener)
     await bench.until(lambda: Polite.sent > 0)
-    await asyncio.sleep(0.1)
-    sent = Polite.sent
-    await asyncio.sleep(0.05)
-    assert 0 < Polite.sent == sent < 900
+    await bench.still(lambda: Polite.sent)
+    assert 0 < Polite.sent < 900
     await bench.clock.advance(31)
     await bench.until(lambda: Polite.sent == -1)
     assert bench.refused("unread") + bench.refused("idle") == 1
@@ -263,6 +262,11 @@ class Slow(LineConnection):
             await Slow.gate.wait()
 
 
+def queued(peer: TcpPeer) -> int:
+    """Return the bytes that a peer has written and the system has not taken yet."""
+    return int(peer.writer.transport.get_write_buffer_size())
+
+
 async def test_a_slow_talk_makes_the_peer_wait(bench: Bench) -> None:
     """A bounded number of frames waits, nothing is lost, and that is not idleness."""
     Slow.gate, Slow.taken = asyncio.Event(), 0
@@ -271,10 +275,10 @@ async def test_a_slow_talk_makes_the_peer_wait(bench: Bench) -> None:
     lines = 60_000
     peer.writer.write((b"x" * 199 + b"\n") * lines)
     await bench.until(lambda: Slow.taken == 1)
-    await asyncio.sleep(0.1)
-    assert peer.writer.transport.get_write_buffer_size() > 0
     (connection,) = listener._home.connections
     assert isinstance(connection, Slow)
+    await bench.still(lambda: (len(connection._waiting), queued(peer)))
+    assert queued(peer) > 0
     assert len(connection._waiting) <= WAITING_FRAMES
     await bench.clock.advance(60)
     assert bench.open == 1

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 
 from hubbub.core import Core
+from hubbub.listeners import HttpListener
 from hubbub.testing import running_hub
 from hubbub.web.app import build_app
 
@@ -70,27 +70,14 @@ async def serving(
     """Run a hub with its HTTP side."""
     environ = {"HUBBUB_ADMIN_TOKEN": ADMIN}
     async with running_hub(data_dir, toml, environ=environ, plugins=plugins) as core:
-        config = uvicorn.Config(
-            build_app(core, more=more),
-            host="127.0.0.1",
-            port=0,
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            http="httptools",
-            ws="websockets-sansio",
-        )
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
-            await asyncio.sleep(0.001)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        url = f"http://127.0.0.1:{port}"
+        listener = HttpListener("127.0.0.1", 0)
+        listener.bind()
+        await listener.serve(build_app(core, more=more), drain_timeout_s=1)
+        url = listener.url
         headers = {"authorization": f"Bearer {ADMIN}"}
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
             yield Served(core, url, client)
-        server.should_exit = True
-        await task
+        await listener.stop()
 
 
 @pytest.fixture

@@ -694,6 +694,12 @@ def _toml(**adapters: str) -> str:
     return FAST + "\n".join(tables)
 
 
+async def adapter(served: Served, name: str) -> Any:
+    """Return how the API shows an adapter."""
+    (shown,) = [one for one in await served.pages(f"{API}/adapters") if one["name"] == name]
+    return shown
+
+
 async def test_a_degraded_adapter_is_named_and_a_required_one_counts(tmp_path: Path) -> None:
     """200 with the reason; 503 when it is required; a restart mends it."""
     for required, status in (("", 200), ("required = true", 503)):
@@ -709,7 +715,7 @@ async def test_a_degraded_adapter_is_named_and_a_required_one_counts(tmp_path: P
             mended = await served.client.post(f"{API}/adapters/parrot/restart")
             assert mended.json()["state"] == "up"
             assert (await served.client.get("/readyz")).status_code == 200
-            (shown,) = await served.pages(f"{API}/adapters")
+            shown = await adapter(served, "parrot")
             assert (shown["name"], shown["state"]) == ("parrot", "up")
 
 
@@ -731,9 +737,9 @@ async def test_the_second_that_claims_a_path_is_refused_by_name(tmp_path: Path) 
         for name in ("two", "three", "four", "five", "parrot"):
             assert shown[name]["state"] == "failed", name
             assert "belongs to" in shown[name]["reason"]
-        (adapter,) = await served.pages(f"{API}/adapters")
-        assert adapter["state"] == "failed"
-        assert "plugin 'one'" in adapter["reason"]
+        refused = await adapter(served, "parrot")
+        assert refused["state"] == "failed"
+        assert "plugin 'one'" in refused["reason"]
 
 
 async def test_an_unexpected_exception_is_a_problem_without_internals(tmp_path: Path) -> None:
