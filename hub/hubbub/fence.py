@@ -14,10 +14,12 @@ from importlib.metadata import EntryPoint
 from time import perf_counter
 from typing import Any, Final, Literal, TypeVar, cast
 
+import msgspec
 import structlog
 
 from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
+from hubbub.errors import Reject
 from hubbub.observe.metrics import Metrics
 from hubbub.watchdog import Inside, Watchdog
 
@@ -83,6 +85,7 @@ class Fence:
         self._metrics = metrics
         self._watchdog = watchdog or Watchdog(limit_s=0, remember=_forget)
         self._quarantine = quarantine
+        self._trying = False
 
     def call(self, plugin: Plugin, hook: str, call: Callable[[], T]) -> T | None:
         """Call into a plugin: an exception or an overrun is counted and logged, never passed on."""
@@ -98,20 +101,43 @@ class Fence:
         return result
 
     def around(self, plugin: Plugin, converter: Converter) -> Converter:
-        """Return a converter whose calls are measured; what it raises fails the attempt."""
+        """Return a converter whose calls are checked and measured."""
+        function = self.checked(plugin, "converters", converter.function, gives=converter.to_type)
+        return replace(converter, function=function)
 
-        def convert(*given: object) -> Envelope | None:
+    def checked(
+        self,
+        plugin: Plugin,
+        hook: str,
+        function: Callable[..., Envelope | None],
+        *,
+        gives: str | None = None,
+    ) -> Callable[..., Envelope | None]:
+        """Return a function from envelope to envelope whose calls are checked and measured.
+
+        What it raises, an overrun and an answer that is no envelope are faults, and fail the
+        attempt; `Reject` is a word of its own. What says which message it is cannot be changed.
+
+        Args:
+            gives: The type its envelopes must have; None for any.
+        """
+
+        def call(envelope: Envelope, *more: object) -> Envelope | None:
             began = perf_counter()
             try:
-                with self.watched(plugin, "converters"):
-                    converted = converter.function(*given)
-            except Exception as error:
-                self.fault(plugin, "converters", f"a converter raised {type(error).__name__}")
+                with self.watched(plugin, hook):
+                    given = function(envelope, *more)
+                if given is not None:
+                    given = _same_message(envelope, given, gives)
+            except Reject:
                 raise
-            self._measure(plugin, "converters", perf_counter() - began)
-            return converted
+            except Exception as error:
+                self.fault(plugin, hook, f"{hook} raised {type(error).__name__}")
+                raise
+            self._measure(plugin, hook, perf_counter() - began)
+            return given
 
-        return replace(converter, function=convert)
+        return call
 
     async def live(
         self, plugin: Plugin, hook: str, call: Callable[..., Any], hub: object
@@ -138,8 +164,19 @@ class Fence:
         finally:
             watchdog.inside = before
 
+    @contextmanager
+    def trying(self) -> Generator[None]:
+        """Call something to see what it does (a dry run): what it does wrong is not counted."""
+        self._trying = True
+        try:
+            yield
+        finally:
+            self._trying = False
+
     def fault(self, plugin: Plugin, hook: str, reason: str) -> None:
         """Count a fault; the third in a row is one too many."""
+        if self._trying:
+            return
         self._metrics.plugin_errors[plugin.name, hook].inc()
         plugin.faults += 1
         if plugin.faults >= FAULTS_IN_A_ROW and plugin.state == "up":
@@ -151,6 +188,30 @@ class Fence:
             self.fault(plugin, hook, f"{hook} took {took_s:.2f} s")
         else:
             plugin.faults = 0
+
+
+def _same_message(before: Envelope, after: object, gives: str | None) -> Envelope:
+    """Return what a plugin made of an envelope, as the same message.
+
+    Raises:
+        TypeError: it is no envelope, or not of the type that was promised.
+    """
+    if not isinstance(after, Envelope):
+        raise TypeError(f"gave a {type(after).__name__}, no envelope")
+    if gives is not None and after.type != gives:
+        raise TypeError(f"gave an envelope of type {after.type!r}, not {gives!r} as it says")
+    if (after.id, after.source, after.time_us, after.traceparent, after.hops) == (
+        before.id, before.source, before.time_us, before.traceparent, before.hops,
+    ):  # fmt: skip
+        return after
+    return msgspec.structs.replace(
+        after,
+        id=before.id,
+        source=before.source,
+        time_us=before.time_us,
+        traceparent=before.traceparent,
+        hops=before.hops,
+    )
 
 
 def _forget(plugin: str, reason: str) -> None:

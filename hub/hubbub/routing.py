@@ -17,6 +17,7 @@ from hubbub.conditions import MISSING, Condition, compile_path, compile_where
 from hubbub.envelope import Envelope
 from hubbub.errors import NotFoundError, RouteError, SubjectError
 from hubbub.subjects import SubjectTrie, check_pattern
+from hubbub.transforms import Transforms
 from hubbub.values import Origin, Route
 
 __all__ = ["CompiledRoute", "RoutingTable"]
@@ -78,12 +79,15 @@ class RoutingTable:
         converts: What converters can do, for the `types` of fallbacks; None is nothing.
     """
 
-    def __init__(self, converts: Converts | None = None) -> None:
+    def __init__(
+        self, converts: Converts | None = None, *, transforms: Transforms | None = None
+    ) -> None:
         self._trie: SubjectTrie[CompiledRoute] = SubjectTrie()
         self._by_name: dict[str, CompiledRoute] = {}
         self._matched: dict[tuple[str, str], bool] = {}
         self._count = 0
         self._converts = converts
+        self._transforms = transforms or Transforms()
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -202,6 +206,11 @@ class RoutingTable:
 
     def _compile(self, route: Route, before: CompiledRoute | None) -> CompiledRoute:
         check_route(route)
+        if route.transform is not None:
+            try:
+                self._transforms.check(route.transform)
+            except RouteError as error:
+                raise RouteError(f"route {route.name!r}: {error}") from error
         if before is not None:
             order = before.order
         else:
@@ -248,12 +257,6 @@ def check_route(route: Route) -> None:
         raise RouteError(f"route {route.name!r} has no `to`; name an address or a pattern")
     if not route.name:
         raise RouteError("a route has no name; give it one that is its own")
-    if route.transform is not None:
-        kind = route.transform.partition(":")[0]
-        raise RouteError(
-            f"route {route.name!r} has the transform {route.transform!r}, "
-            f"but no plugin offers {kind!r}; take it out"
-        )
 
 
 def _place(compiled: CompiledRoute) -> tuple[int, int, int | str]:
