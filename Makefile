@@ -8,6 +8,8 @@ PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
 
+ON_POSTGRES := tests/hub/web tests/hub/test_request.py tests/hub/test_retention.py tests/adapters tests/chaos/test_stream_worker.py
+
 VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made
@@ -22,7 +24,7 @@ PIP_INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PI
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install test check lint types imports format bench clean
+.PHONY: help run install test test-postgres check lint types imports format bench clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ install: $(FOR_TEST) ## make .venv with everything a developer needs
 
 test: lint types imports ## format check, lint, types, import arrows, all tests
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-postgres: $(FOR_TEST) ## what has to do with the store once more, on PostgreSQL; skipped where there is none
+	HUBBUB_TEST_STORE=postgres $(BIN)/python -m pytest -n 2 $(ON_POSTGRES)
 
 check: test ## what CI runs: the tests, then the shipped hub.toml
 	$(BIN)/hubbub check

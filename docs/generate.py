@@ -5,7 +5,7 @@
 
 A region is what stands between `<!-- settings: hub -->` and `<!-- end of settings -->`. In
 `configuration.md` it names a table of the core; `adapters.<name>` stands for the settings of that
-adapter, from `hubbub_<name>.config`, on any page.
+adapter, from `hubbub_<name>.config`, on any page, and `plugins.<name>` for those of that plugin.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib
 import inspect
 import re
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from hubbub.config import AdapterSettings, Row, Settings, describe
@@ -63,6 +64,9 @@ def rows_of(key: str) -> list[Row] | None:
     if kind == "adapters" and name and name != "<name>":
         model = adapter_model(name)
         return None if model is None else describe(model, key)
+    if kind == "plugins" and name:
+        model = plugin_model(name)
+        return None if model is None else describe(model, key)
     if name == "<name>":
         return describe(AdapterSettings, key)
     rows = [row for row in describe(CoreSettings) if row.key.startswith((f"{key}.", f"{key}[]."))]
@@ -83,6 +87,20 @@ def adapter_model(name: str) -> type[Settings] | None:
         model
         for _, model in inspect.getmembers(module, inspect.isclass)
         if issubclass(model, AdapterSettings) and model.__module__ == module.__name__
+    ]
+    return models[0] if models else None
+
+
+def plugin_model(name: str) -> type[Settings] | None:
+    """Return the settings model in the `config` of a plugin that is installed."""
+    points = [point for point in entry_points(group="hubbub") if point.name == name]
+    if not points:
+        return None
+    module = importlib.import_module(f"{points[0].module}.config")
+    models = [
+        model
+        for _, model in inspect.getmembers(module, inspect.isclass)
+        if issubclass(model, Settings) and model.__module__ == module.__name__
     ]
     return models[0] if models else None
 

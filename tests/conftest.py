@@ -6,6 +6,7 @@ does so with `HUBBUB_TEST_STORE=postgres`: one more run of the suite, not twice 
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,8 @@ STORES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a PostgreSQL where there is none."""
-    marked = [item for item in items if item.get_closest_marker("postgres")]
+    everything = os.environ.get("HUBBUB_TEST_STORE") == "postgres"
+    marked = [item for item in items if everything or item.get_closest_marker("postgres")]
     if marked and (problem := postgres_problem()) is not None:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=problem))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
 from hubbub.errors import NotFoundError
 from hubbub_kenko.app import App
 
 __all__ = ["App", "Apps"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 ResultOf = Callable[[App, dict[str, Any]], None]
 """Takes the `data` of a `runner.result` frame."""
@@ -67,6 +71,9 @@ class Apps:
     def add(self, app: App) -> None:
         """Take in one that registered."""
         self._apps[app.id] = app
+
+    def joined(self, app: App) -> None:
+        """Tell of one that registered, now that it knows that itself."""
         for told in self.on_joined:
             told(app)
 
@@ -79,4 +86,7 @@ class Apps:
     def result(self, app: App, data: dict[str, Any]) -> None:
         """Hand on what a runner answered."""
         for told in self.on_result:
-            told(app, data)
+            try:
+                told(app, data)
+            except Exception:  # what a runner says must not end its connection
+                log.exception("kenko.result_failed", app=app.id)

@@ -93,6 +93,7 @@ class Dispatch(msgspec.Struct, frozen=True, gc=False):
     text: bytes
     source: Source
     conversation: Conversation | None
+    lang: str
     task_id: str | None
 
 
@@ -142,7 +143,7 @@ def dispatch_of(envelope: Envelope, *, lang: str, segments: bool) -> Dispatch:
     )
     task_id = task.task_id if isinstance(task, TaskData) else None
     frame = Frame("message", data)
-    return Dispatch(frame, encode(frame), source, conversation, task_id)
+    return Dispatch(frame, encode(frame), source, conversation, data.lang, task_id)
 
 
 def _as_text(envelope: Envelope) -> str:

@@ -79,6 +79,11 @@ class KenkoSettings(AdapterSettings):
         le=1000,
         description="How often a message is sent to an application that acknowledges, in all.",
     )
+    files_roots: tuple[str, ...] | None = Field(
+        default=None,
+        description="Roots of the plugin `files` that are shown below `/api/kenko/files`; unset it "
+        "is all of them.",
+    )
     files_writable: bool | None = Field(
         default=None,
         description="Whether files may be changed below `/api/kenko/files`; unset it is as "

@@ -134,6 +134,8 @@ class Connection(ABC):
                 self.desk.forget(decided)
             self._watch()
         await self._do(todo)
+        if self.app is not None:
+            self.desk.apps.joined(self.app)
 
     # Out
 

@@ -249,7 +249,8 @@ class Desk:
         key = message.key or ""
         if self.render is None:
             return key
-        return self.render(key, message.args, message.lang or app.register.lang)
+        asked_in = self._places.lang_of(message.reply_to)
+        return self.render(key, message.args, message.lang or asked_in or app.register.lang)
 
     async def _finish(self, app: App, message: Message, ref: str) -> tuple[str, str] | None:
         """End the task that a message answers; a late answer is kept by the hub as such."""

@@ -22,14 +22,14 @@ class Places:
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
-        self._conversations: OrderedDict[str, Conversation | None] = OrderedDict()
+        self._said: OrderedDict[str, tuple[Conversation | None, str]] = OrderedDict()
         self._addresses: OrderedDict[Place, str] = OrderedDict()
 
     def remember(self, message_id: str, sent: Dispatch) -> None:
         """Note a message that an application was sent."""
-        self._conversations[message_id] = sent.conversation
-        if len(self._conversations) > self._remembered:
-            self._conversations.popitem(last=False)
+        self._said[message_id] = (sent.conversation, sent.lang)
+        if len(self._said) > self._remembered:
+            self._said.popitem(last=False)
         source = sent.source
         place = _place(source.adapter, source.group_id, source.user_id)
         if place is not None and self._addresses.get(place) != source.address:
@@ -39,7 +39,13 @@ class Places:
 
     def conversation_of(self, message_id: str) -> Conversation | None:
         """Return where a message was said; None when it is not known."""
-        return self._conversations.get(message_id)
+        found = self._said.get(message_id)
+        return None if found is None else found[0]
+
+    def lang_of(self, message_id: str | None) -> str | None:
+        """Return the language a message was said in; None when it is not known."""
+        found = self._said.get(message_id or "")
+        return None if found is None else found[1]
 
     def address_of(self, target: Target) -> str | None:
         """Return the endpoint that a target means; None when nothing came from there."""

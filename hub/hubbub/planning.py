@@ -272,11 +272,14 @@ class Planner:
         known = self._worker(route, targets, requirement, envelope)
         name = pool_name(requirement) if known is None else known.address
         endpoint = known.endpoint if known is not None else None
-        defaults = self._defaults_of(targets)
+        adapter = self._adapter_of(targets)
+        defaults = self.task_defaults.get(adapter, self.defaults)
         delivery = self._delivery(offer, name, route, endpoint, defaults)
         ttl_s = endpoint.queue_ttl_s if endpoint is not None else None
         ttl_s = defaults.queue_ttl_s if ttl_s is None else ttl_s
         delivery.wait_us = int((route.route.hold_s or ttl_s) * 1e6)
+        if not (adapter or route.route.timeout_s):
+            delivery.timeout_us = 0  # whoever takes it says
         self._as_task(delivery, request)
         plan.add(delivery)
         if delivery.state is DeliveryState.DONE or known is None:
@@ -287,12 +290,11 @@ class Planner:
         else:
             _ended(delivery, Outcome.DEAD, "no_converter")
 
-    def _defaults_of(self, targets: tuple[str, ...]) -> TryHard:
-        """Return how hard to try for some of one adapter's endpoints, known or still to come."""
+    def _adapter_of(self, targets: tuple[str, ...]) -> str:
+        """Return whose endpoints these are, known or still to come; empty for several adapters'."""
         adapters = {target.split(".", 1)[0] for target in targets}
-        if len(adapters) > 1:
-            return self.defaults
-        return self.task_defaults.get(adapters.pop(), self.defaults)
+        only = adapters.pop() if len(adapters) == 1 else ""
+        return "" if is_pattern(only) else only
 
     def _worker(
         self,

@@ -61,6 +61,7 @@ def policy_of(hub: HubSettings) -> DeliveryPolicy:
         backoff_s=hub.backoff,
         backoff_max_s=hub.backoff_max,
         task_backoff_s=hub.task_backoff,
+        timeout_s=hub.timeout,
         slot_grace_s=hub.slot_grace,
     )
 

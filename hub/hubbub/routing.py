@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from typing import Final
 
 from hubbub.conditions import MISSING, Condition, compile_path, compile_where
@@ -220,7 +221,15 @@ class RoutingTable:
 def _templates(to: Sequence[str]) -> tuple[str, ...]:
     if not any("{" in target for target in to):
         return ()
-    return tuple(_TEMPLATE.sub(lambda found: f"{{{int(found[1])}}}", target) for target in to)
+    return tuple(_template(target) for target in to)
+
+
+def _template(target: str) -> str:
+    """Return a target for `str.format`: tokens by their place, all other braces as they are."""
+    parts = _TEMPLATE.split(target)
+    literals = [part.replace("{", "{{").replace("}", "}}") for part in parts[::2]]
+    places = [f"{{{int(place)}}}" for place in parts[1::2]]
+    return "".join(chain.from_iterable(zip_longest(literals, places, fillvalue="")))
 
 
 def check_route(route: Route) -> None:

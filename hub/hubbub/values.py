@@ -360,6 +360,7 @@ class Delivery(msgspec.Struct, kw_only=True, eq=False):
     Attributes:
         leased: A task: ends when its result is in, not when the peer took it.
         rank: Place in the mailbox, lower first (see `lanes.rank_of`).
+        timeout_us: How long an attempt may take; 0 leaves it to the endpoint that gets it.
         lane: Ordering key, or None.
         wait_us: How long it may wait in the queue each time (`hold` or `queue_ttl`); 0 for ever.
         pulled_by: Worker that took it with a lease, for pull endpoints.

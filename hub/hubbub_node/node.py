@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -86,13 +87,17 @@ class Node:
     async def run(self) -> None:
         """Connect, again and again, and do what the hub gives."""
         link = asyncio.create_task(self._keep_connected())
+        stopped = asyncio.create_task(self._stop.wait())
         try:
-            await self._stop.wait()
+            await asyncio.wait((link, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if link.done():
+                await link  # it never ends but by an error of ours, which must not be silent
             await self._finish()
         finally:
-            for task in (link, *self._running.values()):
+            tasks = (link, stopped, *self._running.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(link, *self._running.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._journal.close()
 
     # Connecting
@@ -241,7 +246,10 @@ class Node:
             if self._socket is None or self._stop.is_set():
                 raise
             frame = wire.failed(task.id, "cancelled", now_s=int(time.time()))
-        self._journal.keep(task.id, frame)
+        try:
+            self._journal.keep(task.id, frame)
+        except sqlite3.Error as error:  # then it is only as safe as the connection
+            log.exception("result of task %s is not kept: %s", task.id, error)  # noqa: TRY401
         await self._send_result(task.id, frame)
 
     async def _done(self, task: wire.Task) -> str:

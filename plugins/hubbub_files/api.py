@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 from starlette.routing import BaseRoute
 
 from hubbub.envelope import rfc3339
-from hubbub.errors import InvalidError, MalformedError
+from hubbub.errors import InvalidError, MalformedError, NotFoundError
 from hubbub.web import (
     Call,
     Operation,
@@ -28,7 +28,8 @@ from hubbub_files.shown import Shown
 __all__ = ["SCOPE_KEY", "routes"]
 
 SCOPE_KEY: Final = "hubbub.files"
-"""An adapter that serves these paths under its own may say `{"writable": bool}` in the scope."""
+"""Where an adapter that serves these paths under its own says how far, in the scope of a request:
+`{"writable": bool, "roots": [names]}`, None or nothing for what the settings say."""
 
 MAX_JSON: Final = 6
 """Bytes that one byte of a file may take as JSON."""
@@ -65,12 +66,14 @@ class _Api:
         path = call.argument("path")
         folders = self._shown().folders
         if path is None:
-            writable = self._writable(call)
+            writable, shown = self._writable(call), _roots(call)
             roots = [
                 {"name": name, "path": name, "kind": "root", "writable": writable}
                 for name in folders.roots
+                if shown is None or name in shown
             ]
             return page(roots, None)
+        _check_root(call, path)
         limit, after = limit_of(call), text_after(call)
         entries = await asyncio.to_thread(folders.listed, path)
         if after is not None:
@@ -96,6 +99,7 @@ class _Api:
         if path is None:
             wanted = _decoded(body)
             path, body = wanted.path, wanted.content.encode()
+        _check_root(call, path)
         entry, is_new = await asyncio.to_thread(shown.folders.write, path, body)
         await _audit(call, "files.write", entry.path, f"{len(body)} bytes")
         return Reply(201 if is_new else 200, _view(entry))
@@ -104,6 +108,7 @@ class _Api:
         """Make a folder."""
         shown = self._changeable(call)
         path = (await call.json(NewFolder)).path
+        _check_root(call, path)
         entry = await asyncio.to_thread(shown.folders.make, path)
         await _audit(call, "files.mkdir", entry.path)
         return Reply(201, _view(entry))
@@ -112,6 +117,8 @@ class _Api:
         """Move something to where nothing is."""
         shown = self._changeable(call)
         wanted = await call.json(Move)
+        _check_root(call, wanted.source)
+        _check_root(call, wanted.target)
         entry = await asyncio.to_thread(shown.folders.move, wanted.source, wanted.target)
         await _audit(call, "files.move", wanted.source, entry.path)
         return Reply(200, _view(entry))
@@ -172,7 +179,21 @@ def _path(call: Call) -> str:
     path = call.argument("path")
     if path is None:
         raise InvalidError("?path= is missing; name a file as <root>/<folder>/<file>")
+    _check_root(call, path)
     return path
+
+
+def _roots(call: Call) -> Sequence[str] | None:
+    roots: Sequence[str] | None = call.scope.get(SCOPE_KEY, {}).get("roots")
+    return roots
+
+
+def _check_root(call: Call, path: str) -> None:
+    """Refuse a root that whoever serves this path does not show."""
+    roots = _roots(call)
+    name = path.split("/", 1)[0]
+    if roots is not None and name not in roots:
+        raise NotFoundError(f"there is no root {name[:64]!r} here; there are {', '.join(roots)}")
 
 
 def _number(call: Call, name: str) -> int | None:

@@ -37,14 +37,14 @@ def readable(catalogues: Catalogues, envelope: Envelope, endpoint: Endpoint) -> 
 
 def _template(envelope: Envelope) -> tuple[str, Mapping[str, object], dict[str, object]] | None:
     """Return key, arguments, and the rest of a message; None for what is no template."""
-    match envelope.json():
-        case {"key": str(key), "args": dict() as args, **chat}:
-            pass
-        case {"key": str(key), **chat} if "args" not in chat:
-            args = {}
-        case _:
-            return None
-    return key, cast("dict[str, object]", args), cast("dict[str, object]", chat)
+    data = envelope.json()
+    if not isinstance(data, dict):
+        return None
+    chat = dict(cast("dict[str, object]", data))
+    key, args = chat.pop("key", None), chat.pop("args", {})
+    if not isinstance(key, str) or not isinstance(args, dict):
+        return None
+    return key, cast("dict[str, object]", args), chat
 
 
 def _known(locale: object) -> str | None:

@@ -117,7 +117,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
         }
         gauges = {name: _measured(window, values.get((name, GAUGE), {})) for name in GAUGES}
         minutes = max(1.0, (window.until_s - window.from_s) / 60)
-        everybody = len(set().union(*spoke.values())) if spoke else 0
+        everybody = len({user for users in spoke.values() for user in users})
         figures = {
             "messages_per_minute": round(_total(counted["messages_in"]) / minutes, 3),
             "calls_per_minute": round(sum(map(_total, calls.values())) / minutes, 3),

@@ -111,7 +111,9 @@ async def _serve(path: str) -> None:
     gc.collect()
     gc.freeze()
     server = await loop.create_server(
-        lambda: HttpToolsProtocol(config=config, server_state=state, app_state={}), sock=bound
+        lambda: HttpToolsProtocol(config=config, server_state=state, app_state={}),
+        sock=bound,
+        backlog=2048,
     )
     print(f"floor ready http://127.0.0.1:{bound.getsockname()[1]}", flush=True)
     await stop.wait()

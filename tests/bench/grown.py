@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Final
 
@@ -47,7 +47,7 @@ def grown(plan: Plan) -> list[Line]:
     request = envelope(SUBJECT, durable=True)
     with scratch(plan.where) as folder, ExitStack() as stack:
         hubs: list[HubProcess] = []
-        for name, fill in kinds.items():
+        for fill in kinds.values():
             hub = HubProcess(folder / str(len(hubs)), config=CONFIG)
             with hub, hub.client() as client:
                 body = json.loads(envelope("nobody.listens", durable=True))
@@ -63,6 +63,7 @@ def grown(plan: Plan) -> list[Line]:
         for place, name in enumerate(kinds):
             line = compared("grown", name, [(one[0], one[place]) for one in taken])
             cost = (line.cpu_us or 0.0) / (line.floor_cpu_us or 1.0)
+            line.ratio = line.floor = None  # rates of four hubs at once say less than their CPU
             line.target = "CPU <= 1.15" if place else ""
             line.note = f"CPU {cost:.2f} of empty; ready in {hubs[place].ready_s:.2f} s"
             lines.append(line)
@@ -71,7 +72,7 @@ def grown(plan: Plan) -> list[Line]:
 
 def _envelopes(connection: sqlite3.Connection) -> None:
     """Copy the one envelope there is, with ids and times of their own that lie before it."""
-    columns = [row[1] for row in connection.execute("PRAGMA table_info(envelope)")]
+    columns = [str(row[1]) for row in connection.execute("PRAGMA table_info(envelope)")]
     given = {
         "seq": f"seq - {ENVELOPES + 1} + i",
         "id": "printf('0%025d', i)",
@@ -108,7 +109,9 @@ def _endpoints(connection: sqlite3.Connection) -> None:
     _insert(connection, "INSERT INTO endpoint (address, spec, seen_us) VALUES (?, ?, ?)", rows)
 
 
-def _insert(connection: sqlite3.Connection, statement: str, rows: list[tuple[object, ...]]) -> None:
+def _insert(
+    connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]
+) -> None:
     connection.execute("BEGIN")
     connection.executemany(statement, rows)
     connection.execute("COMMIT")

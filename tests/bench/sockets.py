@@ -43,6 +43,8 @@ _ACCEPTED_NUMBER: Final = re.compile(rb'"ref":"(\d{9})"')
 _SHORT: Final = 125
 _MEDIUM: Final = 126
 _TEXT_FRAME: Final = 0x81
+_PING_FRAME: Final = 0x89
+_PONG_FRAME: Final = 0x8A
 
 
 class StreamLoad(msgspec.Struct, frozen=True):
@@ -127,7 +129,8 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.open.done():
-            self.open.set_exception(ConnectionError("closed before it was open"))
+            said = f"{exc!r} {self._run.sample[:200]!r}"
+            self.open.set_exception(ConnectionError(f"closed before it was open: {said}"))
         if not self._run.over:
             self._run.errors += 1
 
@@ -154,8 +157,12 @@ class _Client(asyncio.Protocol):
                 size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
             if start + size > length:
                 break
-            at = start + size
-            self._heard(data[start:at])
+            opcode, at = data[at], start + size
+            if opcode == _TEXT_FRAME:
+                self._heard(data[start:at])
+            elif opcode == _PING_FRAME:
+                pong = bytes((_PONG_FRAME, 0x80 | size)) + bytes(4)
+                self.send(pong + data[start:at])
         self._buffer = data[at:]
 
     def _heard(self, text: bytes) -> None:
@@ -167,8 +174,6 @@ class _Client(asyncio.Protocol):
             self.open.set_result(None)
             return
         else:
-            if not text.startswith(b"{"):  # ping
-                return
             self._run.errors += 1
             self._run.sample = self._run.sample or text
             return

@@ -77,11 +77,16 @@ def test_change_is_seen_at_once() -> None:
     assert conversions.chain("a", ("b",)) is None
 
 
+def nothing(envelope: Envelope) -> None:
+    """Convert to nothing."""
+    del envelope
+
+
 def test_of_two_for_one_pair_the_first_is_used_while_it_is_there() -> None:
     """A second plugin stands in when the first one is taken away."""
     conversions = Conversions()
     first = Converter("a", "b", same)
-    second = Converter("a", "b", lambda envelope: None)
+    second = Converter("a", "b", nothing)
     conversions.add(first, plugin="one")
     conversions.add(second, plugin="two")
     assert conversions.chain("a", ("b",)) == (first,)

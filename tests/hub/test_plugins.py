@@ -451,10 +451,14 @@ def test_a_hook_that_never_returns_ends_the_hub_once(tmp_path: Path) -> None:
     site.mkdir()
     write_package(site, "hubbub_stuck", STUCK, plugin="stuck")
 
+    # Two processes and one database, whichever the other tests are on: what is remembered counts.
+    environ = {name: value for name, value in os.environ.items() if name != "HUBBUB_TEST_STORE"}
+    environ["PYTHONPATH"] = str(site)
+
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", RUN, str(tmp_path / "hub")],
-            env={**os.environ, "PYTHONPATH": str(site)},
+            env=environ,
             capture_output=True,
             text=True,
             timeout=30,

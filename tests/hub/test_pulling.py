@@ -27,7 +27,8 @@ async def test_who_asks_while_the_store_is_read_is_not_sent_away(core: Core) -> 
     core.attach(Endpoint(address="pull.a", accepts=(TASK_REQUEST,), pull=True, linger_s=None))
     for _ in range(WINDOW + MORE):
         await submit(core)
-    assert await asyncio.gather(lease(core, WINDOW), lease(core, MORE)) == [WINDOW, MORE]
+    first, second = await asyncio.gather(lease(core, WINDOW), lease(core, MORE))
+    assert (first, second) == (WINDOW, MORE)
 
 
 async def test_a_task_that_was_not_taken_begins(core: Core) -> None:

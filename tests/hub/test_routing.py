@@ -155,3 +155,14 @@ def test_a_look_up_finds_what_a_scan_finds(
     covers = [route for route in made if matches(route.match, subject)]
     wanted = [route for route in covers if not route.fallback] or covers
     assert names(table, subject) == [route.name for route in wanted]
+
+
+@pytest.mark.parametrize("target", ["x.{foo}", "x.{0.__class__}", "x.{{1}}", "a.{subject.9}"])
+def test_other_braces_of_a_target_are_text(target: str) -> None:
+    """Only `{subject.n}` stands for something; a token that is not there makes the target void."""
+    table = RoutingTable()
+    table.put(Route(name="r", match="a.b", to=(target, "to.{subject.1}")))
+    envelope = Envelope(source="test.a", subject="a.b")
+    (found,) = table.match(envelope)
+    void = target.startswith("a.")
+    assert list(found.targets(envelope)) == (["to.b"] if void else [target, "to.b"])

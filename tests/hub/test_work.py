@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from sqlmodel import select
 
@@ -34,10 +36,13 @@ class Node(RecordingEndpoint):
 
 
 @pytest.fixture
-async def core(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Core]:
+async def core(
+    tmp_path: Path, clock: FakeClock, store_url: Callable[[Path], str]
+) -> AsyncIterator[Core]:
     """A hub without sockets, whose workers' slots come back sooner than by default."""
     toml = '[hub]\nslot_grace = "20s"'
-    async with running_hub(tmp_path / "hub", toml, clock=clock) as running:
+    folder = tmp_path / "hub"
+    async with running_hub(folder, toml, clock=clock, store_url=store_url(folder)) as running:
         running.table.put(NODES)
         yield running
         for link in running.room.links():  # a stop would wait for what they have, on this clock
@@ -74,10 +79,9 @@ def node(
     return endpoint
 
 
-async def submit(core: Core, task_type: str = "echo", **how: object) -> Receipt:
+async def submit(core: Core, task_type: str = "echo", **how: Any) -> Receipt:
     work = Submission(task_type=task_type, source="api.test", subject=f"work.{task_type}")
-    for name, value in how.items():
-        work = Submission(**{**{f: getattr(work, f) for f in work.__struct_fields__}, name: value})
+    work = msgspec.structs.replace(work, **how)
     receipt = await core.submit(work)
     await rest(core)
     return receipt
@@ -165,9 +169,10 @@ async def test_priority_then_time_then_order(core: Core, clock: FakeClock) -> No
     high = await submit(core, priority=9)
     await later(core, clock, 6)
     one = node(core)
+    await one.wait_for(1)
     expected = [high, first, second, soon, last, low]
-    for receipt in expected:
-        await rest(core)
+    for number, receipt in enumerate(expected):
+        await one.wait_for(number + 1)
         assert one.tasks[-1] == receipt.task_id
         await finish(core, receipt.task_id, one)
 
@@ -179,6 +184,7 @@ async def test_a_task_waits_until_its_time(core: Core, clock: FakeClock) -> None
     await later(core, clock, 29)
     assert one.tasks == []
     await later(core, clock, 2)
+    await one.wait_for(1)  # it was in the store only, and is read on another thread
     assert one.tasks == [receipt.task_id]
 
 
@@ -233,10 +239,23 @@ async def test_an_adapter_says_how_hard_to_try_before_it_has_anybody(
     core.task_defaults("node", attempts=2, timeout_s=10.0, queue_ttl_s=100.0)
     patient, hasty = await submit(core), await submit(core, timeout_s=1.0, max_attempts=1)
     one = node(core, concurrency=2)
+    await one.wait_for(2)
     await later(core, clock, 9)
     assert (await task_of(core, patient.task_id)).state is TaskState.DISPATCHED
     assert (await task_of(core, hasty.task_id)).state is TaskState.TIMEOUT
     assert one.tasks == [patient.task_id, hasty.task_id]
+
+
+async def test_whoever_takes_it_says_how_long_it_may_take(core: Core, clock: FakeClock) -> None:
+    """Where a task may go to anybody's workers and nobody else says; the asker is stronger."""
+    one = Node("node.a", concurrency=2, timeout_s=300.0)
+    one.link = core.attach(one)
+    patient = await submit(core, subject="tasks.echo.request")
+    hasty = await submit(core, subject="tasks.echo.request", timeout_s=1.0, max_attempts=1)
+    await one.wait_for(2)
+    await later(core, clock, 40)
+    assert (await task_of(core, patient.task_id)).state is TaskState.DISPATCHED
+    assert (await task_of(core, hasty.task_id)).state is TaskState.TIMEOUT
 
 
 # Again

@@ -66,7 +66,12 @@ class Work:
 
 
 def settings(hub_url: str, folder: Path, **how: Any) -> NodeSettings:
-    quick = {"backoff_s": 0.02, "backoff_max_s": 0.1, "grace_s": 10.0, "resend_s": 0.2}
+    quick: dict[str, Any] = {
+        "backoff_s": 0.02,
+        "backoff_max_s": 0.1,
+        "grace_s": 10.0,
+        "resend_s": 0.2,
+    }
     return NodeSettings(url=hub_url, journal=folder / "node.db", **{**quick, **how})
 
 

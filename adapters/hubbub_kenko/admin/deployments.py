@@ -17,7 +17,7 @@ from hubbub.store.tables import table_of
 from hubbub_kenko.admin.output import OutputLine
 from hubbub_kenko.admin.packages import check_env
 from hubbub_kenko.admin.processes import Processes, Status
-from hubbub_kenko.admin.runners import LOCAL, Runners
+from hubbub_kenko.admin.runners import LOCAL, Runners, object_in
 from hubbub_kenko.admin.shelf import Shelf, manifest_of
 from hubbub_kenko.admin.tables import KenkoDeploymentRow, KenkoPackageRow
 from hubbub_kenko.apps import Apps
@@ -234,15 +234,14 @@ class Deployments:
                 reason = "its runner is not connected"
                 self._note(row, Status("unknown", None, row.restarts, row.exit_code, reason))
             elif said.get("deployment_id") == row.id:
-                data = said.get("data")
-                self._said(row, data if isinstance(data, dict) else said)
+                self._said(row, object_in(said, "data") or said)
 
     def _said(self, row: KenkoDeploymentRow, data: dict[str, Any]) -> None:
         """Note what a runner says of a deployment, as far as that can be."""
         actual = data.get("actual")
         pid, restarts, code = (_number(data.get(name)) for name in ("pid", "restarts", "exit_code"))
         status = Status(
-            actual if actual in ACTUAL else row.actual,
+            actual if isinstance(actual, str) and actual in ACTUAL else row.actual,
             pid,
             row.restarts if restarts is None else restarts,
             code,

@@ -82,11 +82,18 @@ class _Face:
             await sent.refuse(503, "unavailable", "the kenko adapter is not running")
             return
         path = self._target.replace("{name}", scope.get("path_params", {}).get("name", ""))
-        inner = {**scope, "path": path, "raw_path": path.encode(), "path_params": {}}
+        inner: dict[str, Any] = {
+            **scope,
+            "path": path,
+            "raw_path": path.encode(),
+            "path_params": {},
+        }
         if self._path == "/traces":
             inner["query_string"] = await _of_apps(room, scope["query_string"])
-        if self._path.startswith("/files") and room.settings.files_writable is not None:
-            inner["hubbub.files"] = {"writable": room.settings.files_writable}
+        if self._path.startswith("/files"):
+            settings = room.settings
+            far = {"writable": settings.files_writable, "roots": settings.files_roots}
+            inner["hubbub.files"] = far
         await room.hub.serve(inner, receive, sent)
 
 
@@ -152,5 +159,5 @@ class _Rewriting:
     async def refuse(self, status: int, code: str, message: str) -> None:
         """Write an error of this API's own."""
         body = encode_json({"error": {"code": code, "message": message}})
-        start = {"type": "http.response.start", "status": status, "headers": []}
+        start: Message = {"type": "http.response.start", "status": status, "headers": []}
         await self._write(start, body, b"application/json")

@@ -17,9 +17,9 @@ import asyncio
 import hmac
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import structlog
@@ -33,7 +33,7 @@ from hubbub.store.tables import table_of
 from hubbub_kenko.admin.tables import KenkoRunnerRow
 from hubbub_kenko.apps import App, Apps
 
-__all__ = ["ANSWER_S", "LOCAL", "MAX_RUNNERS", "Runners"]
+__all__ = ["ANSWER_S", "LOCAL", "MAX_RUNNERS", "Runners", "object_in"]
 
 LOCAL: Final = "local"
 """Id of the runner that is the hub itself."""
@@ -49,6 +49,12 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 Told = Callable[[str, dict[str, Any]], None]
 """Takes the id of a runner and what it tells of itself."""
+
+
+def object_in(said: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return an object inside of what a runner says; an empty one when there is none."""
+    found: object = said.get(name)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _hash(token: str) -> str:
@@ -190,8 +196,7 @@ class Runners:
             self._waiting.pop(ask_id, None)
         if said.get("ok") is not True:
             raise UnavailableError(f"runner {row.name!r} cannot {op}: {said.get('error')}")
-        data = said.get("data")
-        return data if isinstance(data, dict) else {}
+        return object_in(said, "data")
 
     def _app_of(self, row: KenkoRunnerRow) -> App | None:
         return None if row.app_id is None else self._apps.find(row.app_id)
@@ -235,8 +240,7 @@ class Runners:
         row = self._of_app(app)
         if row is None:
             return
-        data = said.get("data")
-        figures = data if isinstance(data, dict) else said
+        figures = object_in(said, "data") or said
         cpu, memory = figures.get("cpu"), figures.get("memory_total")
         if isinstance(cpu, int | float) and not isinstance(cpu, bool):
             row.cpu = float(cpu)

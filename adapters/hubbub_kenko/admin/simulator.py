@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 from msgspec import Meta
@@ -98,14 +98,14 @@ class Simulator(Endpoint):
 
     async def deliver(self, envelope: Envelope) -> None:
         """Hear an answer, or what else is said to this user."""
-        data: Any = envelope.json()
+        data = envelope.json()
         asked = self._asked.get(envelope.in_reply_to or "")
         session = asked[0] if asked else _at(data, "conversation", "id") or ADDRESS
         now_us = self._hub.clock.now_us()
         row = self._row(envelope.id, session, envelope.trace_id, now_us) | {
             "user_id": _at(data, "sender", "id"),
             "app": _at(data, "sender", "name") or envelope.source,
-            "content": str(data.get("text", "")) if isinstance(data, dict) else "",
+            "content": _at(data, "text"),
             "lang": _at(data, "lang") or "",
             "in_reply_to": envelope.in_reply_to,
             "latency_us": now_us - asked[1] if asked else None,
@@ -152,10 +152,10 @@ class Simulator(Endpoint):
         }
 
 
-def _at(data: Any, *names: str) -> str:  # noqa: ANN401  # whatever an application says
+def _at(data: object, *names: str) -> str:
     """Return a text inside of data; empty when it is not there."""
     for name in names:
-        data = data.get(name) if isinstance(data, dict) else None
+        data = cast("dict[str, object]", data).get(name) if isinstance(data, dict) else None
     return data if isinstance(data, str) else ""
 
 

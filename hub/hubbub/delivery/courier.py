@@ -80,7 +80,7 @@ class Couriers:
             envelope = self._prepared(link.endpoint, delivery)
             if envelope is None or self._too_large(link, delivery, envelope):
                 return
-            if not await self._leased(delivery, attempt):
+            if not await self._leased(link, delivery, attempt):
                 return
             answer = await self._deliver(link, delivery, envelope)
         except Reject as signal:
@@ -143,11 +143,12 @@ class Couriers:
         self._room.endings.end(delivery, Outcome.DEAD, "too_large")
         return True
 
-    async def _leased(self, delivery: Delivery, attempt: int) -> bool:
+    async def _leased(self, link: EndpointLink, delivery: Delivery, attempt: int) -> bool:
         """Write a task's hand-over before the peer sees it; False when it has ended meanwhile."""
         if not delivery.leased:
             return True
-        change = self._room.leases.lease(delivery, for_us=delivery.timeout_us, worker=None)
+        for_us = delivery.timeout_us or self._room.policy.timeout_us(link.endpoint)
+        change = self._room.leases.lease(delivery, for_us=for_us, worker=None)
         counted = (await self._room.engine.settle([change]))[0]
         if counted:
             self._room.tell(delivery)
@@ -160,7 +161,7 @@ class Couriers:
             TimeoutError: it took longer.
         """
         scope = asyncio.timeout(None)
-        until_us = self._room.clock.now_us() + delivery.timeout_us
+        until_us = delivery.lease_until_us or self._room.clock.now_us() + delivery.timeout_us
         self._under_way[delivery.id] = (until_us, scope)
         if not self._watching:
             self._watch()

@@ -173,6 +173,8 @@ class Endings:
         delivery.attempts -= 1
         delivery.lease_until_us = None
         delivery.pulled_by = None
+        if box.requirement is not None:
+            delivery.endpoint = None  # else others of its envelope would keep away from there
         if delivery.task is not None:
             delivery.task = after(delivery.task, delivery, now_us=self._room.clock.now_us())
         box.depth += 1
@@ -229,6 +231,7 @@ class Endings:
         if link is not None:
             link.in_flight.pop(delivery.id, None)
             link.idle_since_us = self._room.clock.now_us()
+            self._room.freed(link)
             drained = self.drained
             if drained is not None and not drained.done() and not self._under_way():
                 drained.set_result(None)

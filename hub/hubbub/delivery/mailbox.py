@@ -65,7 +65,7 @@ class Mailbox:
         pumping: It is being handed out; what ends meanwhile need not begin that anew.
         refilling: A read of the store is under way.
         stirred: Since it began, something came to be that it may not have seen.
-        members: Links of a pool's members that are here, in the order they came.
+        members: Links of a pool that may have a free slot, those that had one longest first.
     """
 
     __slots__ = (

@@ -165,14 +165,31 @@ class DeliveryRoom:
         for box in self.boxes:
             if box.requirement and self.directory.covers(box.requirement, link.endpoint):
                 link.pools.add(box.name)
-                box.members[link] = None
+        self._offer(link)
 
     def _leave_pools(self, link: EndpointLink) -> None:
+        self._withdraw(link)
+        link.pools.clear()
+
+    def _offer(self, link: EndpointLink) -> None:
+        """Note in its pools that an endpoint has a free slot, if it has; its place stays."""
+        if link.free > 0 and not link.closed:
+            for name in link.pools:
+                box = self.boxes.find(name)
+                if box is not None:
+                    box.members.setdefault(link)
+
+    def _withdraw(self, link: EndpointLink) -> None:
+        """Note in its pools that an endpoint has no free slot."""
         for name in link.pools:
             box = self.boxes.find(name)
             if box is not None:
                 box.members.pop(link, None)
-        link.pools.clear()
+
+    def freed(self, link: EndpointLink) -> None:
+        """A slot of an endpoint is free: in its pools it stands behind all that were before."""
+        self._withdraw(link)
+        self._offer(link)
 
     def link_of(self, address: str) -> EndpointLink | None:
         """Return the living link of an address."""
@@ -223,7 +240,7 @@ class DeliveryRoom:
                 link = self._links.get(address)
                 if link is not None:
                     link.pools.add(box.name)
-                    box.members[link] = None
+                    self._offer(link)
 
     def guard(self, rules: Sequence[GuardRule]) -> None:
         """Hold all endpoints to other guards from now on."""
@@ -271,6 +288,7 @@ class DeliveryRoom:
 
     def pump_link(self, link: EndpointLink) -> None:
         """Give an endpoint with free slots the lowest rank of its mailbox and its pools."""
+        self._offer(link)
         if link.pumping:
             return
         link.pumping = True
@@ -300,6 +318,9 @@ class DeliveryRoom:
         chosen: tuple[Mailbox, Delivery] | None = None
         for box in self.boxes_of(link):
             delivery = self._first_for(link, box)
+            while delivery is not None and self._nobody_left(box, delivery, link):
+                self._filter(box, delivery)
+                delivery = self._first_for(link, box)
             if delivery is None:
                 self.boxes.refill(box)
                 continue
@@ -336,6 +357,9 @@ class DeliveryRoom:
             if guard is not None and (holds := self.guards.held(link.address, guard)):
                 held = holds
                 continue
+            idle = not (link.in_flight or link.overtime)
+            if idle and not (guard is not None and guard.wary):
+                return link  # nobody has less in hand, nor has been idle for longer
             if best is None or load_of(link) < load_of(best):
                 best = link
         if best is None and delivery.siblings and self._all_have_it(box.requirement, delivery):
@@ -343,6 +367,22 @@ class DeliveryRoom:
         elif best is None and held is not None and not delivery.durable:
             self.endings.end(delivery, Outcome.DROPPED, held)
         return best
+
+    def _nobody_left(self, box: Mailbox, delivery: Delivery, link: EndpointLink) -> bool:
+        """Tell whether the head of a pool, which this one has already, stands there for nobody."""
+        return (
+            box.requirement is not None
+            and has_another(delivery, link.address)
+            and self._all_have_it(box.requirement, delivery)
+        )
+
+    def _filter(self, box: Mailbox, delivery: Delivery) -> None:
+        """End what stands at the head of a pool for nobody; the pool is being looked at already."""
+        pumping, box.pumping = box.pumping, True
+        try:
+            self.endings.end(delivery, Outcome.FILTERED, "already_delivered")
+        finally:
+            box.pumping = pumping
 
     def _all_have_it(self, requirement: Requirement, delivery: Delivery) -> bool:
         """Tell whether every member of a pool has the envelope by another delivery."""
@@ -356,6 +396,8 @@ class DeliveryRoom:
             if link.guard is not None:
                 self.guards.begun(link.guard, delivery)
             link.in_flight[delivery.id] = delivery
+            if link.free <= 0:
+                self._withdraw(link)
             self._couriers.send(link, delivery)
 
     def may_begin(self, delivery: Delivery) -> bool:

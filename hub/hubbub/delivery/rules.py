@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hubbub.delivery.links import EndpointLink
-from hubbub.values import Delivery, Overflow
+from hubbub.values import Delivery, Endpoint, Overflow
 
 __all__ = [
     "NODE_LOST",
@@ -34,7 +34,12 @@ class DeliveryPolicy:
     backoff_s: float = 1.0
     backoff_max_s: float = 60.0
     task_backoff_s: float = 2.0
+    timeout_s: float = 30.0
     slot_grace_s: float = 60.0
+
+    def timeout_us(self, endpoint: Endpoint) -> int:
+        """Return how long an attempt may take where only the endpoint may say."""
+        return int((endpoint.timeout_s or self.timeout_s) * 1e6)
 
     def backoff_us(self, attempts: int, chance: float, *, leased: bool = False) -> int:
         """Return how long to wait before the next attempt: doubling, with jitter, bounded.

@@ -10,7 +10,7 @@ from typing import Final
 
 from hubbub.config import Address, LimitSettings, TlsSettings
 from hubbub.listeners.limits import Gate
-from hubbub.listeners.sockets import bind_stream
+from hubbub.listeners.sockets import BACKLOG, bind_stream
 from hubbub.listeners.tls import HANDSHAKE_S, is_renewal, renew, server_context
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock
@@ -106,6 +106,7 @@ class StreamListener:
         self._server = await asyncio.get_running_loop().create_server(
             made,
             sock=self._socket,
+            backlog=BACKLOG,  # it listens once more, and says how many may wait
             ssl=self._context,
             ssl_handshake_timeout=HANDSHAKE_S if self._context else None,
             ssl_shutdown_timeout=GOODBYE_S if self._context else None,

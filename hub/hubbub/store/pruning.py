@@ -6,7 +6,7 @@ hold microseconds, `prune_unit_us` says how many are in one of it.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import ColumnElement, Table, delete, func, select
 from sqlmodel import Session
@@ -45,6 +45,5 @@ def removing(table: Table, *, before_us: int) -> Statement:
 
 def _older(table: Table, before_us: int) -> ColumnElement[bool]:
     unit: Any = table.info.get("prune_unit_us", 1)
-    column: Any = table.c[table.info["prune_by"]]
-    older: ColumnElement[bool] = column < before_us // int(unit)
-    return older
+    column = cast("ColumnElement[int]", table.c[str(table.info["prune_by"])])
+    return column < before_us // int(unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Table, func, inspect, select, text
+from sqlalchemy import LargeBinary, Table, func, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, SQLModel
 
@@ -17,12 +17,12 @@ class TableSize:
     """One table.
 
     Attributes:
-        bytes: With its indexes; None where the database cannot say.
+        bytes: With its indexes; where SQLite was built without page statistics, of its values.
     """
 
     name: str
     rows: int
-    bytes: int | None
+    bytes: int
 
 
 def known_tables(session: Session) -> dict[str, Table]:
@@ -38,14 +38,19 @@ def known_tables(session: Session) -> dict[str, Table]:
 def table_sizes(session: Session) -> list[TableSize]:
     """Return all tables of the hub and its plugins, by name. Counts rows: not for a hot path."""
     sizes = dict(_bytes(session))
-    return [
-        TableSize(
-            name,
-            session.connection().scalar(select(func.count()).select_from(table)) or 0,
-            sizes.get(name),
-        )
-        for name, table in known_tables(session).items()
-    ]
+    found: list[TableSize] = []
+    for name, table in known_tables(session).items():
+        rows = session.connection().scalar(select(func.count()).select_from(table)) or 0
+        size = sizes.get(name)
+        found.append(TableSize(name, rows, _of_values(session, table) if size is None else size))
+    return found
+
+
+def _of_values(session: Session, table: Table) -> int:
+    """Return the bytes of all values of a table."""
+    lengths = [func.coalesce(func.length(column.cast(LargeBinary)), 0) for column in table.columns]
+    total = func.sum(sum(lengths[1:], start=lengths[0]))
+    return int(session.connection().scalar(select(total)) or 0)
 
 
 def database_bytes(session: Session) -> int:

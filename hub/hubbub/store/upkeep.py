@@ -57,7 +57,9 @@ def migrations(engine: Engine) -> list[Migration]:
         at: str | None = None
         if inspect(connection).has_table("alembic_version"):
             at = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    applied = {one.revision for one in scripts.iterate_revisions(at, "base")} if at else set()
+    applied: set[str] = set()
+    if at is not None:
+        applied = {one.revision for one in scripts.iterate_revisions(at, "base")}
     return [
         Migration(one.revision, (one.doc or "").split("\n", 1)[0], one.revision in applied)
         for one in scripts.walk_revisions()

@@ -266,7 +266,7 @@ class TrialTarget(msgspec.Struct, forbid_unknown_fields=True):
     route: str
     durable: bool
     attempts: int
-    timeout: float
+    timeout: float | None
     key: str | None
     hold: bool
     outcome: Outcome | None

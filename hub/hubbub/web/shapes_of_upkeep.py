@@ -61,11 +61,11 @@ class Levels(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TableView(msgspec.Struct, forbid_unknown_fields=True):
-    """A table: its rows, and its bytes where the database knows them."""
+    """A table, its rows and bytes."""
 
     name: str
     rows: Count
-    bytes: Count | None
+    bytes: Count
     prunable: bool
 
 

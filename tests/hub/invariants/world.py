@@ -20,8 +20,8 @@ from unittest.mock import patch
 
 from structlog.testing import capture_logs
 
-from hubbub import rooms as rooms_module
 from hubbub import plugins as plugins_module
+from hubbub import rooms as rooms_module
 from hubbub.config import Config, load_config
 from hubbub.core import Core
 from hubbub.delivery.links import EndpointLink

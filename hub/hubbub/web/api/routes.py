@@ -111,7 +111,7 @@ def _target(delivery: Delivery) -> dict[str, Any]:
         "route": delivery.route,
         "durable": delivery.durable,
         "attempts": delivery.max_attempts,
-        "timeout": delivery.timeout_us / 1e6,
+        "timeout": delivery.timeout_us / 1e6 or None,
         "key": delivery.lane,
         "hold": delivery.hold,
         "outcome": delivery.outcome,

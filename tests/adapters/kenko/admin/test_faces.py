@@ -127,6 +127,26 @@ async def test_files_may_be_writable_here_alone(tmp_path: Path) -> None:
         assert got.content == b"x"
 
 
+async def test_only_some_roots_are_shown_here(tmp_path: Path) -> None:
+    """`adapters.kenko.files_roots` names them; by no way another one is reached."""
+    toml = TOML + 'files_writable = true\nfiles_roots = ["logs"]\n'
+    async with running_kenko(tmp_path / "hub", toml) as kenko:
+        client = kenko.client
+        assert [one["name"] for one in (await kenko.get("/files"))["items"]] == ["logs"]
+        await client.put("/files/content", params={"path": "logs/a"}, content=b"x")
+        body = {"from": "logs/a", "to": "data/a"}
+        answers = [
+            await client.get("/files", params={"path": "data"}),
+            await client.get("/files/content", params={"path": "data/hub.toml"}),
+            await client.put("/files/content", params={"path": "data/a"}, content=b"x"),
+            await client.put("/files/content", json={"path": "data/a", "content": "x"}),
+            await client.post("/files/mkdir", json={"path": "data/b"}),
+            await client.post("/files/move", json=body),
+            await client.delete("/files", params={"path": "data/logs"}),
+        ]
+        assert [one.status_code for one in answers] == [404] * 7
+
+
 async def test_the_faces_are_on_listeners_of_its_own_too(kenko: Kenko) -> None:
     """There the hub's own paths are not, and yet these answer."""
     listener = HttpListener("127.0.0.1", 0)

@@ -116,10 +116,10 @@ async def test_content_at_its_edge(kenko: Kenko) -> None:
 
 
 async def test_a_message_with_a_key_is_said_in_words(kenko: Kenko) -> None:
-    """An application sends `key` and `args` instead of `content`."""
+    """An application sends `key` and `args` instead of `content`; the asker's language holds."""
     put = await kenko.client.put("/i18n/en", json={"rain": "Rain until {time}"})
     assert put.status_code == 200
-    async with application(kenko, lang="en") as app:
+    async with application(kenko) as app:
         await kenko.post("/simulate", {"content": "weather?", "user_id": "u", "lang": "en"})
         message = await app.receive("message")
         await app.send("message", key="rain", args={"time": "18:00"}, reply_to=message["id"])
