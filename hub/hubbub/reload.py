@@ -19,10 +19,11 @@ from hubbub.adapters import speaks_http
 from hubbub.config import AdapterSettings, Config, Settings
 from hubbub.config.problems import dotted
 from hubbub.contributions import Offered, tls_problems
-from hubbub.core import Core, defaults_of, limits_of, policy_of
+from hubbub.core import Core
 from hubbub.errors import ConfigError, DrainingError, RouteError
 from hubbub.listeners.tls import is_renewal
 from hubbub.observe.logs import configure_logs
+from hubbub.rooms import defaults_of, limits_of, policy_of
 from hubbub.values import Route
 
 __all__ = ["AT_ONCE", "Reloadable", "Reloaded", "Reloads"]

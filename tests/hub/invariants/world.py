@@ -20,8 +20,8 @@ from unittest.mock import patch
 
 from structlog.testing import capture_logs
 
-from hubbub import core as core_module
 from hubbub import plugins as plugins_module
+from hubbub import rooms as rooms_module
 from hubbub.config import Config, load_config
 from hubbub.core import Core
 from hubbub.delivery.links import EndpointLink
@@ -154,8 +154,8 @@ class World:
         self.handed: Counter[int] = Counter()
         config = self._config()
         with (
-            patch.object(core_module, "Journal", SteppedJournal),
-            patch.object(core_module, "Database", SteppedDatabase),
+            patch.object(rooms_module, "Journal", SteppedJournal),
+            patch.object(rooms_module, "Database", SteppedDatabase),
         ):
             self.core = Core(config, clock=self.clock, environ={})
         self.core.plugins.load = _load_nothing  # type: ignore[method-assign]

@@ -1,0 +1,269 @@
+"""The hub as plugins and adapters see it: `ports.HubApi` over the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from sqlalchemy import insert
+from sqlmodel import Session
+
+from hubbub.attachments import Attachment
+from hubbub.config import Address, LimitSettings, Settings, TlsSettings
+from hubbub.envelope import Envelope
+from hubbub.errors import ConflictError, DrainingError, NotFoundError, UnavailableError
+from hubbub.listeners import Connection, Datagrams, TcpListener, UdpListener
+from hubbub.planning import TryHard
+from hubbub.ports import Kept, Record
+from hubbub.rooms import Rooms
+from hubbub.router import RowsOf
+from hubbub.store import sizes
+from hubbub.store.journal import Statement
+from hubbub.store.tables import AuditRow
+from hubbub.tasks import read_result, request_envelope
+from hubbub.tokens import ADMIN_FILE
+from hubbub.values import Delivery, Endpoint, Principal, Receipt, Submission
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+__all__ = ["Facade"]
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Settings)
+
+
+class Facade(Rooms):
+    """What plugins and adapters may do with the rooms of their hub."""
+
+    # Endpoints
+
+    def attach(self, endpoint: Endpoint) -> Attachment:
+        """Bring an endpoint here; attaching its address again closes the older link."""
+        return self.attachments.attach(endpoint)
+
+    async def attach_for_good(self, endpoint: Endpoint) -> Attachment:
+        """Attach an endpoint that is remembered over a restart, away until it is attached again."""
+        return await self.attachments.attach_for_good(endpoint)
+
+    async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int = 1000) -> None:
+        """Give an endpoint a private route, which goes when the endpoint is gone."""
+        await self.attachments.subscribe(endpoint, pattern, limit=limit)
+
+    async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
+        """Take a private route back."""
+        await self.attachments.unsubscribe(endpoint, pattern)
+
+    # Messages and tasks
+
+    async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
+        """Take the result of a task from the endpoint that was given it.
+
+        Raises:
+            NotFoundError: no such task.
+            ConflictError: it was never given to this endpoint.
+        """
+        result = read_result(envelope)
+        finished = await self.work.finish(result, by=by)
+        if finished.task is None:
+            raise NotFoundError(f"no task {result.task_id!r}")
+        if finished.verdict == "stranger":
+            raise ConflictError(f"task {result.task_id!r} was not given to {by!r}")
+        return Receipt(
+            id=envelope.id or self.ids.ulid(),
+            trace_id=finished.task.trace_id,
+            outcome="accepted",
+            deliveries=1,
+            duplicate=finished.verdict == "late",
+            task_id=result.task_id,
+        )
+
+    async def publish(
+        self,
+        envelope: Envelope,
+        *,
+        principal: Principal | None = None,
+        rows: RowsOf | None = None,
+    ) -> Receipt:
+        """Put an envelope into the routing table; returns when it is safe."""
+        return await self.router.publish(envelope, principal=principal, rows=rows)
+
+    async def submit(
+        self,
+        work: Submission,
+        *,
+        principal: Principal | None = None,
+        rows: RowsOf | None = None,
+    ) -> Receipt:
+        """Put a task into the routing table; returns when it is safe."""
+        return await self.router.publish(request_envelope(work), principal=principal, rows=rows)
+
+    def task_defaults(
+        self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
+    ) -> None:
+        """Say how hard to try with tasks for an adapter's endpoints, also while there are none."""
+        self.planner.task_defaults[adapter] = TryHard(
+            attempts=attempts, timeout_s=timeout_s, queue_ttl_s=queue_ttl_s
+        )
+
+    async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
+        """Publish and wait for one answer; nothing is stored."""
+        return await self.router.request(envelope, timeout_s=timeout_s)
+
+    # The store
+
+    async def keep(self, record: Record) -> Kept:
+        """Keep rows of an adapter's own, or a task that nobody asked for."""
+        if self.router.draining:
+            raise DrainingError
+        return await self.engine.keep(record)
+
+    async def execute(self, *statements: Statement) -> None:
+        """Run statements on an adapter's own tables, off the path of messages."""
+        await self.journal.execute(*statements)
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        """Read from the store, on a thread of its own."""
+        return await self.database.read(query)
+
+    async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:
+        """Note an administrative act."""
+        row = {
+            "at_us": self.clock.now_us(),
+            "principal": principal,
+            "act": act,
+            "target": target,
+            "detail": detail,
+        }
+        await self.journal.execute((insert(AuditRow), [row]))
+
+    # Who is here, and what was set
+
+    def known(self, pattern: str) -> Sequence[Endpoint]:
+        """Return all known endpoints an address or pattern covers, present or away."""
+        return [known.endpoint for known in self.directory.members(pattern)]
+
+    def authenticate(self, token: str) -> Principal:
+        """Return who an API token belongs to.
+
+        Raises:
+            UnauthorizedError: unknown, expired or revoked.
+        """
+        return self.tokens.authenticate(token)
+
+    def settings(self, name: str, model: type[S]) -> S:
+        """Return the `[adapters.<name>]` table."""
+        return self.config.section("adapters", name, model)
+
+    def plugin_settings(self, name: str, model: type[S]) -> S:
+        """Return the `[plugins.<name>]` table."""
+        return self.config.section("plugins", name, model)
+
+    # Addresses of their own
+
+    async def listen_tcp(
+        self,
+        name: str,
+        address: Address,
+        make: Callable[[], Connection],
+        *,
+        limits: LimitSettings | None = None,
+        tls: TlsSettings | Literal[False] | None = None,
+    ) -> TcpListener:
+        """Open a TCP address for an adapter; while it is taken the adapter is degraded."""
+        settings = self.adapters.get(name).settings
+        listener = TcpListener(
+            address,
+            make,
+            name=name,
+            limits=limits or settings.limits,
+            tls=settings.tls if tls is None else tls or None,
+            clock=self.clock,
+            metrics=self.metrics,
+            spawn=self.spawn,
+        )
+        await self.listeners.open(
+            name,
+            listener,
+            listener.serve,
+            own_limits=limits is not None,
+            own_tls=tls is not None,
+        )
+        return listener
+
+    async def listen_udp(
+        self,
+        name: str,
+        address: Address,
+        make: Callable[[], Datagrams],
+        *,
+        limits: LimitSettings | None = None,
+    ) -> UdpListener:
+        """Open a UDP address for an adapter; while it is taken the adapter is degraded."""
+        listener = UdpListener(
+            address,
+            make,
+            name=name,
+            limits=limits or self.adapters.get(name).settings.limits,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        await self.listeners.open(name, listener, listener.serve, own_limits=limits is not None)
+        return listener
+
+    # The hub itself
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the hub's files."""
+        return self.config.hub.data_dir
+
+    @property
+    def private_files(self) -> frozenset[Path]:
+        """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
+        kept = {self.data_dir / ADMIN_FILE, *self.config.private_files}
+        if named := self._environ.get("HUBBUB_ADMIN_TOKEN_FILE"):
+            kept.add(Path(named))
+        if self.database.path is not None:
+            kept.add(self.database.path)
+        return frozenset(path.resolve() for path in kept)
+
+    def wanted(self, subject: str, envelope_type: str) -> bool:
+        """Tell whether a route or somebody live wants what is published there."""
+        return self.state == "ready" and self.router.wanted(subject, envelope_type)
+
+    def observe(
+        self,
+        *,
+        accepted: Callable[[Envelope], None],
+        ended: Callable[[Delivery], None],
+    ) -> Callable[[], None]:
+        """Look at every envelope that was accepted, and every delivery that has ended."""
+        self._ended_observers.append(ended)
+        forget = self.router.tap(accepted, quiet=True)
+
+        def end() -> None:
+            self._ended_observers.remove(ended)
+            forget()
+
+        return end
+
+    def translate(self, key: str, args: Mapping[str, object], locale: str) -> str | None:
+        """Return a text in a language, by the first plugin that has it; None when none has."""
+        return self.plugins.translate(key, args, locale)
+
+    async def database_bytes(self) -> int:
+        """Return what the database takes on disk."""
+        return await self.read(sizes.database_bytes)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as the one port does."""
+        if self.app is None:
+            raise UnavailableError("the hub serves no paths yet; try again when it is ready")
+        await self.app(scope, receive, send)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the one port is reachable from this machine only."""
+        return self.config.hub.host in ("127.0.0.1", "::1", "localhost")
