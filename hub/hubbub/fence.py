@@ -7,9 +7,10 @@ never returns is the watchdog's matter.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from time import perf_counter
 from typing import Any, Final, Literal, TypeVar, cast
@@ -46,7 +47,7 @@ class Plugin:
     """One plugin that was found.
 
     Attributes:
-        faults: Faults since its last call that went well.
+        faults_of: Faults by hook since it last went well: one that works hides none that fails.
         object: Module or instance with its hooks; None until it is imported.
         point: Where it was found; None for one that was in hand already.
     """
@@ -56,9 +57,14 @@ class Plugin:
     version: str
     state: PluginState = "up"
     reason: str = ""
-    faults: int = 0
+    faults_of: Counter[str] = field(default_factory=Counter[str])
     object: Any = None
     point: EntryPoint | None = None
+
+    @property
+    def faults(self) -> int:
+        """Faults in a row of its worst hook."""
+        return max(self.faults_of.values(), default=0)
 
     @property
     def bundled(self) -> bool:
@@ -178,16 +184,18 @@ class Fence:
         if self._trying:
             return
         self._metrics.plugin_errors[plugin.name, hook].inc()
-        plugin.faults += 1
-        if plugin.faults >= FAULTS_IN_A_ROW and plugin.state == "up":
-            self._quarantine(plugin, f"{plugin.faults} faults in a row, the last: {reason}")
+        plugin.faults_of[hook] += 1
+        if plugin.faults_of[hook] >= FAULTS_IN_A_ROW and plugin.state == "up":
+            self._quarantine(
+                plugin, f"{plugin.faults_of[hook]} faults in a row, the last: {reason}"
+            )
 
     def _measure(self, plugin: Plugin, hook: str, took_s: float) -> None:
         if took_s > self.budget_s:
             log.warning("plugin.slow", plugin=plugin.name, hook=hook, took_s=round(took_s, 3))
             self.fault(plugin, hook, f"{hook} took {took_s:.2f} s")
         else:
-            plugin.faults = 0
+            plugin.faults_of.pop(hook, None)
 
 
 def _same_message(before: Envelope, after: object, gives: str | None) -> Envelope:
