@@ -26,6 +26,10 @@ T = TypeVar("T")
 DEPTH: Final = 64
 """How deeply a body that is no envelope may be nested."""
 
+DISCARD_LIMIT: Final = 8
+"""Times the limit that is read and thrown away: who is refused while it still sends would lose the
+answer with the connection."""
+
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -41,11 +45,11 @@ class UnreadBodyError(TooLargeError):
 async def read_body(
     scope: Scope, receive: Receive, limit_bytes: int, *, setting: str = "hub.max_body"
 ) -> bytes:
-    """Read a whole body, and no more of it than the limit, which `setting` says.
+    """Read a whole body, and keep no more of it than the limit, which `setting` says.
 
     Raises:
-        TooLargeError: over the limit, by what Content-Length says.
-        UnreadBodyError: over the limit, whatever Content-Length said.
+        TooLargeError: over the limit.
+        UnreadBodyError: so far over it that the rest was not read.
         ClientGoneError: the caller hung up.
     """
     for name, value in scope["headers"]:
@@ -63,12 +67,15 @@ async def read_body(
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         chunk: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
         size += len(chunk)
         if size > limit_bytes:
-            raise UnreadBodyError(
-                what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting
-            )
-        if not message.get("more_body", False):
+            chunks.clear()
+            if more and size <= limit_bytes * DISCARD_LIMIT:
+                continue
+            kind = UnreadBodyError if more else TooLargeError
+            raise kind(what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting)
+        if not more:
             return b"".join(chunks) + chunk if chunks else chunk
         chunks.append(chunk)
 

@@ -74,9 +74,9 @@ async def watched(tmp_path: Path) -> AsyncGenerator[Watched]:
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        return b"State:\tZ" not in Path(f"/proc/{pid}/status").read_bytes()
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    return b"State:\tZ" not in Path(f"/proc/{pid}/status").read_bytes()
 
 
 async def test_a_program_runs_and_ends(watched: Watched) -> None:
@@ -174,8 +174,10 @@ async def test_stopping_ends_all_it_has_started(watched: Watched) -> None:
     status = await watched.until("running")
     assert status.pid is not None
     await watched.processes.stop("dep")
-    assert not is_alive(child)
     assert not is_alive(status.pid)
+    async with asyncio.timeout(20):
+        while is_alive(child):  # it was told to end, and is nobody's child here
+            await asyncio.sleep(0.01)
     assert watched.told[-1].actual == "stopped"
     await watched.clock.advance(600)
     assert watched.told[-1].actual == "stopped"
