@@ -14,9 +14,9 @@ from itertools import chain, zip_longest
 from typing import Final
 
 from hubbub.conditions import MISSING, Condition, compile_path, compile_where
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import NotFoundError, RouteError, SubjectError
-from hubbub.subjects import SubjectTrie, check_pattern
+from hubbub.subjects import SubjectTrie, check_pattern, matches
 from hubbub.transforms import Transforms
 from hubbub.values import Origin, Route
 
@@ -191,7 +191,14 @@ class RoutingTable:
         return known
 
     def _holds(self, compiled: CompiledRoute, envelope: Envelope) -> bool:
-        if not self._is_for(compiled.route, envelope.type):
+        route = compiled.route
+        if not self._is_for(route, envelope.type):
+            return False
+        if (
+            envelope.type == TASK_REQUEST
+            and route.origin == "private"
+            and _watches(route.match, envelope.subject)
+        ):
             return False
         return compiled.condition is None or compiled.condition(envelope)
 
@@ -225,6 +232,13 @@ class RoutingTable:
             labels=tuple(sorted(route.labels.items())),
             templates=_templates(route.to),
         )
+
+
+def _watches(pattern: str, subject: str) -> bool:
+    """Tell whether a subscription to a task's request hears its result too: it does not work."""
+    head, _, last = subject.rpartition(".")
+    result = f"{head}.completed" if last == "request" else "tasks.any.completed"
+    return matches(pattern, result)
 
 
 def _templates(to: Sequence[str]) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import typer
 from hubbub.cli.answers import Json, texts_in
 from hubbub.cli.client import HubClient, part
 from hubbub.cli.errors import USAGE, CommandError
+from hubbub.cli.listing import Columns, show_list, show_one
 from hubbub.cli.options import DEFAULT_URL, AsJson, Data, Limit, Token, Url, read_data
-from hubbub.cli.output import clean, note, print_json, print_line, print_table
+from hubbub.cli.output import clean, note, print_json, print_line
 
 __all__ = ["group"]
 
@@ -22,6 +23,16 @@ group = typer.Typer(
 
 REPLAY_TIMEOUT_S: Final = 60.0
 """How long the hub may take to begin a replay; what it has not done by then goes on behind."""
+
+COLUMNS: Final[Columns] = {
+    "ID": "id",
+    "SUBJECT": "subject",
+    "ENDPOINT": lambda each: each.get("endpoint") or " ".join(texts_in(each, "pool")),
+    "ROUTE": "route",
+    "REASON": "reason",
+    "ATTEMPTS": "attempts",
+    "DIED": "updated_at",
+}
 
 DeliveryId = Annotated[str, typer.Argument(metavar="ID", help="Id of the delivery.")]
 ByEndpoint = Annotated[
@@ -61,25 +72,7 @@ def ls(  # noqa: PLR0913  # the filters of the list
             since=since,
             until=until,
         )
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("ID", "SUBJECT", "ENDPOINT", "ROUTE", "REASON", "ATTEMPTS", "DIED"),
-        [
-            (
-                each.get("id"),
-                each.get("subject"),
-                each.get("endpoint") or " ".join(texts_in(each, "pool")),
-                each.get("route"),
-                each.get("reason"),
-                each.get("attempts"),
-                each.get("updated_at"),
-            )
-            for each in found
-        ],
-        empty="no dead letters",
-    )
+    show_list(found, COLUMNS, as_json=as_json, empty="no dead letters")
 
 
 @group.command("show")
@@ -93,9 +86,7 @@ def show(
     if as_json:
         print_json({"delivery": delivery, "envelope": found["envelope"]})
         return
-    for name, value in delivery.items():
-        if value is not None:
-            print_line(f"{name:12} {clean(value)}")
+    show_one(delivery, as_json=False)
     print_line()
     print_json(found["envelope"])
 

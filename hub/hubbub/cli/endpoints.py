@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from hubbub.cli.answers import object_in, texts_in
 from hubbub.cli.client import HubClient, part
+from hubbub.cli.listing import Columns, show_list
 from hubbub.cli.options import DEFAULT_URL, AsJson, Limit, Token, Url
-from hubbub.cli.output import print_json, print_table
+from hubbub.cli.output import print_json
 
 __all__ = ["endpoints"]
+
+
+COLUMNS: Final[Columns] = {
+    "ADDRESS": "address",
+    "STATE": "state",
+    "IN FLIGHT": "in_flight",
+    "WAITING": "waiting",
+    "LABELS": lambda each: " ".join(f"{k}={v}" for k, v in object_in(each, "labels").items()),
+    "ACCEPTS": lambda each: " ".join(texts_in(each, "accepts") or ["anything"]),
+}
 
 
 def endpoints(
@@ -29,21 +40,12 @@ def endpoints(
             found = hub.items("/api/v1/endpoints", limit)
         else:
             found = [hub.get(f"/api/v1/endpoints/{part(address)}")]
-    if as_json:
-        print_json(found if address is None else found[0])
+    if as_json and address is not None:
+        print_json(found[0])
         return
-    print_table(
-        ("ADDRESS", "STATE", "IN FLIGHT", "WAITING", "LABELS", "ACCEPTS"),
-        [
-            (
-                each.get("address"),
-                each.get("state"),
-                each.get("in_flight"),
-                each.get("waiting"),
-                " ".join(f"{key}={value}" for key, value in object_in(each, "labels").items()),
-                " ".join(texts_in(each, "accepts") or ["anything"]),
-            )
-            for each in found
-        ],
+    show_list(
+        found,
+        COLUMNS,
+        as_json=as_json,
         empty="nobody is known; endpoints come with adapters and `/api/v1/stream`",
     )

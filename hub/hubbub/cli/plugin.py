@@ -9,8 +9,9 @@ import typer
 
 from hubbub.cli.client import HubClient, part
 from hubbub.cli.errors import FAILED, CommandError
+from hubbub.cli.listing import Columns, show_answer, show_list
 from hubbub.cli.options import DEFAULT_URL, AsJson, Token, Url
-from hubbub.cli.output import clean, note, print_json, print_line, print_table
+from hubbub.cli.output import clean, note, print_json, print_line
 from hubbub.cli.plugin_new import files_of, write_package
 
 __all__ = ["group"]
@@ -29,6 +30,15 @@ SWITCH_S: Final = 70.0
 @group.callback()
 def plugins() -> None:
     """Plugins: what is installed and what the hub makes of it."""
+
+
+COLUMNS: Final[Columns] = {
+    "NAME": "name",
+    "DISTRIBUTION": "distribution",
+    "VERSION": "version",
+    "STATE": lambda each: each.get("state") or "installed",
+    "REASON": lambda each: each.get("reason") or "",
+}
 
 
 @group.command("ls")
@@ -54,20 +64,7 @@ def ls(url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False) -> 
     if as_json:
         print_json({"hub": url if told is not None else None, "items": list(rows.values())})
         return
-    print_table(
-        ("NAME", "DISTRIBUTION", "VERSION", "STATE", "REASON"),
-        [
-            (
-                row["name"],
-                row.get("distribution"),
-                row.get("version"),
-                row.get("state") or "installed",
-                row.get("reason") or "",
-            )
-            for row in rows.values()
-        ],
-        empty="no plugin is installed",
-    )
+    show_list(list(rows.values()), COLUMNS, as_json=False, empty="no plugin is installed")
 
 
 @group.command("new")
@@ -101,11 +98,9 @@ def disable(
 def _switch(name: str, how: str, url: str, token: str | None, *, as_json: bool) -> None:
     with HubClient(url, token) as hub:
         state = hub.post(f"/api/v1/plugins/{part(name)}/{how}", timeout_s=SWITCH_S)
-    if as_json:
-        print_json(state)
-    else:
-        reason = f": {clean(state['reason'])}" if state.get("reason") else ""
-        print_line(f"plugin {clean(state.get('name'))} is {clean(state.get('state'))}{reason}")
+    reason = f": {clean(state['reason'])}" if state.get("reason") else ""
+    line = f"plugin {clean(state.get('name'))} is {clean(state.get('state'))}{reason}"
+    show_answer(state, line, as_json=as_json)
     if how == "enable" and state.get("state") != "up":
         raise typer.Exit(FAILED)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 
 import msgspec
 import typer
@@ -12,8 +12,9 @@ import typer
 from hubbub.cli.answers import Json, objects_in, text_in, texts_in
 from hubbub.cli.client import HubClient, part
 from hubbub.cli.errors import USAGE, CommandError
+from hubbub.cli.listing import Columns, joined, show_answer, show_list
 from hubbub.cli.options import DEFAULT_URL, AsJson, Data, Limit, Token, Url
-from hubbub.cli.output import clean, print_json, print_line, print_table
+from hubbub.cli.output import clean, print_json, print_line
 from hubbub.cli.publish import Key, Subject, Type, envelope_body
 
 __all__ = ["group"]
@@ -25,6 +26,16 @@ group = typer.Typer(
 )
 
 
+COLUMNS: Final[Columns] = {
+    "NAME": "name",
+    "MATCH": "match",
+    "TO": joined("to"),
+    "DELIVER": "deliver",
+    "FROM": "origin",
+    "FALLBACK": lambda each: "yes" if each.get("fallback") else "",
+}
+
+
 @group.command("ls")
 def ls(
     limit: Limit = 1000, url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False
@@ -32,22 +43,10 @@ def ls(
     """List all routes, in the order in which they are read."""
     with HubClient(url, token) as hub:
         found = hub.items("/api/v1/routes", limit)
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("NAME", "MATCH", "TO", "DELIVER", "FROM", "FALLBACK"),
-        [
-            (
-                each.get("name"),
-                each.get("match"),
-                " ".join(each.get("to") or ()),
-                each.get("deliver", "all"),
-                each.get("origin"),
-                "yes" if each.get("fallback") else "",
-            )
-            for each in found
-        ],
+    show_list(
+        found,
+        COLUMNS,
+        as_json=as_json,
         empty="the table is empty; add [[routes]] to hub.toml, or use `hubbub routes put`",
     )
 
@@ -105,10 +104,7 @@ def put(
     body = _read_route(file)
     with HubClient(url, token) as hub:
         answer = hub.call("PUT", f"/api/v1/routes/{part(name)}", body=body)
-    if as_json:
-        print_json(answer)
-    else:
-        print_line(f"route {clean(name)!r} is in the table")
+    show_answer(answer, f"route {clean(name)!r} is in the table", as_json=as_json)
 
 
 def _read_route(file: Path) -> Json:

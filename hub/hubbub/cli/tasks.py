@@ -9,13 +9,24 @@ import typer
 
 from hubbub.cli.answers import Json
 from hubbub.cli.client import HubClient, part
+from hubbub.cli.listing import Columns, show_answer, show_list, show_one
 from hubbub.cli.options import DEFAULT_URL, AsJson, Limit, Token, Url, read_data, read_labels
-from hubbub.cli.output import clean, note, print_json, print_line, print_table
+from hubbub.cli.output import clean, note, print_json, print_line
 
 __all__ = ["FINAL", "group"]
 
 FINAL: Final = frozenset({"completed", "failed", "timeout", "cancelled"})
 """States in which nothing more will happen."""
+
+COLUMNS: Final[Columns] = {
+    "ID": "task_id",
+    "TYPE": "task_type",
+    "STATE": "state",
+    "ATTEMPT": "attempt",
+    "WORKER": "endpoint",
+    "CREATED": "created_at",
+    "ERROR": "error",
+}
 
 FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 1.0
@@ -46,24 +57,8 @@ def ls(
     """List tasks, newest first."""
     with HubClient(url, token) as hub:
         found = hub.items("/api/v1/tasks", limit, state=state, task_type=task_type)
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("ID", "TYPE", "STATE", "ATTEMPT", "WORKER", "CREATED", "ERROR"),
-        [
-            (
-                each.get("task_id") or each.get("id"),
-                each.get("task_type"),
-                each.get("state"),
-                each.get("attempt"),
-                each.get("endpoint"),
-                each.get("created_at"),
-                each.get("error"),
-            )
-            for each in found
-        ],
-        empty="no such task; `hubbub tasks submit` makes one",
+    show_list(
+        found, COLUMNS, as_json=as_json, empty="no such task; `hubbub tasks submit` makes one"
     )
 
 
@@ -74,12 +69,8 @@ def show(
     """Show one task; `hubbub explain ID` tells its whole story."""
     with HubClient(url, token) as hub:
         task = hub.get(f"/api/v1/tasks/{part(task_id)}")
-    if as_json:
-        print_json(task)
-        return
-    for name, value in task.items():
-        if value is not None and not isinstance(value, list):
-            print_line(f"{name:12} {clean(value)}")
+    parts = {} if as_json else {"attempts": None, "deliveries": None}
+    show_one({**task, **parts}, as_json=as_json)
 
 
 @group.command("submit")
@@ -182,7 +173,4 @@ def retry(
 def _act(task_id: str, act: str, url: str, token: str | None, *, as_json: bool) -> None:
     with HubClient(url, token) as hub:
         task = hub.post(f"/api/v1/tasks/{part(task_id)}/{act}")
-    if as_json:
-        print_json(task)
-    else:
-        print_line(f"{clean(task_id)} {clean(task.get('state'))}")
+    show_answer(task, f"{clean(task_id)} {clean(task.get('state'))}", as_json=as_json)

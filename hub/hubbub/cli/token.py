@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from hubbub.cli.client import HubClient, part
+from hubbub.cli.listing import Columns, joined, show_list
 from hubbub.cli.options import DEFAULT_URL, AsJson, Limit, Token, Url
-from hubbub.cli.output import clean, note, print_json, print_line, print_table
+from hubbub.cli.output import clean, note, print_json, print_line
 
 __all__ = ["group"]
 
 group = typer.Typer(
     help="API tokens: who may do what.", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+COLUMNS: Final[Columns] = {
+    "ID": "id",
+    "NAME": "name",
+    "SCOPES": joined("scopes"),
+    "CREATED": "created_at",
+    "EXPIRES": "expires",
+    "REVOKED": "revoked_at",
+}
 
 
 @group.command("create")
@@ -61,22 +72,10 @@ def ls(
     """List all tokens; never what they are, only what they may do."""
     with HubClient(url, token) as hub:
         found = hub.items("/api/v1/tokens", limit)
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "REVOKED"),
-        [
-            (
-                each.get("id"),
-                each.get("name"),
-                " ".join(each.get("scopes") or ()),
-                each.get("created_at"),
-                each.get("expires"),
-                each.get("revoked_at"),
-            )
-            for each in found
-        ],
+    show_list(
+        found,
+        COLUMNS,
+        as_json=as_json,
         empty="no token was made; `hubbub token create NAME --scope read` makes one",
     )
 
