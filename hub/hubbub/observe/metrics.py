@@ -177,9 +177,14 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-        self.build_info = self.gauge(
-            "build_info", "Always 1; says which version runs", ("version",)
-        )
+        self._make_incoming()
+        self._make_outgoing()
+        self._make_state()
+        if version is not None:
+            self.build_info[version].set(1)
+
+    def _make_incoming(self) -> None:
+        """Make those of what comes in."""
         self.envelopes_accepted = self.tally(
             "envelopes_accepted", "Envelopes taken in, by the adapter they came from", ("adapter",)
         )
@@ -189,12 +194,41 @@ class Metrics:
         self.envelopes_unrouted = self.tally(
             "envelopes_unrouted", "Envelopes taken in that went to nobody", ("adapter",)
         )
+        self.publish_seconds = self.spread(
+            "publish_seconds",
+            "From taking an envelope to having it safe",
+            buckets=PUBLISH_BUCKETS_S,
+        )
+        self.frames_refused = self.counter(
+            "frames_refused", "Frames that could not be used, and why", ("adapter", "reason")
+        )
+        self.connections = self.gauge(
+            "connections", "Connections that are open, by the listener's adapter", ("adapter",)
+        )
+        self.connections_refused = self.counter(
+            "connections_refused",
+            "Connections not let in, or closed over a limit, and why",
+            ("adapter", "reason"),
+        )
+
+    def _make_outgoing(self) -> None:
+        """Make those of what goes out, and of what keeps it."""
         self.deliveries = self.tally(
             "deliveries", "Deliveries that ended, and how", ("adapter", "outcome")
         )
         self.delivery_retries = self.counter(
             "delivery_retries", "Attempts after the first one", ("adapter",)
         )
+        self.delivery_seconds = self.spread(
+            "delivery_seconds",
+            "From taking an envelope to the peer having it",
+            ("adapter",),
+            buckets=DELIVERY_BUCKETS_S,
+        )
+        self.replies_late = self.counter(
+            "replies_late", "Answers that came after the request's deadline"
+        )
+        self.mailbox_depth = self.gauge("mailbox_depth", "Deliveries that wait", ("adapter",))
         self.guard_holds = self.counter(
             "guard_holds", "Times a guard began to hold an endpoint back", ("adapter", "guard")
         )
@@ -204,21 +238,12 @@ class Metrics:
         self.breakers = self.gauge(
             "breakers", "Circuit breakers of endpoints, by state", ("adapter", "state")
         )
-        self.replies_late = self.counter(
-            "replies_late", "Answers that came after the request's deadline"
+
+    def _make_state(self) -> None:
+        """Make those of how the hub stands."""
+        self.build_info = self.gauge(
+            "build_info", "Always 1; says which version runs", ("version",)
         )
-        self.publish_seconds = self.spread(
-            "publish_seconds",
-            "From taking an envelope to having it safe",
-            buckets=PUBLISH_BUCKETS_S,
-        )
-        self.delivery_seconds = self.spread(
-            "delivery_seconds",
-            "From taking an envelope to the peer having it",
-            ("adapter",),
-            buckets=DELIVERY_BUCKETS_S,
-        )
-        self.mailbox_depth = self.gauge("mailbox_depth", "Deliveries that wait", ("adapter",))
         self.endpoints = self.gauge(
             "endpoints", "Endpoints that are known, by presence", ("adapter", "state")
         )
@@ -234,19 +259,6 @@ class Metrics:
         self.journal_batch_size = self.histogram(
             "journal_batch_size", "Entries in one commit of the journal", buckets=BATCH_BUCKETS
         )
-        self.frames_refused = self.counter(
-            "frames_refused", "Frames that could not be used, and why", ("adapter", "reason")
-        )
-        self.connections = self.gauge(
-            "connections", "Connections that are open, by the listener's adapter", ("adapter",)
-        )
-        self.connections_refused = self.counter(
-            "connections_refused",
-            "Connections not let in, or closed over a limit, and why",
-            ("adapter", "reason"),
-        )
-        if version is not None:
-            self.build_info[version].set(1)
 
     @overload
     def counter(self, name: str, doc: str) -> Counter: ...

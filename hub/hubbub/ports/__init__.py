@@ -1,0 +1,37 @@
+"""The seams between the rooms, and between the hub and its plugins, as protocols.
+
+Everybody imports from here; the modules below hold one seam each.
+"""
+
+from hubbub.ports.adapters import Adapter, HttpAdapter, PeerAdapter
+from hubbub.ports.engine import Engine, EngineLimits, Kept, Verdict
+from hubbub.ports.hub import HubApi
+from hubbub.ports.peers import Link, Listener
+from hubbub.ports.records import Change, Claim, ClaimKind, Planned, Record, Row, Stored
+from hubbub.ports.time import Clock, Timer
+from hubbub.ports.work import Finished, Leased, Work
+
+__all__ = [
+    "Adapter",
+    "Change",
+    "Claim",
+    "ClaimKind",
+    "Clock",
+    "Engine",
+    "EngineLimits",
+    "Finished",
+    "HttpAdapter",
+    "HubApi",
+    "Kept",
+    "Leased",
+    "Link",
+    "Listener",
+    "PeerAdapter",
+    "Planned",
+    "Record",
+    "Row",
+    "Stored",
+    "Timer",
+    "Verdict",
+    "Work",
+]
