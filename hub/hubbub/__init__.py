@@ -9,6 +9,7 @@ from hubbub.errors import Reject, Retry
 from hubbub.hookspecs import hookimpl
 from hubbub.ports import Adapter
 from hubbub.ports import HubApi as Hub
+from hubbub.transforms import Transform
 from hubbub.values import Endpoint, Receipt, Route
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "Reject",
     "Retry",
     "Route",
+    "Transform",
     "hookimpl",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import structlog
@@ -17,6 +18,7 @@ from hubbub.listeners.tls import problem_with
 from hubbub.plugins import Plugin, Plugins
 from hubbub.ports import Adapter, HubApi, Link
 from hubbub.routing import RoutingTable
+from hubbub.transforms import Transforms
 from hubbub.values import Endpoint, Route
 
 __all__ = ["Contributions", "Offered", "tls_problems"]
@@ -55,12 +57,14 @@ class Contributions:
         plugins: Plugins,
         *,
         conversions: Conversions,
+        transforms: Transforms,
         table: RoutingTable,
         adapters: Adapters,
         hub: HubApi,
     ) -> None:
         self._plugins = plugins
         self._conversions = conversions
+        self._transforms = transforms
         self._table = table
         self._adapters = adapters
         self._hub = hub
@@ -130,6 +134,16 @@ class Contributions:
             except PluginError as error:
                 self._plugins.fail(plugin, str(error))
 
+    def read_transforms(self, *, only: Plugin | None = None) -> None:
+        """Take in kinds of transforms; what they make runs inside the fence."""
+        for plugin, transforms in self._plugins.collect("transforms", only=only):
+            fenced = partial(self._plugins.fence.checked, plugin, "transforms")
+            try:
+                for transform in transforms:
+                    self._transforms.add(transform, plugin=plugin.name, fenced=fenced)
+            except PluginError as error:
+                self._plugins.fail(plugin, str(error))
+
     def read_routes(self, *, only: Plugin | None = None) -> None:
         """Take in routes; one that cannot be used makes its plugin `failed`."""
         for plugin, routes in self._plugins.collect("routes", only=only):
@@ -163,6 +177,7 @@ class Contributions:
         Routes of one in quarantine stay, so that messages wait where they would have waited.
         """
         self._conversions.remove_plugin(plugin.name)
+        self._transforms.remove_plugin(plugin.name)
         if plugin.state != "quarantined":
             for name in self._routes.pop(plugin.name, []):
                 self._table.remove(name)

@@ -64,6 +64,7 @@ class Core(Facade):
         self.contributions: Final = Contributions(
             self.plugins,
             conversions=self.conversions,
+            transforms=self.transforms,
             table=self.table,
             adapters=self.adapters,
             hub=self,
@@ -116,6 +117,7 @@ class Core(Facade):
         if problems:
             raise ConfigError(problems)
         self.contributions.read_converters()
+        self.contributions.read_transforms()
         self._read_routes()
 
     async def drain(self) -> None:

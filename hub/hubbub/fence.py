@@ -7,17 +7,20 @@ never returns is the watchdog's matter.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from time import perf_counter
 from typing import Any, Final, Literal, TypeVar, cast
 
+import msgspec
 import structlog
 
 from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
+from hubbub.errors import Reject
 from hubbub.observe.metrics import Metrics
 from hubbub.watchdog import Inside, Watchdog
 
@@ -44,7 +47,7 @@ class Plugin:
     """One plugin that was found.
 
     Attributes:
-        faults: Faults since its last call that went well.
+        faults_of: Faults by hook since it last went well: one that works hides none that fails.
         object: Module or instance with its hooks; None until it is imported.
         point: Where it was found; None for one that was in hand already.
     """
@@ -54,9 +57,14 @@ class Plugin:
     version: str
     state: PluginState = "up"
     reason: str = ""
-    faults: int = 0
+    faults_of: Counter[str] = field(default_factory=Counter[str])
     object: Any = None
     point: EntryPoint | None = None
+
+    @property
+    def faults(self) -> int:
+        """Faults in a row of its worst hook."""
+        return max(self.faults_of.values(), default=0)
 
     @property
     def bundled(self) -> bool:
@@ -83,6 +91,7 @@ class Fence:
         self._metrics = metrics
         self._watchdog = watchdog or Watchdog(limit_s=0, remember=_forget)
         self._quarantine = quarantine
+        self._trying = False
 
     def call(self, plugin: Plugin, hook: str, call: Callable[[], T]) -> T | None:
         """Call into a plugin: an exception or an overrun is counted and logged, never passed on."""
@@ -98,20 +107,43 @@ class Fence:
         return result
 
     def around(self, plugin: Plugin, converter: Converter) -> Converter:
-        """Return a converter whose calls are measured; what it raises fails the attempt."""
+        """Return a converter whose calls are checked and measured."""
+        function = self.checked(plugin, "converters", converter.function, gives=converter.to_type)
+        return replace(converter, function=function)
 
-        def convert(*given: object) -> Envelope | None:
+    def checked(
+        self,
+        plugin: Plugin,
+        hook: str,
+        function: Callable[..., Envelope | None],
+        *,
+        gives: str | None = None,
+    ) -> Callable[..., Envelope | None]:
+        """Return a function from envelope to envelope whose calls are checked and measured.
+
+        What it raises, an overrun and an answer that is no envelope are faults, and fail the
+        attempt; `Reject` is a word of its own. What says which message it is cannot be changed.
+
+        Args:
+            gives: The type its envelopes must have; None for any.
+        """
+
+        def call(envelope: Envelope, *more: object) -> Envelope | None:
             began = perf_counter()
             try:
-                with self.watched(plugin, "converters"):
-                    converted = converter.function(*given)
-            except Exception as error:
-                self.fault(plugin, "converters", f"a converter raised {type(error).__name__}")
+                with self.watched(plugin, hook):
+                    given = function(envelope, *more)
+                if given is not None:
+                    given = _same_message(envelope, given, gives)
+            except Reject:
                 raise
-            self._measure(plugin, "converters", perf_counter() - began)
-            return converted
+            except Exception as error:
+                self.fault(plugin, hook, f"{hook} raised {type(error).__name__}")
+                raise
+            self._measure(plugin, hook, perf_counter() - began)
+            return given
 
-        return replace(converter, function=convert)
+        return call
 
     async def live(
         self, plugin: Plugin, hook: str, call: Callable[..., Any], hub: object
@@ -138,19 +170,56 @@ class Fence:
         finally:
             watchdog.inside = before
 
+    @contextmanager
+    def trying(self) -> Generator[None]:
+        """Call something to see what it does (a dry run): what it does wrong is not counted."""
+        self._trying = True
+        try:
+            yield
+        finally:
+            self._trying = False
+
     def fault(self, plugin: Plugin, hook: str, reason: str) -> None:
         """Count a fault; the third in a row is one too many."""
+        if self._trying:
+            return
         self._metrics.plugin_errors[plugin.name, hook].inc()
-        plugin.faults += 1
-        if plugin.faults >= FAULTS_IN_A_ROW and plugin.state == "up":
-            self._quarantine(plugin, f"{plugin.faults} faults in a row, the last: {reason}")
+        plugin.faults_of[hook] += 1
+        if plugin.faults_of[hook] >= FAULTS_IN_A_ROW and plugin.state == "up":
+            self._quarantine(
+                plugin, f"{plugin.faults_of[hook]} faults in a row, the last: {reason}"
+            )
 
     def _measure(self, plugin: Plugin, hook: str, took_s: float) -> None:
         if took_s > self.budget_s:
             log.warning("plugin.slow", plugin=plugin.name, hook=hook, took_s=round(took_s, 3))
             self.fault(plugin, hook, f"{hook} took {took_s:.2f} s")
         else:
-            plugin.faults = 0
+            plugin.faults_of.pop(hook, None)
+
+
+def _same_message(before: Envelope, after: object, gives: str | None) -> Envelope:
+    """Return what a plugin made of an envelope, as the same message.
+
+    Raises:
+        TypeError: it is no envelope, or not of the type that was promised.
+    """
+    if not isinstance(after, Envelope):
+        raise TypeError(f"gave a {type(after).__name__}, no envelope")
+    if gives is not None and after.type != gives:
+        raise TypeError(f"gave an envelope of type {after.type!r}, not {gives!r} as it says")
+    if (after.id, after.source, after.time_us, after.traceparent, after.hops) == (
+        before.id, before.source, before.time_us, before.traceparent, before.hops,
+    ):  # fmt: skip
+        return after
+    return msgspec.structs.replace(
+        after,
+        id=before.id,
+        source=before.source,
+        time_us=before.time_us,
+        traceparent=before.traceparent,
+        hops=before.hops,
+    )
 
 
 def _forget(plugin: str, reason: str) -> None:

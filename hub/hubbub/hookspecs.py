@@ -10,6 +10,7 @@ import pluggy
 from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
 from hubbub.ports import Adapter, HubApi
+from hubbub.transforms import Transform
 from hubbub.values import Delivery, Route
 
 if TYPE_CHECKING:
@@ -70,6 +71,25 @@ class Hooks:
 
         Order: of two chains of one length, the one registered first.
         Errors: an exception fails the attempt, is counted and logged.
+        Since: 0.1
+        """
+
+    @hookspec
+    def transforms(self) -> Sequence[Transform]:  # type: ignore[empty-body]
+        """Give kinds of transforms that routes may name, as `transform = "kind:argument"`.
+
+        Args:
+            None.
+
+        Returns:
+            Transforms; `make` is called with the argument when a route is put in, and what it
+            gives with each envelope that takes the route, at each attempt. None is `filtered`,
+            `Reject` ends the delivery as dead. `id`, `source`, `time_us`, `traceparent` and
+            `hops` stay as they are whatever is returned.
+
+        Order: of two plugins with one kind the second is `failed`.
+        Errors: what `make` raises refuses the route; what its function raises fails the attempt,
+            is counted and logged.
         Since: 0.1
         """
 

@@ -14,6 +14,7 @@ from hubbub.directory import Directory, Known, choose_sticky
 from hubbub.envelope import MAX_HOPS, Envelope
 from hubbub.lanes import rank_of
 from hubbub.ports import Clock, Row
+from hubbub.preparing import NotForItError, PrepareError, Preparer
 from hubbub.routing import CompiledRoute, RoutingTable
 from hubbub.subjects import is_pattern
 from hubbub.tasks import TaskRequest
@@ -86,6 +87,7 @@ class Planner:
         table: RoutingTable,
         directory: Directory,
         conversions: Conversions,
+        preparer: Preparer,
         clock: Clock,
         ids: Ids,
         defaults: TryHard,
@@ -93,6 +95,7 @@ class Planner:
         self._table = table
         self._directory = directory
         self._conversions = conversions
+        self._preparer = preparer
         self._clock = clock
         self._ids = ids
         self.defaults = defaults
@@ -187,7 +190,10 @@ class Planner:
         known = self._directory.get(address)
         if known is None:
             return False
-        if self._conversions.accepts(offer.envelope.type, known.endpoint.accepts):
+        # What a transform makes of it is known when it has run.
+        if route.route.transform or self._conversions.accepts(
+            offer.envelope.type, known.endpoint.accepts
+        ):
             self._to_known(offer, route, known)
         elif not offer.plan.has(address):
             delivery = self._delivery(offer, address, route, known.endpoint)
@@ -203,7 +209,7 @@ class Planner:
         plan.add(delivery)
         if delivery.state is DeliveryState.DONE:
             return
-        rows = self._recorded(known.endpoint, offer.envelope) if known.records else None
+        rows = self._recorded(known.endpoint, delivery) if known.records else None
         if rows is not None:
             plan.rows += rows
             delivery.durable = True
@@ -213,17 +219,13 @@ class Planner:
         elif not (delivery.durable or known.present):
             _ended(delivery, Outcome.DROPPED, "offline")
 
-    def _recorded(self, endpoint: Endpoint, envelope: Envelope) -> Sequence[Row] | None:
-        """Return the rows that are an endpoint's taking of this envelope, converted for it."""
-        for converter in self._conversions.chain(envelope.type, endpoint.accepts) or ():
-            try:
-                converted = converter.convert(envelope, endpoint)
-            except Exception:  # noqa: BLE001  # counted by its fence; the attempt will fail by it
-                return None
-            if converted is None:
-                return None
-            envelope = converted
-        return endpoint.record(envelope)
+    def _recorded(self, endpoint: Endpoint, delivery: Delivery) -> Sequence[Row] | None:
+        """Return the rows that are an endpoint's taking of this delivery, as it takes it."""
+        try:
+            prepared = self._preparer.prepare(delivery.envelope, delivery.transform, endpoint)
+        except (NotForItError, PrepareError):  # a courier will find the same, and end it by that
+            return None
+        return endpoint.record(prepared)
 
     def _to_pool(self, offer: _Offer, route: CompiledRoute, targets: tuple[str, ...]) -> bool:
         requirement = Requirement(targets, route.labels, offer.envelope.type)
@@ -286,7 +288,7 @@ class Planner:
             return
         if self._directory.able(known.endpoint, requirement):
             if known.records:
-                plan.rows += self._recorded(known.endpoint, envelope) or ()
+                plan.rows += self._recorded(known.endpoint, delivery) or ()
         else:
             _ended(delivery, Outcome.DEAD, "no_converter")
 

@@ -112,7 +112,8 @@ class Plugins:
 
     def switch_on(self, plugin: Plugin) -> bool:
         """Take a plugin's hooks in again, imported first where that is still to do."""
-        plugin.state, plugin.reason, plugin.faults = "up", "", 0
+        plugin.state, plugin.reason = "up", ""
+        plugin.faults_of.clear()
         if plugin.object is not None or self._import(plugin):
             self._register(plugin)
         self._prepare()

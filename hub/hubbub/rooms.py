@@ -32,6 +32,7 @@ from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner, TryHard
 from hubbub.plugins import Plugin, Plugins, Shutdown
 from hubbub.ports import Clock
+from hubbub.preparing import Preparer
 from hubbub.retention import Retention
 from hubbub.router import Router
 from hubbub.routes import Routes
@@ -42,6 +43,7 @@ from hubbub.store.journal import Journal
 from hubbub.subscriptions import Subscriptions
 from hubbub.sweeper import Sweeper
 from hubbub.tokens import Tokens
+from hubbub.transforms import Transforms
 from hubbub.values import Delivery, Presence
 from hubbub.watchdog import Watchdog
 
@@ -147,8 +149,12 @@ class Rooms:
         )
         # Values and the store
         self.conversions: Final = Conversions()
+        self.transforms: Final = Transforms(
+            incomplete=lambda: any(plugin.state != "up" for plugin in self.plugins)
+        )
+        self.preparer: Final = Preparer(self.conversions, self.transforms)
         self.directory: Final = Directory(self.conversions)
-        self.table: Final = RoutingTable(self.conversions.accepts)
+        self.table: Final = RoutingTable(self.conversions.accepts, transforms=self.transforms)
         self.subscriptions: Final = Subscriptions(self.table)
         self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
         self.ids: Final = Ids(self.clock)
@@ -179,6 +185,7 @@ class Rooms:
             clock=self.clock,
             directory=self.directory,
             conversions=self.conversions,
+            preparer=self.preparer,
             metrics=self.metrics,
             tracer=self.tracer,
             policy=policy_of(self.config.hub),
@@ -202,6 +209,7 @@ class Rooms:
             table=self.table,
             directory=self.directory,
             conversions=self.conversions,
+            preparer=self.preparer,
             clock=self.clock,
             ids=self.ids,
             defaults=defaults_of(self.config.hub),

@@ -14,9 +14,10 @@ from itertools import chain, zip_longest
 from typing import Final
 
 from hubbub.conditions import MISSING, Condition, compile_path, compile_where
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import NotFoundError, RouteError, SubjectError
-from hubbub.subjects import SubjectTrie, check_pattern
+from hubbub.subjects import SubjectTrie, check_pattern, matches
+from hubbub.transforms import Transforms
 from hubbub.values import Origin, Route
 
 __all__ = ["CompiledRoute", "RoutingTable"]
@@ -78,12 +79,15 @@ class RoutingTable:
         converts: What converters can do, for the `types` of fallbacks; None is nothing.
     """
 
-    def __init__(self, converts: Converts | None = None) -> None:
+    def __init__(
+        self, converts: Converts | None = None, *, transforms: Transforms | None = None
+    ) -> None:
         self._trie: SubjectTrie[CompiledRoute] = SubjectTrie()
         self._by_name: dict[str, CompiledRoute] = {}
         self._matched: dict[tuple[str, str], bool] = {}
         self._count = 0
         self._converts = converts
+        self._transforms = transforms or Transforms()
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -187,7 +191,14 @@ class RoutingTable:
         return known
 
     def _holds(self, compiled: CompiledRoute, envelope: Envelope) -> bool:
-        if not self._is_for(compiled.route, envelope.type):
+        route = compiled.route
+        if not self._is_for(route, envelope.type):
+            return False
+        if (
+            envelope.type == TASK_REQUEST
+            and route.origin == "private"
+            and _watches(route.match, envelope.subject)
+        ):
             return False
         return compiled.condition is None or compiled.condition(envelope)
 
@@ -202,6 +213,11 @@ class RoutingTable:
 
     def _compile(self, route: Route, before: CompiledRoute | None) -> CompiledRoute:
         check_route(route)
+        if route.transform is not None:
+            try:
+                self._transforms.check(route.transform)
+            except RouteError as error:
+                raise RouteError(f"route {route.name!r}: {error}") from error
         if before is not None:
             order = before.order
         else:
@@ -216,6 +232,13 @@ class RoutingTable:
             labels=tuple(sorted(route.labels.items())),
             templates=_templates(route.to),
         )
+
+
+def _watches(pattern: str, subject: str) -> bool:
+    """Tell whether a subscription to a task's request hears its result too: it does not work."""
+    head, _, last = subject.rpartition(".")
+    result = f"{head}.completed" if last == "request" else "tasks.any.completed"
+    return matches(pattern, result)
 
 
 def _templates(to: Sequence[str]) -> tuple[str, ...]:
@@ -248,12 +271,6 @@ def check_route(route: Route) -> None:
         raise RouteError(f"route {route.name!r} has no `to`; name an address or a pattern")
     if not route.name:
         raise RouteError("a route has no name; give it one that is its own")
-    if route.transform is not None:
-        kind = route.transform.partition(":")[0]
-        raise RouteError(
-            f"route {route.name!r} has the transform {route.transform!r}, "
-            f"but no plugin offers {kind!r}; take it out"
-        )
 
 
 def _place(compiled: CompiledRoute) -> tuple[int, int, int | str]:

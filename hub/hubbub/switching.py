@@ -38,6 +38,7 @@ async def enable(core: Core, plugin: Plugin) -> None:
         core.plugins.fail(plugin, "; ".join(problems))
         raise ConfigError(problems)
     core.contributions.read_converters(only=plugin)
+    core.contributions.read_transforms(only=plugin)
     core.make_tables(only=plugin)
     core.contributions.read_routes(only=plugin)
     core.router.before_route = core.plugins.before_route

@@ -38,7 +38,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "too many attempts": ({"attempts": 1001}, "attempts: should be less than or equal to 1000"),
     "attempts as a boolean": ({"attempts": True}, "attempts: .*not true or false"),
     "no time": ({"timeout": "0s"}, "timeout: should be greater than 0"),
-    "transform": ({"transform": "trim.lua"}, "transform: should be"),
+    "transform": ({"transform": "trim.lua"}, "transform 'trim.lua' should be"),
     "holds what is not kept": ({"durable": False}, "hold is for durable"),
     "test without subject": (
         {"test": [{"given": {}, "to": []}]},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub.envelope import EVENT, Envelope
+from hubbub.envelope import EVENT, TASK_REQUEST, Envelope
 from hubbub.errors import NotFoundError, RouteError
 from hubbub.routing import RoutingTable
 from hubbub.subjects import matches
@@ -166,3 +166,24 @@ def test_other_braces_of_a_target_are_text(target: str) -> None:
     (found,) = table.match(envelope)
     void = target.startswith("a.")
     assert list(found.targets(envelope)) == (["to.b"] if void else [target, "to.b"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "works"),
+    [
+        ("tasks.echo.request", True),
+        ("relay.child.task.>", True),
+        ("tasks.>", False),
+        ("tasks.echo.*", False),
+        (">", False),
+    ],
+)
+def test_who_watches_tasks_is_given_none(pattern: str, works: bool) -> None:
+    """A subscription that hears results too belongs to somebody who looks on."""
+    table = RoutingTable()
+    table.put(Route(name="mine", match=pattern, to=("stream.a",), origin="private"))
+    table.put(Route(name="workers", match=">", to=("work.>",), fallback=True))
+    for subject in ("tasks.echo.request", "relay.child.task.echo"):
+        request = Envelope(source="test.a", subject=subject, type=TASK_REQUEST)
+        taken = "mine" if works and matches(pattern, subject) else "workers"
+        assert [found.route.name for found in table.match(request)] == [taken]

@@ -13,6 +13,7 @@ from hubbub.config.settings import Settings
 from hubbub.config.units import Duration
 from hubbub.errors import RouteError, SubjectError
 from hubbub.subjects import MAX_TOKENS, check_pattern, check_subject
+from hubbub.transforms import steps_of
 from hubbub.values import Deliver, Origin, Route, RouteCase
 
 __all__ = ["RouteCaseSettings", "RouteSettings"]
@@ -21,7 +22,6 @@ MAX_ROUTE_NAME: Final = 200
 """Characters of a route's name."""
 
 _TEMPLATE: Final = re.compile(r"\{subject\.(\d{1,2})\}", re.ASCII)
-_TRANSFORM: Final = re.compile(r"[A-Za-z0-9_-]+:.+")
 
 
 def _pattern(text: str) -> str:
@@ -139,7 +139,8 @@ class RouteSettings(Settings):
     )
     transform: str | None = Field(
         default=None,
-        description='A transform that a plugin offers, as "kind:argument".',
+        description='A transform that a plugin offers, as "kind:argument"; several with " | " '
+        "between run one after the other.",
     )
     test: tuple[RouteCaseSettings, ...] = Field(
         default=(),
@@ -149,8 +150,11 @@ class RouteSettings(Settings):
     @field_validator("transform")
     @classmethod
     def _names_a_kind(cls, transform: str | None) -> str | None:
-        if transform is not None and not _TRANSFORM.fullmatch(transform):
-            raise ValueError('should be "kind:argument", such as "lua:scripts/trim.lua"')
+        if transform is not None:
+            try:
+                steps_of(transform)
+            except RouteError as error:
+                raise ValueError(str(error)) from None
         return transform
 
     @model_validator(mode="after")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from hubbub.conversion import Conversions
 from hubbub.delivery.links import EndpointLink
 from hubbub.envelope import Envelope
 from hubbub.errors import Reject, Retry, StoreUnavailableError
+from hubbub.preparing import NotForItError, PrepareError, Preparer
 from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class Couriers:
     def __init__(
         self,
         room: DeliveryRoom,
-        conversions: Conversions,
+        preparer: Preparer,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self._room = room
-        self._conversions = conversions
+        self._preparer = preparer
         self._spawn = spawn
         self._carrying: dict[EndpointLink, set[asyncio.Task[None]]] = {}
         self._under_way: dict[int, tuple[int, asyncio.Timeout]] = {}
@@ -76,10 +76,10 @@ class Couriers:
                 carrying.discard(task)
 
     async def _hand_over(self, link: EndpointLink, delivery: Delivery, attempt: int) -> None:
+        envelope = self._prepared(link.endpoint, delivery)
+        if envelope is None or self._too_large(link, delivery, envelope):
+            return
         try:
-            envelope = self._prepared(link.endpoint, delivery)
-            if envelope is None or self._too_large(link, delivery, envelope):
-                return
             if not await self._leased(link, delivery, attempt):
                 return
             answer = await self._deliver(link, delivery, envelope)
@@ -120,19 +120,23 @@ class Couriers:
         return f"error: {type(error).__name__}", None
 
     def _prepared(self, endpoint: Endpoint, delivery: Delivery) -> Envelope | None:
-        """Convert the envelope to a type the endpoint takes; None when that ended the delivery."""
-        envelope = delivery.envelope
-        chain = self._conversions.chain(envelope.type, endpoint.accepts)
-        if chain is None:
-            self._room.endings.end(delivery, Outcome.DEAD, "no_converter")
-            return None
-        for converter in chain:
-            converted = converter.convert(envelope, endpoint)
-            if converted is None:
-                self._room.endings.end(delivery, Outcome.FILTERED, "converter")
-                return None
-            envelope = converted
-        return envelope
+        """Return the envelope as the endpoint takes it; None when it shall not get it now."""
+        room = self._room
+        try:
+            return self._preparer.prepare(delivery.envelope, delivery.transform, endpoint)
+        except NotForItError as end:
+            delivery.last_error = end.detail or delivery.last_error
+            room.endings.end(delivery, end.outcome, end.reason)
+        except PrepareError as error:  # of a plugin: the endpoint has seen nothing of it
+            log.warning(
+                "delivery.not_prepared",
+                endpoint=endpoint.address,
+                delivery=str(delivery.id),
+                error=error.detail,
+            )
+            due_us = room.clock.now_us() + room.backoff_us(delivery)
+            room.endings.again(delivery, error.reason, due_us=due_us)
+        return None
 
     def _too_large(self, link: EndpointLink, delivery: Delivery, envelope: Envelope) -> bool:
         """Tell whether its guard keeps an envelope of this size from an endpoint; that ends it."""

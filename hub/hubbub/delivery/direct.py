@@ -96,8 +96,8 @@ class Direct:
         )
 
     def _fits(self, link: EndpointLink, delivery: Delivery) -> bool:
-        """Tell whether a delivery needs neither a lease nor a conversion."""
-        if delivery.leased or delivery.state is DeliveryState.DONE:
+        """Tell whether a delivery needs neither a lease nor a transform nor a conversion."""
+        if delivery.leased or delivery.transform or delivery.state is DeliveryState.DONE:
             return False
         accepts = link.endpoint.accepts
         return not accepts or self._conversions.chain(delivery.envelope.type, accepts) == ()

@@ -30,6 +30,7 @@ from hubbub.guards import GuardRule
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.ports import Clock, Engine, Planned
+from hubbub.preparing import Preparer
 from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome, Requirement, Task
 
 __all__ = ["DeliveryRoom", "Follow"]
@@ -67,6 +68,7 @@ class DeliveryRoom:
         clock: Clock,
         directory: Directory,
         conversions: Conversions,
+        preparer: Preparer,
         metrics: Metrics,
         tracer: Tracer,
         policy: DeliveryPolicy,
@@ -100,7 +102,7 @@ class DeliveryRoom:
         self.leases: Final = Leases(self)
         self.lifecycle: Final = Lifecycle(self, spawn)
         self.spawn: Final = spawn
-        self._couriers = Couriers(self, conversions, spawn)
+        self._couriers = Couriers(self, preparer, spawn)
         self._direct = Direct(self, conversions)
         self._chance = chance
         self._links: dict[str, EndpointLink] = {}

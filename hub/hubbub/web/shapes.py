@@ -257,6 +257,14 @@ class RouteList(msgspec.Struct, forbid_unknown_fields=True):
     next: Next
 
 
+class TransformedView(msgspec.Struct, forbid_unknown_fields=True):
+    """What the transform of a route would make of the envelope."""
+
+    subject: str
+    type: str
+    data: Any
+
+
 class TrialTarget(msgspec.Struct, forbid_unknown_fields=True):
     """One delivery that would be made."""
 
@@ -271,6 +279,8 @@ class TrialTarget(msgspec.Struct, forbid_unknown_fields=True):
     hold: bool
     outcome: Outcome | None
     reason: str | None
+    transform: str | None
+    transformed: TransformedView | None
 
 
 class RouteTrial(msgspec.Struct, forbid_unknown_fields=True):

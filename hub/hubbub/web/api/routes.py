@@ -11,8 +11,9 @@ from hubbub.delivery.mailbox import requirement_of
 from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import NotFoundError
 from hubbub.intake import Limits, check_envelope
+from hubbub.preparing import NotForItError, PrepareError
 from hubbub.tasks import read_request
-from hubbub.values import Delivery
+from hubbub.values import Delivery, DeliveryState
 from hubbub.web import pages
 from hubbub.web.calls import Call, Operation, Reply, Spec
 from hubbub.web.forms import Given, read_forms
@@ -90,7 +91,9 @@ def dry_run(core: Core, envelope: Envelope) -> dict[str, object]:
         durable=True if envelope.durable is None else envelope.durable,
         request=request,
     )
-    targets = [_target(delivery) for delivery in plan.deliveries]
+    targets = [
+        {**_target(delivery), **_transformed(core, delivery)} for delivery in plan.deliveries
+    ]
     matched = [] if envelope.to else core.table.match(envelope)
     return {
         "routes": [route_view(compiled.route) for compiled in matched],
@@ -117,6 +120,24 @@ def _target(delivery: Delivery) -> dict[str, Any]:
         "outcome": delivery.outcome,
         "reason": delivery.reason,
     }
+
+
+def _transformed(core: Core, delivery: Delivery) -> dict[str, Any]:
+    """Return what the route's transform would make of the envelope, or why it would not."""
+    shown: dict[str, Any] = {"transform": delivery.transform, "transformed": None}
+    if delivery.transform is None or delivery.state is DeliveryState.DONE:
+        return shown
+    try:
+        with core.plugins.fence.trying():
+            made = core.preparer.transformed(delivery.envelope, delivery.transform)
+    except NotForItError as end:
+        shown["outcome"], shown["reason"] = end.outcome, end.reason
+    except PrepareError as error:
+        shown["reason"] = error.detail
+    else:
+        data = msgspec.Raw(made.data)
+        shown["transformed"] = {"subject": made.subject, "type": made.type, "data": data}
+    return shown
 
 
 OPERATIONS: Final = (
