@@ -23,6 +23,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+DISCARDED: Final = 8
+"""Times the largest body that is read of one without a length before its connection is closed."""
+
 DEPTH: Final = 64
 """How deeply a body that is no envelope may be nested."""
 
@@ -44,8 +47,8 @@ async def read_body(
     """Read a whole body, and no more of it than the limit, which `setting` says.
 
     Raises:
-        TooLargeError: over the limit, by what Content-Length says.
-        UnreadBodyError: over the limit, whatever Content-Length said.
+        TooLargeError: over the limit, by what Content-Length says or by what came.
+        UnreadBodyError: so far over it that it was not read to its end.
         ClientGoneError: the caller hung up.
     """
     for name, value in scope["headers"]:
@@ -65,12 +68,34 @@ async def read_body(
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > limit_bytes:
-            raise UnreadBodyError(
+            more = message.get("more_body", False)
+            read = not more or await _discard(receive, (DISCARDED - 1) * limit_bytes)
+            refusal = TooLargeError if read else UnreadBodyError
+            raise refusal(
                 what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting
             )
         if not message.get("more_body", False):
             return b"".join(chunks) + chunk if chunks else chunk
         chunks.append(chunk)
+
+
+async def _discard(receive: Receive, limit_bytes: int) -> bool:
+    """Throw the rest of a body away, so that the refusal reaches who is still sending it.
+
+    Returns:
+        False where there is more of it than the limit.
+
+    Raises:
+        ClientGoneError: the caller hung up.
+    """
+    size, more = 0, True
+    while more and size <= limit_bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    return not more
 
 
 def check_utf8(body: bytes) -> None:
