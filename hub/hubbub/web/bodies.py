@@ -69,7 +69,7 @@ async def read_body(
         size += len(chunk)
         if size > limit_bytes:
             more = message.get("more_body", False)
-            read = not more or await _discard(receive, (DISCARDED - 1) * limit_bytes)
+            read = not more or await _discard(receive, DISCARDED * limit_bytes - size)
             refusal = TooLargeError if read else UnreadBodyError
             raise refusal(
                 what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting
