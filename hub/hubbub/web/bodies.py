@@ -23,12 +23,11 @@ __all__ = [
 
 T = TypeVar("T")
 
+DISCARDED: Final = 8
+"""Times the largest body that is read of one without a length before its connection is closed."""
+
 DEPTH: Final = 64
 """How deeply a body that is no envelope may be nested."""
-
-DISCARD_LIMIT: Final = 8
-"""Times the limit that is read and thrown away: who is refused while it still sends would lose the
-answer with the connection."""
 
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -45,11 +44,11 @@ class UnreadBodyError(TooLargeError):
 async def read_body(
     scope: Scope, receive: Receive, limit_bytes: int, *, setting: str = "hub.max_body"
 ) -> bytes:
-    """Read a whole body, and keep no more of it than the limit, which `setting` says.
+    """Read a whole body, and no more of it than the limit, which `setting` says.
 
     Raises:
-        TooLargeError: over the limit.
-        UnreadBodyError: so far over it that the rest was not read.
+        TooLargeError: over the limit, by what Content-Length says or by what came.
+        UnreadBodyError: so far over it that it was not read to its end.
         ClientGoneError: the caller hung up.
     """
     for name, value in scope["headers"]:
@@ -67,17 +66,36 @@ async def read_body(
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         chunk: bytes = message.get("body", b"")
-        more: bool = message.get("more_body", False)
         size += len(chunk)
         if size > limit_bytes:
-            chunks.clear()
-            if more and size <= limit_bytes * DISCARD_LIMIT:
-                continue
-            kind = UnreadBodyError if more else TooLargeError
-            raise kind(what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting)
-        if not more:
+            more = message.get("more_body", False)
+            read = not more or await _discard(receive, DISCARDED * limit_bytes - size)
+            refusal = TooLargeError if read else UnreadBodyError
+            raise refusal(
+                what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting
+            )
+        if not message.get("more_body", False):
             return b"".join(chunks) + chunk if chunks else chunk
         chunks.append(chunk)
+
+
+async def _discard(receive: Receive, limit_bytes: int) -> bool:
+    """Throw the rest of a body away, so that the refusal reaches who is still sending it.
+
+    Returns:
+        False where there is more of it than the limit.
+
+    Raises:
+        ClientGoneError: the caller hung up.
+    """
+    size, more = 0, True
+    while more and size <= limit_bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    return not more
 
 
 def check_utf8(body: bytes) -> None:

@@ -18,7 +18,15 @@ from hubbub.observe.metrics import Key
 from hubbub.store.reads import tasks as task_reads
 from hubbub.web.auth import authenticated, need
 from hubbub.web.calls import OPEN, Call, Operation, Reply, Spec
-from hubbub.web.shapes_of_the_hub import Health, Readiness
+from hubbub.web.shapes_of_the_hub import (
+    AdapterPart,
+    Health,
+    HubPart,
+    Part,
+    Parts,
+    PluginPart,
+    Readiness,
+)
 
 __all__ = ["OPERATIONS", "fill_gauges", "hub_version"]
 
@@ -36,39 +44,34 @@ def hub_version() -> str:
 async def alive(call: Call) -> Reply:
     """Tell that the process answers."""
     del call
-    return Reply(200, {"status": "alive", "version": hub_version()})
+    return Reply(200, Health("alive", hub_version()))
 
 
 async def ready(call: Call) -> Reply:
     """Tell whether the hub takes messages, with the culprit named."""
     core = call.core
     problem = core.journal.problem
-    adapters: dict[str, object] = {}
+    adapters: dict[str, AdapterPart] = {}
     culprits: list[str] = []
     if core.state != "ready":
         culprits.append(f"hub: {core.state}")
     if problem is not None:
         culprits.append(f"store: {problem}")
     for one in core.adapters:
-        adapters[one.name] = {
-            "state": one.state,
-            "reason": one.reason or None,
-            "required": one.settings.required,
-        }
+        adapters[one.name] = AdapterPart(one.state, one.reason or None, one.settings.required)
         if _is_missing(one.settings, one.state):
             culprits.append(f"adapter {one.name}: {one.reason or one.state}")
-    parts = {
-        "hub": {"state": core.state},
-        "store": {"state": "up" if problem is None else "failed", "reason": problem},
-        "adapters": adapters,
-        "plugins": {
-            plugin.name: {"state": plugin.state, "reason": plugin.reason or None}
-            for plugin in core.plugins
+    parts = Parts(
+        hub=HubPart(core.state),
+        store=Part("up" if problem is None else "failed", problem),
+        adapters=adapters,
+        plugins={
+            plugin.name: PluginPart(plugin.state, plugin.reason or None) for plugin in core.plugins
         },
-    }
+    )
     if culprits:
-        return Reply(503, {"status": "not ready", "culprits": culprits, "parts": parts})
-    return Reply(200, {"status": "ready", "parts": parts})
+        return Reply(503, Readiness("not ready", parts, culprits))
+    return Reply(200, Readiness("ready", parts))
 
 
 def _is_missing(settings: AdapterSettings, state: str) -> bool:

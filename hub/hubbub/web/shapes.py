@@ -1,7 +1,6 @@
-"""Answers of the API whose values are put together from several places, as types.
+"""Answers of the API as types: what is described is what is built and sent.
 
-They say what the description of the API says; that the answers are so, a test that fuzzes a
-running hub makes sure. `forbid_unknown_fields` makes the description exact.
+`views` makes them of the hub's values. `forbid_unknown_fields` makes the description exact.
 """
 
 from __future__ import annotations
@@ -13,12 +12,15 @@ from msgspec import Meta
 
 from hubbub.guards import BreakerState
 from hubbub.values import Deliver, Origin, Outcome, PresenceState, TaskState
-from hubbub.web.views import DeliveryView, TaskView
 
 __all__ = [
+    "AttemptView",
     "Batch",
+    "BreakerView",
     "Count",
     "DeliveryList",
+    "DeliveryView",
+    "EndpointGuardView",
     "EndpointList",
     "EndpointView",
     "EnvelopeView",
@@ -28,12 +30,16 @@ __all__ = [
     "ReplayCount",
     "ReplayedWith",
     "RouteList",
+    "RouteTest",
     "RouteTrial",
     "RouteView",
+    "SourceGuardView",
     "TaskDetail",
     "TaskList",
     "TaskSubmitted",
+    "TaskView",
     "Time",
+    "TrialTarget",
 ]
 
 Time = Annotated[str, Meta(description="RFC 3339, UTC, microseconds")]
@@ -101,6 +107,31 @@ class EnvelopeView(msgspec.Struct, forbid_unknown_fields=True):
     deliveries: list[DeliveryView]
 
 
+class DeliveryView(msgspec.Struct, kw_only=True):
+    """A delivery."""
+
+    id: str
+    envelope_id: str
+    subject: str
+    endpoint: str | None
+    pool: list[str] | None
+    route: str
+    state: str
+    outcome: str | None
+    reason: str | None
+    attempts: int
+    last_error: str | None
+    task_id: str | None
+    replay_of: str | None
+    key: str | None
+    pulled_by: str | None
+    lease_until: str | None
+    due_at: str | None
+    deadline: str | None
+    created_at: str
+    updated_at: str
+
+
 class DeliveryList(msgspec.Struct, forbid_unknown_fields=True):
     """A page of deliveries."""
 
@@ -134,6 +165,28 @@ class TaskSubmitted(msgspec.Struct, forbid_unknown_fields=True):
     task_id: str
     state: TaskState
     trace_id: str
+
+
+class TaskView(msgspec.Struct, kw_only=True):
+    """A task."""
+
+    task_id: str
+    task_type: str
+    state: TaskState
+    asker: str
+    reply_to: str | None
+    endpoint: str | None
+    run: int
+    attempt: int
+    result: msgspec.Raw | None
+    error: str | None
+    orphan: bool
+    envelope_id: str | None
+    delivery_id: str | None
+    trace_id: str
+    created_at: str
+    updated_at: str
+    finished_at: str | None
 
 
 class TaskList(msgspec.Struct, forbid_unknown_fields=True):

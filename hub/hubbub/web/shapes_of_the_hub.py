@@ -13,13 +13,24 @@ from hubbub.web.shapes import Count, Next, Time
 
 __all__ = [
     "AdapterList",
+    "AdapterPart",
     "AdapterView",
+    "AuditEntry",
     "AuditList",
+    "Box",
     "Health",
+    "HubPart",
     "NewTokenView",
+    "Part",
+    "Parts",
+    "PluginPart",
+    "Published",
     "Readiness",
+    "SpanView",
     "Stats",
+    "StoreStats",
     "TokenList",
+    "TokenView",
     "Trace",
 ]
 
@@ -154,12 +165,23 @@ class Health(msgspec.Struct, forbid_unknown_fields=True):
     version: str
 
 
-class Part(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class HubPart(msgspec.Struct, forbid_unknown_fields=True):
+    """The hub itself."""
+
+    state: str
+
+
+class Part(msgspec.Struct, forbid_unknown_fields=True):
     """One part of the hub."""
 
     state: str
-    reason: str | None = None
-    required: bool | None = None
+    reason: str | None
+
+
+class AdapterPart(Part, forbid_unknown_fields=True):
+    """One adapter."""
+
+    required: bool
 
 
 class PluginPart(msgspec.Struct, forbid_unknown_fields=True):
@@ -172,9 +194,9 @@ class PluginPart(msgspec.Struct, forbid_unknown_fields=True):
 class Parts(msgspec.Struct, forbid_unknown_fields=True):
     """Every part of the hub."""
 
-    hub: Part
+    hub: HubPart
     store: Part
-    adapters: dict[str, Part]
+    adapters: dict[str, AdapterPart]
     plugins: dict[str, PluginPart]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypedDict
 
 import msgspec
 
@@ -13,11 +14,20 @@ from hubbub.envelope import rfc3339
 from hubbub.guards import Breaker, BreakerState, GuardRule
 from hubbub.store.tables import DeliveryRow
 from hubbub.tokens import Token
-from hubbub.values import Delivery, Route, Task, TaskState
+from hubbub.values import Delivery, Route, Task
+from hubbub.web.shapes import (
+    BreakerView,
+    DeliveryView,
+    EndpointGuardView,
+    EndpointView,
+    RouteTest,
+    RouteView,
+    SourceGuardView,
+    TaskView,
+)
+from hubbub.web.shapes_of_the_hub import TokenView
 
 __all__ = [
-    "DeliveryView",
-    "TaskView",
     "delivery_view",
     "endpoint_view",
     "moment",
@@ -31,31 +41,6 @@ __all__ = [
 def moment(time_us: int | None) -> str | None:
     """Write a time, if there is one."""
     return None if time_us is None else rfc3339(time_us)
-
-
-class DeliveryView(msgspec.Struct, kw_only=True):
-    """A delivery."""
-
-    id: str
-    envelope_id: str
-    subject: str
-    endpoint: str | None
-    pool: list[str] | None
-    route: str
-    state: str
-    outcome: str | None
-    reason: str | None
-    attempts: int
-    last_error: str | None
-    task_id: str | None
-    replay_of: str | None
-    key: str | None
-    pulled_by: str | None
-    lease_until: str | None
-    due_at: str | None
-    deadline: str | None
-    created_at: str
-    updated_at: str
 
 
 def delivery_view(
@@ -103,28 +88,6 @@ def target_of(delivery: DeliveryRow | Delivery) -> tuple[str | None, list[str] |
     return delivery.endpoint, list(requirement.patterns)
 
 
-class TaskView(msgspec.Struct, kw_only=True):
-    """A task."""
-
-    task_id: str
-    task_type: str
-    state: TaskState
-    asker: str
-    reply_to: str | None
-    endpoint: str | None
-    run: int
-    attempt: int
-    result: msgspec.Raw | None
-    error: str | None
-    orphan: bool
-    envelope_id: str | None
-    delivery_id: str | None
-    trace_id: str
-    created_at: str
-    updated_at: str
-    finished_at: str | None
-
-
 def task_view(task: Task) -> TaskView:
     """Return a task."""
     return TaskView(
@@ -148,65 +111,73 @@ def task_view(task: Task) -> TaskView:
     )
 
 
-def endpoint_view(core: Core, known: Known) -> dict[str, object]:
+def endpoint_view(core: Core, known: Known) -> EndpointView:
     """Return an endpoint, with what waits for it and what it has in hand."""
     endpoint = known.endpoint
     link = core.room.link_of(known.address)
     box = core.room.boxes.find(known.address)
-    return {
-        "address": known.address,
-        "adapter": endpoint.adapter,
-        "state": known.state,
-        "labels": dict(endpoint.labels),
-        "accepts": list(endpoint.accepts),
-        "task_types": None if endpoint.task_types is None else sorted(endpoint.task_types),
-        "concurrency": endpoint.concurrency if link is None else link.slots,
-        "pull": endpoint.pull,
-        "linger_s": endpoint.linger_s,
-        "in_flight": 0 if link is None else len(link.in_flight),
-        "waiting": 0 if box is None else box.depth,
-        "guard": _guard_view(core, known.address),
-        "source_guard": _source_guard_view(core, known.address),
-    }
+    return EndpointView(
+        address=known.address,
+        adapter=endpoint.adapter,
+        state=known.state,
+        labels=dict(endpoint.labels),
+        accepts=list(endpoint.accepts),
+        task_types=None if endpoint.task_types is None else sorted(endpoint.task_types),
+        concurrency=endpoint.concurrency if link is None else link.slots,
+        pull=endpoint.pull,
+        linger_s=endpoint.linger_s,
+        in_flight=0 if link is None else len(link.in_flight),
+        waiting=0 if box is None else box.depth,
+        guard=_guard_view(core, known.address),
+        source_guard=_source_guard_view(core, known.address),
+    )
 
 
-def _guard_view(core: Core, address: str) -> dict[str, object] | None:
+def _guard_view(core: Core, address: str) -> EndpointGuardView | None:
     """Return what guards an endpoint, and how it stands; None for nothing."""
     guard = core.room.guards.find(address)
     if guard is None:
         return None
     now = core.clock.now_us() / 1e6
-    return {
-        **_rule_view(guard.rule),
-        "tokens": None if guard.bucket is None else round(guard.bucket.left(now), 3),
-        "breaker": None if guard.breaker is None else _breaker_view(guard.breaker),
-    }
+    return EndpointGuardView(
+        **_rule_members(guard.rule),
+        tokens=None if guard.bucket is None else round(guard.bucket.left(now), 3),
+        breaker=None if guard.breaker is None else _breaker_view(guard.breaker),
+    )
 
 
-def _breaker_view(breaker: Breaker) -> dict[str, object]:
+def _breaker_view(breaker: Breaker) -> BreakerView:
     is_open = breaker.state is BreakerState.OPEN
-    return {
-        "state": breaker.state,
-        "failures": breaker.failures,
-        "opened": breaker.opened,
-        "tries_at": moment(int(breaker.open_until * 1e6)) if is_open else None,
-    }
+    return BreakerView(
+        state=breaker.state,
+        failures=breaker.failures,
+        opened=breaker.opened,
+        tries_at=moment(int(breaker.open_until * 1e6)) if is_open else None,
+    )
 
 
-def _source_guard_view(core: Core, address: str) -> dict[str, object] | None:
+def _source_guard_view(core: Core, address: str) -> SourceGuardView | None:
     """Return what guards an endpoint as a source, once it has published something."""
     guard = core.router.sources.find(address)
     if guard is None:
         return None
     now = core.clock.now_us() / 1e6
-    return {
-        **_rule_view(guard.rule),
-        "tokens": None if guard.bucket is None else round(guard.bucket.left(now), 3),
-        "under_way": guard.under_way,
-    }
+    return SourceGuardView(
+        **_rule_members(guard.rule),
+        tokens=None if guard.bucket is None else round(guard.bucket.left(now), 3),
+        under_way=guard.under_way,
+    )
 
 
-def _rule_view(rule: GuardRule) -> dict[str, object]:
+class _Rule(TypedDict):
+    match: str
+    rate: float | None
+    burst: int | None
+    concurrency: int | None
+    size: int | None
+
+
+def _rule_members(rule: GuardRule) -> _Rule:
     """Return an entry of hub.toml; None stands for no limit."""
     return {
         "match": rule.match,
@@ -217,36 +188,36 @@ def _rule_view(rule: GuardRule) -> dict[str, object]:
     }
 
 
-def route_view(route: Route) -> dict[str, object]:
+def route_view(route: Route) -> RouteView:
     """Return a route by the names of its TOML entry."""
-    return {
-        "name": route.name,
-        "match": route.match,
-        "to": list(route.to),
-        "where": dict(route.where),
-        "where_cel": route.where_cel,
-        "types": list(route.types),
-        "labels": dict(route.labels),
-        "deliver": route.deliver,
-        "fallback": route.fallback,
-        "hold": route.hold_s,
-        "key": route.key,
-        "durable": route.durable,
-        "attempts": route.attempts,
-        "timeout": route.timeout_s,
-        "transform": route.transform,
-        "test": [{"given": dict(case.given), "to": list(case.to)} for case in route.cases],
-        "origin": route.origin,
-    }
+    return RouteView(
+        name=route.name,
+        match=route.match,
+        to=list(route.to),
+        where=dict(route.where),
+        where_cel=route.where_cel,
+        types=list(route.types),
+        labels=dict(route.labels),
+        deliver=route.deliver,
+        fallback=route.fallback,
+        hold=route.hold_s,
+        key=route.key,
+        durable=route.durable,
+        attempts=route.attempts,
+        timeout=route.timeout_s,
+        transform=route.transform,
+        test=[RouteTest(dict(case.given), list(case.to)) for case in route.cases],
+        origin=route.origin,
+    )
 
 
-def token_view(token: Token) -> dict[str, object]:
+def token_view(token: Token) -> TokenView:
     """Return what is known of a token; never the token itself."""
-    return {
-        "id": token.id,
-        "name": token.name,
-        "scopes": list(token.scopes),
-        "created_at": rfc3339(token.created_us),
-        "expires": moment(token.expires_us),
-        "revoked_at": moment(token.revoked_us),
-    }
+    return TokenView(
+        id=token.id,
+        name=token.name,
+        scopes=list(token.scopes),
+        created_at=rfc3339(token.created_us),
+        expires=moment(token.expires_us),
+        revoked_at=moment(token.revoked_us),
+    )

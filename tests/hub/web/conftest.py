@@ -70,14 +70,18 @@ async def serving(
     """Run a hub with its HTTP side."""
     environ = {"HUBBUB_ADMIN_TOKEN": ADMIN}
     async with running_hub(data_dir, toml, environ=environ, plugins=plugins) as core:
+        app = build_app(core, more=more)
         listener = HttpListener("127.0.0.1", 0)
         listener.bind()
-        await listener.serve(build_app(core, more=more), drain_timeout_s=1)
-        url = listener.url
-        headers = {"authorization": f"Bearer {ADMIN}"}
-        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
-            yield Served(core, url, client)
-        await listener.stop()
+        try:
+            await listener.serve(app, drain_timeout_s=1)
+            headers = {"authorization": f"Bearer {ADMIN}"}
+            async with httpx2.AsyncClient(
+                base_url=listener.url, headers=headers, timeout=20
+            ) as client:
+                yield Served(core, listener.url, client)
+        finally:
+            await listener.stop()
 
 
 @pytest.fixture

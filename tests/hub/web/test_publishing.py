@@ -13,6 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hubbub.config import Address
+from hubbub.testing import TcpPeer
+from hubbub.web.bodies import DISCARDED
 from tests.hub.web.conftest import ADMIN, FAST, Served, serving
 
 PATH = "/api/v1/envelopes"
@@ -275,6 +278,31 @@ async def test_the_body_limit_is_exact(tmp_path: Path) -> None:
             if status == 413:
                 assert chunked.json()["code"] == "too_large"
         assert await stored(served) == 2
+
+
+@pytest.mark.parametrize(("pieces", "closes"), [(DISCARDED, False), (DISCARDED + 1, True)])
+async def test_who_still_sends_hears_of_the_limit(
+    tmp_path: Path, pieces: int, closes: bool
+) -> None:
+    """The rest is thrown away, so that the refusal arrives; of far too much it is not."""
+    async with serving(tmp_path / "hub", FAST + 'max_body = "2KiB"\n') as served:
+        host, _, port = served.url.removeprefix("http://").partition(":")
+        peer = await TcpPeer.connect(Address(host, int(port)))
+        token = served.client.headers["authorization"]
+        await peer.send(
+            f"POST {PATH} HTTP/1.1\r\nHost: hub\r\nAuthorization: {token}\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n".encode()
+        )
+        for _ in range(pieces):
+            await peer.send(b"800\r\n" + b"x" * 2048 + b"\r\n")
+        if not closes:
+            await peer.send(b"0\r\n\r\n")
+        assert await peer.line() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+        headers = [await peer.line()]
+        while headers[-1] != b"\r\n":
+            headers.append(await peer.line())
+        assert (b"connection: close\r\n" in headers) == closes
+        await peer.close()
 
 
 async def test_over_the_rate_it_is_429(tmp_path: Path) -> None:

@@ -16,7 +16,16 @@ from hubbub.web import pages
 from hubbub.web.calls import Call, Operation, Reply, Spec
 from hubbub.web.health import hub_version
 from hubbub.web.inputs import CURSOR, LIMIT
-from hubbub.web.shapes_of_the_hub import AdapterList, AdapterView, AuditList, Stats
+from hubbub.web.shapes_of_the_hub import (
+    AdapterList,
+    AdapterView,
+    AuditEntry,
+    AuditList,
+    Box,
+    Published,
+    Stats,
+    StoreStats,
+)
 
 __all__ = ["OPERATIONS"]
 
@@ -31,13 +40,7 @@ async def audit(call: Call) -> Reply:
         lambda session: audit_reads.listed(session, before=before, limit=limit + 1)
     )
     items = [
-        {
-            "at": rfc3339(row.at_us),
-            "principal": row.principal,
-            "act": row.act,
-            "target": row.target,
-            "detail": row.detail,
-        }
+        AuditEntry(rfc3339(row.at_us), row.principal, row.act, row.target, row.detail)
         for row in rows[:limit]
     ]
     return pages.page(items, rows[limit - 1].seq if len(rows) > limit else None)
@@ -50,24 +53,24 @@ async def adapters(call: Call) -> Reply:
     return pages.page([running.get(name) or _off(name) for name in {**offered, **running}], None)
 
 
-def _off(name: str) -> dict[str, object]:
-    return {
-        "name": name,
-        "state": "stopped",
-        "reason": f"adapters.{name}.enabled is false in hub.toml",
-        "required": False,
-        "listen": [],
-    }
+def _off(name: str) -> AdapterView:
+    return AdapterView(
+        name=name,
+        state="stopped",
+        reason=f"adapters.{name}.enabled is false in hub.toml",
+        required=False,
+        listen=[],
+    )
 
 
-def _adapter(one: RunningAdapter) -> dict[str, object]:
-    return {
-        "name": one.name,
-        "state": one.state,
-        "reason": one.reason or None,
-        "required": one.settings.required,
-        "listen": [str(address) for address in one.settings.listen],
-    }
+def _adapter(one: RunningAdapter) -> AdapterView:
+    return AdapterView(
+        name=one.name,
+        state=one.state,
+        reason=one.reason or None,
+        required=one.settings.required,
+        listen=[str(address) for address in one.settings.listen],
+    )
 
 
 async def restart(call: Call) -> Reply:
@@ -91,38 +94,37 @@ async def stats(call: Call) -> Reply:
     boxes = sorted(
         (box for box in core.room.boxes if box.depth), key=lambda box: box.depth, reverse=True
     )
-    return Reply(
-        200,
-        {
-            "version": hub_version(),
-            "hub": core.config.hub.name,
-            "state": core.state,
-            "at": rfc3339(now_us),
-            "uptime_s": max(0.0, (now_us - core.started_us) / 1e6),
-            "envelopes": {
-                "accepted": accepted,
-                "refused": total_of(metrics.envelopes_refused),
-                "unrouted": total_of(metrics.envelopes_unrouted),
-                "per_second": max(0.0, core.accepted.per_second(now_us, accepted)),
-            },
-            "deliveries": dict(sorted(outcomes.items())),
-            "waiting": sum(box.depth for box in boxes),
-            "in_flight": len(core.room.held()),
-            "mailboxes": [{"mailbox": box.name, "waiting": box.depth} for box in boxes[:MAX_BOXES]],
-            "endpoints": dict(Counter(known.state.value for known in core.directory)),
-            "tasks": dict(sorted(tasks.items())),
-            "routes": len(core.table),
-            "store": await asyncio.to_thread(_store, core.database.path),
-        },
+    envelopes = Published(
+        accepted=accepted,
+        refused=total_of(metrics.envelopes_refused),
+        unrouted=total_of(metrics.envelopes_unrouted),
+        per_second=max(0.0, core.accepted.per_second(now_us, accepted)),
     )
+    shown = Stats(
+        version=hub_version(),
+        hub=core.config.hub.name,
+        state=core.state,
+        at=rfc3339(now_us),
+        uptime_s=max(0.0, (now_us - core.started_us) / 1e6),
+        envelopes=envelopes,
+        deliveries=dict(sorted(outcomes.items())),
+        waiting=sum(box.depth for box in boxes),
+        in_flight=len(core.room.held()),
+        mailboxes=[Box(box.name, box.depth) for box in boxes[:MAX_BOXES]],
+        endpoints=dict(Counter(known.state.value for known in core.directory)),
+        tasks=dict(sorted(tasks.items())),
+        routes=len(core.table),
+        store=await asyncio.to_thread(_store, core.database.path),
+    )
+    return Reply(200, shown)
 
 
-def _store(path: Path | None) -> dict[str, object]:
+def _store(path: Path | None) -> StoreStats:
     """Return what the store takes on disk, where it is a file."""
     if path is None:
-        return {"kind": "server", "bytes": None}
+        return StoreStats("server", None)
     files = (path, path.with_name(path.name + "-wal"))
-    return {"kind": "sqlite", "bytes": sum(file.stat().st_size for file in files if file.exists())}
+    return StoreStats("sqlite", sum(file.stat().st_size for file in files if file.exists()))
 
 
 OPERATIONS: Final = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -27,8 +27,8 @@ from hubbub.web.inputs import (
     choice_of,
     text,
 )
-from hubbub.web.shapes import DeliveryList, ReplayCount, ReplayedWith
-from hubbub.web.views import DeliveryView, delivery_view, target_of
+from hubbub.web.shapes import DeliveryList, DeliveryView, ReplayCount, ReplayedWith
+from hubbub.web.views import delivery_view, target_of
 
 __all__ = ["operations"]
 
@@ -109,18 +109,20 @@ class Replaying:
         await call.settled()
         if other.data is msgspec.UNSET:
             again = await self._replays.one(number)
-            shown: Any = delivery_view(again, again.envelope.id, again.envelope.subject)
+            shown: DeliveryView | ReplayedWith = delivery_view(
+                again, again.envelope.id, again.envelope.subject
+            )
         else:
             receipt = await self._replays.one_with(number, other.data)
-            shown = {
-                "envelope_id": receipt.id,
-                "trace_id": receipt.trace_id,
-                "outcome": receipt.outcome,
-                "deliveries": receipt.deliveries,
-                "reason": receipt.reason,
-                "task_id": receipt.task_id,
-                "replay_of": str(number),
-            }
+            shown = ReplayedWith(
+                envelope_id=receipt.id,
+                trace_id=receipt.trace_id,
+                outcome=receipt.outcome,
+                deliveries=receipt.deliveries,
+                reason=receipt.reason,
+                task_id=receipt.task_id,
+                replay_of=str(number),
+            )
         await self._core.audit(call.principal.name, "delivery.replay", str(number))
         return Reply(202, shown)
 
@@ -148,10 +150,7 @@ class Replaying:
         if not given.dry_run:
             detail = f"{done.matched} matched, {done.replayed} replayed by now"
             await self._core.audit(call.principal.name, "delivery.replay", "by filter", detail)
-        return Reply(
-            200,
-            {"matched": done.matched, "replayed": done.replayed, "refused": done.refused},
-        )
+        return Reply(200, ReplayCount(done.matched, done.replayed, done.refused))
 
 
 def _filter_of(given: Some, *, now_us: int) -> reads.DeliveryFilter:

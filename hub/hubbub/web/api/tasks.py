@@ -27,8 +27,8 @@ from hubbub.web.inputs import (
     choice_of,
     text,
 )
-from hubbub.web.shapes import TaskDetail, TaskList, TaskSubmitted
-from hubbub.web.views import TaskView, delivery_view, moment, task_view
+from hubbub.web.shapes import AttemptView, TaskDetail, TaskList, TaskSubmitted, TaskView
+from hubbub.web.views import delivery_view, moment, task_view
 
 __all__ = ["OPERATIONS"]
 
@@ -78,7 +78,7 @@ async def submit(call: Call) -> Reply:
     task = await core.work.find(task_id)
     state = TaskState.QUEUED if task is None else task.state
     trace_id = receipt.trace_id if task is None else task.trace_id
-    return Reply(202, {"task_id": task_id, "state": state, "trace_id": trace_id})
+    return Reply(202, TaskSubmitted(task_id, state, trace_id))
 
 
 def _submission(
@@ -158,25 +158,26 @@ async def show(call: Call) -> Reply:
         raise NotFoundError(f"no task {task_id[:100]!r}; `hubbub tasks ls` shows the latest")
     task, attempts, rows, subject = found
     held = call.core.room.held(row.id for row in rows if row.state == "pending")
-    shown = msgspec.to_builtins(task_view(task), builtin_types=(msgspec.Raw,))
-    shown["attempts"] = [_attempt(row) for row in attempts]
-    shown["deliveries"] = [
-        delivery_view(row, task.envelope_id or "", subject, held) for row in rows
-    ]
+    envelope_id = task.envelope_id or ""
+    shown = TaskDetail(
+        **msgspec.structs.asdict(task_view(task)),
+        attempts=[_attempt(row) for row in attempts],
+        deliveries=[delivery_view(row, envelope_id, subject, held) for row in rows],
+    )
     return Reply(200, shown)
 
 
-def _attempt(row: TaskAttemptRow) -> dict[str, object]:
-    return {
-        "run": row.run,
-        "attempt": row.attempt,
-        "endpoint": row.endpoint,
-        "worker": row.worker,
-        "started_at": rfc3339(row.started_us),
-        "ended_at": moment(row.ended_us),
-        "outcome": row.outcome,
-        "error": row.error,
-    }
+def _attempt(row: TaskAttemptRow) -> AttemptView:
+    return AttemptView(
+        run=row.run,
+        attempt=row.attempt,
+        endpoint=row.endpoint,
+        worker=row.worker,
+        started_at=rfc3339(row.started_us),
+        ended_at=moment(row.ended_us),
+        outcome=row.outcome,
+        error=row.error,
+    )
 
 
 async def cancel(call: Call) -> Reply:

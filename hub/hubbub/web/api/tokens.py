@@ -44,13 +44,9 @@ async def create(call: Call) -> Reply:
         raise InvalidError("`expires` is in the past; the token would be of no use")
     token, text = await core.tokens.create(given.name, given.scopes, expires_us=expires_us)
     await core.audit(call.principal.name, "token.create", token.id, " ".join(token.scopes))
-    shown: dict[str, object] = {
-        "id": token.id,
-        "name": token.name,
-        "scopes": list(token.scopes),
-        "expires": moment(token.expires_us),
-        "token": text,
-    }
+    shown = NewTokenView(
+        token.id, token.name, list(token.scopes), moment(token.expires_us), token=text
+    )
     return Reply(201, shown, headers=((b"cache-control", b"no-store"),))
 
 
