@@ -176,8 +176,9 @@ async def test_stopping_ends_all_it_has_started(watched: Watched) -> None:
     await watched.processes.stop("dep")
     assert not is_alive(status.pid)
     async with asyncio.timeout(20):
-        while is_alive(child):  # told to end, and nobody's child here: no event tells of it
-            await asyncio.sleep(0.01)  # noqa: ASYNC110
+        # Told to end, and nobody's child here: no event tells of it.
+        while is_alive(child):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     assert watched.told[-1].actual == "stopped"
     await watched.clock.advance(600)
     assert watched.told[-1].actual == "stopped"
