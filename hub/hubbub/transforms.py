@@ -7,12 +7,11 @@ for this delivery, at every attempt.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-
-import structlog
 
 from hubbub.envelope import Envelope
 from hubbub.errors import PluginError, RouteError
@@ -32,7 +31,7 @@ Fenced = Callable[[Transformed], Transformed]
 
 _KIND: Final = re.compile(r"[A-Za-z0-9_-]+")
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)  # commands import this room, they need no structlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ class Transforms:
             if kind in self._kinds:
                 self._step(kind, argument)
             elif self._incomplete():
-                log.warning("transform.unknown", kind=kind, hint="its plugin may be off")
+                _log.warning("nobody offers the transform %r now; its plugin may be off", kind)
             else:
                 known = ", ".join(sorted(self._kinds)) or "none"
                 raise RouteError(f"no plugin offers the transform {kind!r}; known are {known}")
