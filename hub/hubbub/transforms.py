@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from hubbub.envelope import Envelope
 from hubbub.errors import PluginError, RouteError
 
@@ -31,8 +29,6 @@ Transformed = Callable[[Envelope], Envelope | None]
 Fenced = Callable[[Transformed], Transformed]
 
 _KIND: Final = re.compile(r"[A-Za-z0-9_-]+")
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +102,9 @@ class Transforms:
             if kind in self._kinds:
                 self._step(kind, argument)
             elif self._incomplete():
+                import structlog  # noqa: PLC0415  # `hubbub` itself is imported without it
+
+                log = structlog.get_logger(__name__)
                 log.warning("transform.unknown", kind=kind, hint="its plugin may be off")
             else:
                 known = ", ".join(sorted(self._kinds)) or "none"
