@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +22,10 @@ from hubbub.store.tables import AuditRow, MetaRow, table_of
 from hubbub.testing import RecordingEndpoint
 from hubbub.values import Route
 from tests.hub.web.conftest import FAST, Served, serving
+
+of_the_file = pytest.mark.skipif(
+    os.environ.get("HUBBUB_TEST_STORE") == "postgres", reason="about the file of SQLite"
+)
 
 API = "/api/v1"
 DAY_US = 86_400_000_000
@@ -90,6 +95,7 @@ async def table_of_name(served: Served, name: str) -> Any:
     return next(item for item in items if item["name"] == name)
 
 
+@of_the_file
 async def test_tables_are_counted(served: Served) -> None:
     """Rows and bytes of the hub's own and of plugins'."""
     before = await table_of_name(served, "envelope")
@@ -157,6 +163,7 @@ async def test_other_tables_are_refused(served: Served, table: str) -> None:
     assert (await served.client.post(f"{API}/database/prune", json=body)).status_code == 422
 
 
+@of_the_file
 async def test_vacuum_gives_room_back(served: Served) -> None:
     """The file is smaller, and the hub goes on."""
     core = served.core
@@ -169,6 +176,7 @@ async def test_vacuum_gives_room_back(served: Served) -> None:
     await served.publish("still.there")
 
 
+@of_the_file
 async def test_backups_are_made_listed_and_restored(tmp_path: Path) -> None:
     """Each a plain database, for nobody else to read; `db restore` takes it."""
     folder = tmp_path / "hub"
