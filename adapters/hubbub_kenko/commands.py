@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
+from hubbub.cli.groups import group_of
+
 __all__ = ["add_to"]
 
 URL: Final = "http://127.0.0.1:17680"
@@ -22,24 +24,7 @@ def _websocket(url: str) -> str:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to `hubbub`."""
-    _group(app, "simulate", "Fake peers of a protocol.").command("kenko")(simulate)
-
-
-def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
-    """Return the group of that name, made when it is not there."""
-    for known in app.registered_groups:
-        instance = known.typer_instance
-        if instance is not None and name in (known.name, instance.info.name):
-            return instance
-    group = typer.Typer(name=name, help=text, no_args_is_help=True)
-
-    @group.callback()
-    def groups() -> None:  # pyright: ignore[reportUnusedFunction]
-        """Keep this a group, also while it has a single command."""
-
-    groups.__doc__ = text
-    app.add_typer(group, name=name)
-    return group
+    group_of(app, "simulate", "Fake peers of a protocol.").command("kenko")(simulate)
 
 
 def simulate(

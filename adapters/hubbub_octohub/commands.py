@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hubbub.cli.groups import group_of
 from hubbub.cli.options import DEFAULT_URL, AsJson, Limit, Token, Url
 from hubbub_octohub.config import SHIPPED_API_KEY
 
@@ -19,14 +20,7 @@ USERS = "/api/octohub/users"
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `hubbub`."""
     app.add_typer(users, name="user")
-    simulated = typer.Typer(help="A fake peer of a protocol.", no_args_is_help=True)
-    simulated.command("octohub")(simulate)
-    simulated.callback()(_keep_a_group)
-    app.add_typer(simulated, name="simulate")
-
-
-def _keep_a_group() -> None:
-    """A fake peer of a protocol."""
+    group_of(app, "simulate", "Fake peers of a protocol.").command("octohub")(simulate)
 
 
 users = typer.Typer(

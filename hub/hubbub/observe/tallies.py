@@ -7,7 +7,7 @@ the event loop only, and need neither.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Final, Generic, TypeVar
 
@@ -58,21 +58,19 @@ C = TypeVar("C", Tally, Spread)
 class _Family(Collector, Generic[C]):
     """The children of one metric, by the values of its labels."""
 
-    def __init__(self, name: str, doc: str, labels: Sequence[str]) -> None:
+    def __init__(self, name: str, doc: str, labels: Sequence[str], make: Callable[[], C]) -> None:
         self._name = name
         self._doc = doc
         self._labels = labels
+        self._make: Callable[[], C] = make
         self._children: dict[tuple[str, ...], C] = {}
 
     def labels(self, *values: str) -> C:
         """Return the child with these values, made when first asked for."""
         child = self._children.get(values)
         if child is None:
-            child = self._children[values] = self._made()
+            child = self._children[values] = self._make()
         return child
-
-    def _made(self) -> C:
-        raise NotImplementedError
 
     def _now(self) -> list[tuple[tuple[str, ...], C]]:
         """Return what is there: the text is made in a thread, while children come to be."""
@@ -82,8 +80,8 @@ class _Family(Collector, Generic[C]):
 class Tallies(_Family[Tally]):
     """A counter."""
 
-    def _made(self) -> Tally:
-        return Tally()
+    def __init__(self, name: str, doc: str, labels: Sequence[str]) -> None:
+        super().__init__(name, doc, labels, Tally)
 
     def collect(self) -> Iterable[Metric]:
         """Yield it for a scrape."""
@@ -103,12 +101,8 @@ class Spreads(_Family[Spread]):
     def __init__(
         self, name: str, doc: str, labels: Sequence[str], *, bounds: Sequence[float]
     ) -> None:
-        super().__init__(name, doc, labels)
-        self._bounds = bounds
+        super().__init__(name, doc, labels, lambda: Spread(bounds))
         self._shown = [*map(str, bounds), "+Inf"]
-
-    def _made(self) -> Spread:
-        return Spread(self._bounds)
 
     def collect(self) -> Iterable[Metric]:
         """Yield it for a scrape."""
