@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from hubbub import Endpoint, Envelope, Reject
+from hubbub import Endpoint, Envelope, Reject, Retry
 from hubbub.envelope import (
     CHAT_MESSAGE,
     EVENT,
@@ -20,7 +20,8 @@ from hubbub.envelope import (
 from hubbub.errors import ConflictError
 from hubbub.ports import Link
 from hubbub.values import Principal
-from hubbub_kenko.chat import Dispatch
+from hubbub_kenko import wire
+from hubbub_kenko.chat import Dispatch, Speaker
 from hubbub_kenko.config import KenkoSettings
 from hubbub_kenko.history import KenkoAppRow
 from hubbub_kenko.session import REMOVED, State
@@ -78,6 +79,7 @@ class App(Endpoint):
         )
         self.unacknowledged: Final[dict[str, asyncio.Future[None]]] = {}
         self.tasks: Final[OrderedDict[str, str]] = OrderedDict()
+        self.speaker: Final = Speaker(app_id, register)
         self.link: Link | None = None
         self._open = False
         self._acks = acks
@@ -114,6 +116,20 @@ class App(Endpoint):
     def overloaded(self) -> None:
         """Pause it; it goes on when it has taken what is under way."""
         self._connection.overloaded()
+
+    def cancel(self, task_id: str) -> None:
+        """Tell it that nobody wants a task's answer any more; its slot is free when it answers."""
+        asked = (message for message, task in reversed(self.tasks.items()) if task == task_id)
+        ref = next(asked, None)
+        if ref is not None:
+            self._connection.desk.spawn(self._tell_cancelled(ref))
+
+    async def _tell_cancelled(self, ref: str) -> None:
+        told = wire.error("cancelled", "nobody wants the answer to this task any more", ref)
+        try:
+            await self._connection.send_message(told)  # not before the message that it is about
+        except Retry:  # paused: that message waits no longer in the connection
+            await self._connection.answer(told)
 
     async def _acknowledged(self, message_id: str, frame: Frame) -> None:
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -207,7 +223,7 @@ class App(Endpoint):
             remote=connection.remote,
             connected_at=int(session.opened_at * 1e6),
             registered_at=self._registered_us,
-            last_seen=int(session.seen_at * 1e6),
+            last_seen=int(connection.seen_at * 1e6),
             disconnected_at=connection.desk.now_us() if gone else None,
             close_code=connection.close_code if gone else None,
         )
@@ -254,9 +270,11 @@ class WrittenApp(App):
 
     def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
         """Write all of them in one go, if nothing waits and the socket has room."""
+        if not self._open:
+            return 0
         began = perf_counter()
-        texts = [self._dispatch(envelope).text for envelope in envelopes]
-        if not (self._open and self._connection.send_texts(texts)):
+        texts = [self._dispatch(envelope).frame.text for envelope in envelopes]
+        if not self._connection.send_texts(texts):
             return 0
         self._connection.desk.metrics.dispatch_seconds.observe(perf_counter() - began)
         return len(texts)

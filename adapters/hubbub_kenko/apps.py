@@ -9,6 +9,7 @@ import structlog
 
 from hubbub.errors import NotFoundError
 from hubbub_kenko.app import App
+from hubbub_kenko.wire import RunnerOutput
 
 __all__ = ["App", "Apps"]
 
@@ -16,6 +17,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 ResultOf = Callable[[App, dict[str, Any]], None]
 """Takes the `data` of a `runner.result` frame."""
+
+OutputOf = Callable[[App, RunnerOutput], None]
 
 AppOf = Callable[[App], None]
 
@@ -28,6 +31,7 @@ class Apps:
             its `join_token`; None refuses all.
         on_joined: Called for each one that registered; `on_left` when it is gone.
         on_result: Called with the `data` of each `runner.result`.
+        on_output: Called with each `runner.output`.
     """
 
     def __init__(self) -> None:
@@ -36,6 +40,7 @@ class Apps:
         self.on_joined: list[AppOf] = []
         self.on_left: list[AppOf] = []
         self.on_result: list[ResultOf] = []
+        self.on_output: list[OutputOf] = []
 
     def __len__(self) -> int:
         return len(self._apps)
@@ -90,3 +95,8 @@ class Apps:
                 told(app, data)
             except Exception:  # what a runner says must not end its connection
                 log.exception("kenko.result_failed", app=app.id)
+
+    def output(self, app: App, output: RunnerOutput) -> None:
+        """Hand on what a runner's deployment wrote."""
+        for told in self.on_output:
+            told(app, output)

@@ -116,9 +116,7 @@ class Call:
         async for part in self.chunks():
             size += len(part)
             if size > limit_bytes:
-                raise TooLargeError(
-                    what="the body", size_bytes=None, limit_bytes=limit_bytes, setting="it"
-                )
+                raise TooLargeError(what="the body", size_bytes=None, limit_bytes=limit_bytes)
             parts.append(part)
         return b"".join(parts)
 

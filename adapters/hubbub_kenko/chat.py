@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
 from hubbub.errors import HubError
-from hubbub_kenko.wire import ABSENT, Frame, Message, Register, Target, encode
+from hubbub_kenko.wire import ABSENT, Message, Register, Target, Written
 
-__all__ = ["PLATFORM", "Conversation", "Dispatch", "Source", "dispatch_of", "said", "task_result"]
+__all__ = [
+    "PLATFORM",
+    "Conversation",
+    "Dispatch",
+    "Source",
+    "Speaker",
+    "dispatch_of",
+    "task_result",
+]
 
 PLATFORM: Final = "kenko"
 
 UNSET: Final = msgspec.UNSET
 
 
-class _Sender(msgspec.Struct, frozen=True, gc=False):
+class Sender(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Who says something."""
+
     id: str = ""
+    name: str | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True, gc=False):
@@ -34,7 +45,7 @@ class _Chat(msgspec.Struct, frozen=True, gc=False):
     text: str | None = None
     content: str | None = None
     segments: msgspec.Raw = ABSENT
-    sender: _Sender = _Sender()
+    sender: Sender = Sender()
     conversation: Conversation | None = None
     platform: str | None = None
     lang: str | None = None
@@ -83,18 +94,14 @@ class MessageData(msgspec.Struct, frozen=True, gc=False):
 
 
 class Dispatch(msgspec.Struct, frozen=True, gc=False):
-    """A message on its way to an application, and what the hub remembers of it.
+    """A message on its way to an application, and what the hub remembers of it."""
 
-    Attributes:
-        text: The frame, encoded.
-    """
-
-    frame: Frame
-    text: bytes
+    frame: Written
     source: Source
     conversation: Conversation | None
     lang: str
     task_id: str | None
+    traceparent: str
 
 
 _read_chat = msgspec.json.Decoder(_Chat).decode
@@ -142,8 +149,8 @@ def dispatch_of(envelope: Envelope, *, lang: str, segments: bool) -> Dispatch:
         task=task,
     )
     task_id = task.task_id if isinstance(task, TaskData) else None
-    frame = Frame("message", data)
-    return Dispatch(frame, encode(frame), source, conversation, data.lang, task_id)
+    frame = Written("message", data, b'{"type":"message","data":%b}' % encode_json(data))
+    return Dispatch(frame, source, conversation, data.lang, task_id, envelope.traceparent)
 
 
 def _as_text(envelope: Envelope) -> str:
@@ -155,35 +162,47 @@ def _as_text(envelope: Envelope) -> str:
     return value if isinstance(value, str) else envelope.data.decode()
 
 
-def said(
-    message: Message,
-    text: str,
-    *,
-    app_id: str,
-    app: Register,
-    conversation: Conversation | None,
-) -> dict[str, Any]:
-    """Return what an application says, as data of `hubbub.chat.message.v1`.
+class ChatData(msgspec.Struct, frozen=True, gc=False):
+    """What an application says, as data of `hubbub.chat.message.v1`."""
 
-    Args:
-        conversation: Where it is said; None where only the application itself is known.
+    text: str
+    sender: Sender
+    conversation: Conversation
+    platform: str
+    lang: str
+    segments: msgspec.Raw | msgspec.UnsetType = UNSET
+    target: Target | msgspec.UnsetType = UNSET
+
+
+class Speaker:
+    """What does not change of what one application says.
+
+    Attributes:
+        lang: Language of messages that say none.
     """
-    data: dict[str, Any] = {
-        "text": text,
-        "sender": {"id": app_id, "name": app.name},
-        "conversation": conversation or Conversation(app_id),
-        "platform": PLATFORM,
-        "lang": message.lang or app.lang,
-    }
-    if message.segments:
-        data["segments"] = message.segments
-    if message.target is not None:
-        data["target"] = {
-            name: value
-            for name, value in msgspec.structs.asdict(message.target).items()
-            if value is not None
-        }
-    return data
+
+    def __init__(self, app_id: str, app: Register) -> None:
+        self.lang: Final = app.lang
+        self._sender = Sender(app_id, app.name)
+        self._conversation = Conversation(app_id)
+
+    def says(self, message: Message, text: str, conversation: Conversation | None) -> bytes:
+        """Return what it says as data of `hubbub.chat.message.v1`, encoded.
+
+        Args:
+            conversation: Where it is said; None where only the application itself is known.
+        """
+        return encode_json(
+            ChatData(
+                text,
+                self._sender,
+                conversation or self._conversation,
+                PLATFORM,
+                message.lang or self.lang,
+                message.segments or UNSET,
+                message.target or UNSET,
+            )
+        )
 
 
 def conversation_of(target: Target) -> Conversation | None:

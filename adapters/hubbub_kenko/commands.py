@@ -1,13 +1,15 @@
-"""Commands of KenkoGo: `hubbub simulate kenko`."""
+"""Commands of KenkoGo: `hubbub simulate kenko`, `hubbub runner run`."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
+from hubbub.cli.errors import USAGE, CommandError
 from hubbub.cli.groups import group_of
 
 __all__ = ["add_to"]
@@ -23,8 +25,9 @@ def _websocket(url: str) -> str:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command to `hubbub`."""
+    """Add the commands to `hubbub`."""
     group_of(app, "simulate", "Fake peers of a protocol.").command("kenko")(simulate)
+    group_of(app, "runner", "A runner: runs what a hub deploys on it.").command("run")(run)
 
 
 def simulate(
@@ -57,3 +60,53 @@ def simulate(
     except (SimulationError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+
+
+def run(
+    url: Annotated[str, typer.Argument(help="Where the hub is, such as https://hub.example.org.")],
+    *,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="File with the token that `POST /api/kenko/runners/join-token` gave.",
+        ),
+    ] = None,
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="HUBBUB_RUNNER_TOKEN",
+            help="The token itself; others on this machine may see it in the list of processes.",
+        ),
+    ] = "",
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="Where packages, processes and their output lie; one for each runner.",
+        ),
+    ] = Path("hubbub-runner"),
+    access_token: Annotated[
+        str, typer.Option(envvar="KENKO_ACCESS_TOKEN", help="What `access_token` of hub.toml says.")
+    ] = "",
+) -> None:
+    """Run what a hub deploys here until SIGTERM or Ctrl-C; a second one ends at once."""
+    from hubbub_kenko.runner.program import run_runner  # noqa: PLC0415
+    from hubbub_kenko.runner.runner import FolderError  # noqa: PLC0415
+    from hubbub_kenko.runner.settings import RunnerSettings  # noqa: PLC0415
+
+    if token_file is not None:
+        try:
+            token = token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
+            raise CommandError(f"cannot read --token-file {token_file}: {error}") from error
+    try:
+        settings = RunnerSettings(url=url, token=token, folder=folder, access_token=access_token)
+    except ValueError as error:
+        raise CommandError(str(error), exit_code=USAGE) from error
+    try:
+        run_runner(settings)
+    except FolderError as error:
+        raise CommandError(str(error)) from error

@@ -58,6 +58,12 @@ class KenkoSettings(AdapterSettings):
     max_clients: int = Field(
         default=1000, ge=1, description="Clients connected at once, registered or not."
     )
+    max_apps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Applications registered at once; one more is refused, and may try again. "
+        "Unset there may be as many as clients.",
+    )
     max_message_bytes: Size = Field(
         default=1024**2, ge=1, description="Largest message of a client."
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 
@@ -23,7 +23,19 @@ from hubbub_kenko.session import (
     Step,
     Todo,
 )
-from hubbub_kenko.wire import Ack, Auth, Frame, FrameError, Inbound, Message, Register, RunnerResult
+from hubbub_kenko.wire import (
+    Ack,
+    Auth,
+    BadRegister,
+    Frame,
+    FrameError,
+    Inbound,
+    Message,
+    Register,
+    RunnerOutput,
+    RunnerResult,
+)
+from hubbub_kenko.wording import worded
 
 if TYPE_CHECKING:
     from hubbub_kenko.app import App
@@ -44,6 +56,7 @@ class Connection(ABC):
         remote: Where the client is.
         write_now: Writes text frames if there is room for them; None where that is not known.
         must_show_token: Whether the access token is asked for at registration.
+        lang: Language it is told in what goes wrong; None where it named none.
         app: The application it has registered.
         close_code: Why it ended, once it has.
     """
@@ -52,15 +65,17 @@ class Connection(ABC):
     write_now: WriteNow | None = None
     must_show_token: bool
 
-    def __init__(self, desk: Desk, rules: Rules, *, remote: str) -> None:
+    def __init__(self, desk: Desk, rules: Rules, *, remote: str, lang: str | None) -> None:
         self.desk: Final = desk
         self.remote: Final = remote
+        self.lang = lang
         self.session: Session = Session.open(rules, now=desk.now())
         self.app: App | None = None
         self.close_code: int | None = None
         self._outlet = Outlet()
         self._schedule = 0
         self._busy = False
+        self._heard_at = 0.0
         self._timer: Timer | None = None
         self._watch()
 
@@ -76,13 +91,41 @@ class Connection(ABC):
     async def _end(self, code: int, reason: str) -> None:
         """Close the connection."""
 
+    @property
+    def seen_at(self) -> float:
+        """When it was last heard, in seconds."""
+        return max(self.session.seen_at, self._heard_at)
+
     # In
 
     async def receive(self, frame: Inbound) -> None:
         """Take one frame."""
+        if isinstance(frame, Register | BadRegister | Auth) and not self.session.registered:
+            given = frame.register if isinstance(frame, Auth) else frame
+            self.lang = given.speaks or self.lang
         self.session, todo = self.session.receive(frame, now=self.desk.now())
         if todo:
             await self._do(todo)
+
+    def receive_now(self, frame: Inbound) -> Coroutine[Any, Any, None] | None:
+        """Take one frame as `receive` does, at once where nothing is to be waited for.
+
+        Returns:
+            What remains to be done; None for nothing.
+        """
+        if isinstance(frame, Message) and self.session.state is State.RUNNING:
+            assert self.app is not None
+            self._heard_at = self.desk.now()
+            rest = self.desk.say(self.app, frame)
+            return None if rest is None else self._finish(rest)
+        return self.receive(frame)
+
+    async def _finish(self, rest: Coroutine[Any, Any, None]) -> None:
+        self._busy = True
+        try:
+            await rest
+        finally:
+            self._busy = False
 
     async def refuse(self, failed: FrameError) -> None:
         """Take a frame that could not be read."""
@@ -97,7 +140,9 @@ class Connection(ABC):
             for each in todo:
                 match each:
                     case Message() if self.app is not None:
-                        await self.desk.say(self.app, each)
+                        rest = self.desk.say(self.app, each)
+                        if rest is not None:
+                            await rest
                     case Ack() if self.app is not None:
                         await self.desk.acknowledge(self.app, each)
                     case Frame():
@@ -108,6 +153,8 @@ class Connection(ABC):
                         await self._decide(register, token)
                     case RunnerResult() if self.app is not None:
                         self.desk.apps.result(self.app, each.data)
+                    case RunnerOutput() if self.app is not None:
+                        self.desk.apps.output(self.app, each)
                     case Close():
                         self._ended(each)
                     case _:
@@ -125,7 +172,7 @@ class Connection(ABC):
 
     async def _decide(self, register: Register, token: str | None) -> None:
         decided = await self.desk.decide(self, register, token)
-        if isinstance(decided, wire.BadRegister):
+        if isinstance(decided, BadRegister):
             self.session, todo = self.session.reject(decided.code, decided.message)
         else:
             self.app = decided
@@ -145,11 +192,13 @@ class Connection(ABC):
         Raises:
             ConnectionError: the client has left.
         """
+        if self.lang is not None:
+            frame = worded(frame, self.lang, self.desk.hub.translate, self.session.state)
         await self._outlet.write(self._put, frame)
         self.desk.metrics.sent(frame.type)
 
     async def send_message(self, frame: Frame) -> None:
-        """Write a message to the application.
+        """Write a message to the application, in the order of messages.
 
         Raises:
             Retry: it is paused, or gone; nothing was written.
@@ -160,7 +209,7 @@ class Connection(ABC):
             await self._outlet.write(self._put, frame, message=True)
         except ConnectionError as error:
             raise Retry(0.0, "connection_lost") from error
-        self.desk.metrics.sent("message")
+        self.desk.metrics.sent(frame.type)
 
     def send_texts(self, texts: Sequence[bytes]) -> bool:
         """Write messages without waiting; False when they would have to."""
@@ -280,8 +329,9 @@ class Connection(ABC):
 
     def _look(self) -> None:
         now = self.desk.now()
-        if self._busy and self.session.registered:  # the hub is slow, not the client
-            self.session = msgspec.structs.replace(self.session, seen_at=now)
+        # While the hub is busy with it, the hub is slow and not the client.
+        seen_at = now if self._busy and self.session.registered else self.seen_at
+        self.session = msgspec.structs.replace(self.session, seen_at=seen_at)
         self.session, todo = self.session.expire(now=now)
         for each in todo:
             assert isinstance(each, Close)

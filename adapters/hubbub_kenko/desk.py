@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, cast
 import structlog
 
 from hubbub import Envelope, Hub
-from hubbub.envelope import CHAT_MESSAGE, encode_json
+from hubbub.envelope import CHAT_MESSAGE
 from hubbub.errors import (
     HubError,
     InvalidError,
@@ -19,17 +19,15 @@ from hubbub.errors import (
     TooLargeError,
     UnavailableError,
 )
-from hubbub.values import TaskResult
+from hubbub.values import Receipt, TaskResult
 from hubbub_kenko import wire
 from hubbub_kenko.app import App, WrittenApp
 from hubbub_kenko.apps import Apps
 from hubbub_kenko.chat import (
     PLATFORM,
-    Conversation,
     Dispatch,
     conversation_of,
     dispatch_of,
-    said,
     task_result,
 )
 from hubbub_kenko.config import KenkoSettings
@@ -44,6 +42,27 @@ __all__ = ["Desk", "Render"]
 
 Render = Callable[[str, Mapping[str, Any], str], str]
 """Finds the words for a key, its arguments and a language."""
+
+
+class NotYoursError(HubError):
+    """An answer to a task that is somebody else's, or nobody's."""
+
+    code = "no_route"
+
+
+_CODES: Final[tuple[tuple[tuple[type[HubError], ...], str], ...]] = (
+    ((NotYoursError,), "no_route"),
+    ((RateLimitedError,), "rate_limited"),
+    ((InvalidError, TooLargeError), "bad_data"),
+    ((UnavailableError,), "unavailable"),
+)
+"""What an application is told when its message is refused."""
+
+_WHY: Final = {
+    "no_endpoint": "nobody it could go to is here",
+    "no_origin": "what it answers is not known",
+}
+"""Why a message went nowhere, in words; else no route takes it."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -78,6 +97,7 @@ class Desk:
         self._places = Places()
         self._token = settings.access_token.reveal().encode()
         self._refused = hub.metrics.frames_refused
+        self._registering = 0
 
     def now(self) -> float:
         """Return the hub's time, in seconds."""
@@ -157,19 +177,33 @@ class Desk:
             admits = self.apps.admits_runner
             if admits is None or not admits(register.join_token):
                 return BadRegister("unauthorized", "the join token of this runner is not valid")
-        # Written without waiting where that is evidence enough, and the socket tells its room.
-        written = connection.write_now is not None and "ack" not in register.capabilities
-        kind = WrittenApp if written else App
-        app = kind(f"app_{secrets.token_hex(16)}", register, connection, self.settings)
+        most = self.settings.max_apps
+        if most is not None and len(self.apps) + self._registering >= most:
+            return BadRegister("too_many_apps", f"there are {most} applications, the limit")
+        self._registering += 1
         try:
-            for pattern in register.subscribe or ():
-                await self.hub.subscribe(app, pattern, limit=MAX_SUBSCRIPTIONS)
-            app.link = await self.hub.attach_for_good(app)
+            return await self._registered(connection, register)
         except InvalidError as error:
             return BadRegister("invalid_data", error.message)
         except HubError as error:
             log.warning("kenko.not_registered", name=register.name, error=str(error))
             return BadRegister("internal", "the hub cannot register anybody now")
+        finally:
+            self._registering -= 1
+
+    async def _registered(self, connection: Connection, register: Register) -> App:
+        """Make a client an application.
+
+        Raises:
+            HubError: the hub cannot have it.
+        """
+        # Written without waiting where that is evidence enough, and the socket tells its room.
+        written = connection.write_now is not None and "ack" not in register.capabilities
+        kind = WrittenApp if written else App
+        app = kind(f"app_{secrets.token_hex(16)}", register, connection, self.settings)
+        for pattern in register.subscribe or ():
+            await self.hub.subscribe(app, pattern, limit=MAX_SUBSCRIPTIONS)
+        app.link = await self.hub.attach_for_good(app)
         self.apps.add(app)
         await self._history.joined(app.row())
         return app
@@ -197,50 +231,102 @@ class Desk:
             self._places.remember(envelope.id, sent)
         return sent
 
-    async def say(self, app: App, message: Message) -> None:
-        """Publish what an application says, or end the task it answers."""
-        try:
-            if message.reply_to is not None and message.reply_to in app.tasks:
-                problem = await self._finish(app, message, message.reply_to)
-            else:
-                problem = await self._publish(app, message)
-        except RateLimitedError as error:
-            problem = ("rate_limited", error.message)
-        except (InvalidError, TooLargeError) as error:
-            problem = ("bad_data", error.message)
-        except UnavailableError as error:
-            problem = ("unavailable", error.message)
-        if problem is not None:
-            code, text = problem
-            self.refused(code)
-            await app.answer(wire.error(code, text, message.reply_to))
+    def say(self, app: App, message: Message) -> Coroutine[Any, Any, None] | None:
+        """Publish what an application says, or end the task it answers.
 
-    async def _publish(self, app: App, message: Message) -> tuple[str, str] | None:
-        receipt = await self.hub.publish(self._envelope(app, message), principal=app.principal)
-        if receipt.outcome == "accepted":
+        Returns:
+            What remains to be done; None where nothing is to be waited for.
+        """
+        if message.reply_to is not None:  # an answer is looked up first, which may take a while
+            return self._answer(app, message, message.reply_to)
+        outcome: list[Receipt | HubError] = []
+        try:
+            envelope = self._envelope(app, message)
+        except HubError as error:
+            return self._refuse(app, message, error)
+        publishing = self.hub.publish_soon(
+            envelope, principal=app.principal, done=outcome.append
+        )  # fmt: skip
+        if publishing is not None:
+            return self._published(app, message, publishing, outcome)
+        return self._told(app, message, outcome[0])
+
+    async def _answer(self, app: App, message: Message, ref: str) -> None:
+        """Publish an answer, or end the task that it is the result of."""
+        try:
+            if ref in app.tasks:
+                await self._finish(app, message, ref)
+                return
+            envelope = self._envelope(app, message)
+            outcome: Receipt | HubError = await self.hub.publish(envelope, principal=app.principal)
+        except HubError as error:
+            outcome = error
+        rest = self._told(app, message, outcome)
+        if rest is not None:
+            await rest
+
+    async def _published(
+        self,
+        app: App,
+        message: Message,
+        publishing: asyncio.Future[Any],
+        outcome: list[Receipt | HubError],
+    ) -> None:
+        """Wait until a message is safe; who leaves meanwhile does not end that."""
+        await asyncio.wait((publishing,))
+        rest = self._told(app, message, outcome[0]) if outcome else None
+        if rest is not None:
+            await rest
+
+    def _told(
+        self, app: App, message: Message, outcome: Receipt | HubError
+    ) -> Coroutine[Any, Any, None] | None:
+        """Return what is to be said of a message; None for nothing."""
+        if isinstance(outcome, HubError):
+            return self._refuse(app, message, outcome)
+        if outcome.outcome == "accepted":
             return None
-        return "no_route", f"nobody takes this message ({receipt.reason})"
+        text = f"nobody takes this message: {_WHY.get(outcome.reason or '', 'no route takes it')}"
+        return self._tell(app, message, "no_route", text)
+
+    async def _refuse(self, app: App, message: Message, error: HubError) -> None:
+        """Tell an application what is wrong with its message.
+
+        Raises:
+            HubError: it is not the message that is wrong.
+        """
+        for kinds, code in _CODES:
+            if isinstance(error, kinds):
+                await self._tell(app, message, code, error.message)
+                return
+        raise error
+
+    async def _tell(self, app: App, message: Message, code: str, text: str) -> None:
+        self.refused(code)
+        await app.answer(wire.error(code, text, message.reply_to))
 
     def _envelope(self, app: App, message: Message) -> Envelope:
         """Return a message as an envelope: for its target, else for where `reply_to` came from."""
-        conversation: Conversation | None = None
+        ref, target = message.reply_to, message.target
+        asked = self._places.find(ref)
+        conversation = None if asked is None else asked.conversation
         to: tuple[str, ...] = ()
-        if message.reply_to is not None:
-            conversation = self._places.conversation_of(message.reply_to)
-        if message.target is not None:
-            conversation = conversation_of(message.target) or conversation
-            address = self._places.address_of(message.target)
+        if target is not None:
+            conversation = conversation_of(target) or conversation
+            address = self._places.address_of(target)
             to = () if address is None else (address,)
-        text = self._text(app, message)
-        data = said(message, text, app_id=app.id, app=app.register, conversation=conversation)
+            elsewhere = target.adapter not in (None, *(asked.adapters if asked else ()))
+            if address is None and elsewhere:
+                ref = None  # said for other people than who asked: routes may know where they are
         return Envelope(
             source=app.address,
             subject=app.subject,
             type=CHAT_MESSAGE,
-            data=encode_json(data),
+            data=app.speaker.says(message, self._text(app, message), conversation),
             key=None if conversation is None else conversation.id,
-            in_reply_to=message.reply_to,
+            in_reply_to=ref,
             to=to,
+            traceparent="" if asked is None else asked.traceparent,
         )
 
     def _text(self, app: App, message: Message) -> str:
@@ -249,20 +335,19 @@ class Desk:
         key = message.key or ""
         if self.render is None:
             return key
-        asked_in = self._places.lang_of(message.reply_to)
-        return self.render(key, message.args, message.lang or asked_in or app.register.lang)
+        asked = self._places.find(message.reply_to)
+        asked_in = app.register.lang if asked is None else asked.lang
+        return self.render(key, message.args, message.lang or asked_in)
 
-    async def _finish(self, app: App, message: Message, ref: str) -> tuple[str, str] | None:
+    async def _finish(self, app: App, message: Message, ref: str) -> None:
         """End the task that a message answers; a late answer is kept by the hub as such."""
-        result = TaskResult(
-            app.tasks[ref], "completed", task_result(self._text(app, message))
-        )  # fmt: skip
+        answer = task_result(self._text(app, message))
+        result = TaskResult(app.tasks[ref], "completed", answer)
         finished = await self.hub.work.finish(result, by=app.address)
         app.tasks.pop(ref, None)
         app.acknowledge(ref)
         if finished.verdict in ("unknown", "stranger"):
-            return "no_route", f"the task that message {ref!r} asked for is not yours"
-        return None
+            raise NotYoursError(f"the task that message {ref!r} asked for is not yours")
 
     async def acknowledge(self, app: App, ack: Ack) -> None:
         """Take an acknowledgement; one that nobody waits for is ignored."""

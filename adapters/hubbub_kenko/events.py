@@ -21,6 +21,7 @@ from hubbub_kenko.desk import Desk
 from hubbub_kenko.session import OVERLOADED
 from hubbub_kenko.sockets import token_of
 from hubbub_kenko.wire import Frame, FrameError
+from hubbub_kenko.wording import preferred
 
 __all__ = ["MAX_UNREAD", "NAMESPACE", "Events"]
 
@@ -47,7 +48,9 @@ class EventConnection(Connection):
 
     def __init__(self, desk: Desk, server: Any, sid: str, scope: Scope) -> None:  # noqa: ANN401
         client = scope.get("client") or ("", 0)
-        super().__init__(desk, desk.rules("socketio"), remote=f"{client[0]}:{client[1]}")
+        remote = f"{client[0]}:{client[1]}"
+        lang = preferred(scope["headers"])
+        super().__init__(desk, desk.rules("socketio"), remote=remote, lang=lang)
         self.must_show_token = not desk.may_enter(token_of(scope))
         self.sid: Final = sid
         self._server = server

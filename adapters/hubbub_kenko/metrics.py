@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["KenkoMetrics"]
 
+DISPATCH_BUCKETS_S: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 120.0, 300.0,
+)  # fmt: skip
+
 KNOWN: Final = frozenset(
     {
         "register", "heartbeat", "ping", "pong", "message", "ack", "start", "pause", "error",
-        "auth", "runner.exec", "runner.result",
+        "auth", "runner.exec", "runner.result", "runner.output",
     }
 )  # fmt: skip
 
@@ -31,14 +36,15 @@ class KenkoMetrics:
         self.registers = metrics.counter(
             "kenko_registers", "Registrations, and what came of them", ("result",)
         )
-        self.frames = metrics.counter("kenko_frames", "Frames", ("direction", "type"))
+        self.frames = metrics.tally("kenko_frames", "Frames", ("direction", "type"))
         self.heartbeat_timeouts = metrics.counter(
             "kenko_heartbeat_timeouts", "Applications disconnected for their silence"
         )
-        self.dispatch_seconds = metrics.histogram(
+        self.dispatch_seconds = metrics.spread(
             "kenko_dispatch_seconds",
             "From handing a message to an application's connection to having it written, or "
             "acknowledged",
+            buckets=DISPATCH_BUCKETS_S,
         )
         self._depth = metrics.gauge(
             "kenko_queue_depth", "Messages that wait, or are under way, by application", ("app",)

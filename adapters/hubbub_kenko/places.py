@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
+
 from hubbub_kenko.chat import Conversation, Dispatch
 from hubbub_kenko.wire import Target
 
@@ -17,35 +19,44 @@ Place = tuple[str, str, str]
 """Adapter, `group` or `user`, and its id."""
 
 
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """A message that an application was sent.
+
+    Attributes:
+        adapters: Of who said it, and of who takes the answer.
+    """
+
+    conversation: Conversation | None
+    lang: str
+    adapters: tuple[str, str]
+    traceparent: str
+
+
 class Places:
     """What applications were sent, and where those messages came from."""
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
-        self._said: OrderedDict[str, tuple[Conversation | None, str]] = OrderedDict()
+        self._said: OrderedDict[str, Asked] = OrderedDict()
         self._addresses: OrderedDict[Place, str] = OrderedDict()
 
     def remember(self, message_id: str, sent: Dispatch) -> None:
         """Note a message that an application was sent."""
-        self._said[message_id] = (sent.conversation, sent.lang)
+        source = sent.source
+        adapters = (source.adapter, source.address.split(".", 1)[0])
+        asked = Asked(sent.conversation, sent.lang, adapters, sent.traceparent)
+        self._said[message_id] = asked
         if len(self._said) > self._remembered:
             self._said.popitem(last=False)
-        source = sent.source
         place = _place(source.adapter, source.group_id, source.user_id)
         if place is not None and self._addresses.get(place) != source.address:
             self._addresses[place] = source.address
             if len(self._addresses) > self._remembered:
                 self._addresses.popitem(last=False)
 
-    def conversation_of(self, message_id: str) -> Conversation | None:
-        """Return where a message was said; None when it is not known."""
-        found = self._said.get(message_id)
-        return None if found is None else found[0]
-
-    def lang_of(self, message_id: str | None) -> str | None:
-        """Return the language a message was said in; None when it is not known."""
-        found = self._said.get(message_id or "")
-        return None if found is None else found[1]
+    def find(self, message_id: str | None) -> Asked | None:
+        """Return what is known of a message."""
+        return self._said.get(message_id or "")
 
     def address_of(self, target: Target) -> str | None:
         """Return the endpoint that a target means; None when nothing came from there."""

@@ -32,6 +32,7 @@ from hubbub_kenko.wire import (
     Ping,
     Refusal,
     Register,
+    RunnerOutput,
     RunnerResult,
     Unknown,
 )
@@ -102,7 +103,7 @@ class Rules(msgspec.Struct, frozen=True, gc=False):
     socketio: bool = False
 
 
-Todo = Frame | Message | Ack | RunnerResult | Register | Auth | Close
+Todo = Frame | Message | Ack | RunnerResult | RunnerOutput | Register | Auth | Close
 """To be written (`Frame`), acted upon, decided (`Register`, `Auth`), or the end (`Close`)."""
 
 Step = tuple["Session", tuple[Todo, ...]]
@@ -156,7 +157,7 @@ class Session(msgspec.Struct, frozen=True, gc=False):
                 return self._register(frame)
             case Auth():
                 return self._auth(frame)
-            case RunnerResult():
+            case RunnerResult() | RunnerOutput():
                 return self, (frame,) if self.registered else ()
             case Unknown():
                 return self, ()

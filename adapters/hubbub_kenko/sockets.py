@@ -19,6 +19,7 @@ from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
 from hubbub_kenko.session import TOO_LARGE
 from hubbub_kenko.wire import Frame, FrameError
+from hubbub_kenko.wording import preferred
 
 __all__ = ["Sockets"]
 
@@ -40,7 +41,9 @@ class SocketConnection(Connection):
 
     def __init__(self, desk: Desk, scope: Scope, send: Send) -> None:
         client = scope.get("client") or ("", 0)
-        super().__init__(desk, desk.rules("websocket"), remote=f"{client[0]}:{client[1]}")
+        remote = f"{client[0]}:{client[1]}"
+        lang = preferred(scope["headers"])
+        super().__init__(desk, desk.rules("websocket"), remote=remote, lang=lang)
         self._send: Callable[[AsgiMessage], Any] = send
         self.write_now = scope.get("extensions", {}).get(WRITE_TEXTS)
         self._limit_bytes = desk.settings.max_message_bytes
@@ -78,7 +81,9 @@ class SocketConnection(Connection):
                 await self.refuse(failed)
             else:
                 received(inbound.kind)
-                await self.receive(inbound)
+                rest = self.receive_now(inbound)
+                if rest is not None:
+                    await rest
         raise AssertionError  # it counts without end
 
     def _is_too_large(self, frame: str | bytes) -> bool:
@@ -90,8 +95,11 @@ class SocketConnection(Connection):
     async def _put(self, frame: Frame) -> None:
         if self._closed:
             raise ConnectionError("the client has left")
+        text = wire.encode(frame)
+        if self.write_now is not None and self.write_now((text,)):
+            return
         try:
-            await self._send({"type": "websocket.send", "text": wire.encode(frame).decode()})
+            await self._send({"type": "websocket.send", "text": text.decode()})
         except OSError as error:  # uvicorn's ClientDisconnected
             raise ConnectionError("the client has left") from error
 

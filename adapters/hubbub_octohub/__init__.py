@@ -38,10 +38,11 @@ def routes() -> Sequence[Route]:
 
 @hookimpl
 def tables() -> Sequence[type[SQLModel]]:
-    """Give the users, and what administrators said of nodes."""
+    """Give users, what administrators said of nodes, and what is remembered for a while."""
     from hubbub_octohub.records import OctohubNodeRow, OctohubUserRow  # noqa: PLC0415
+    from hubbub_octohub.remembered import OctohubOnceRow, OctohubSeenRow  # noqa: PLC0415
 
-    return [OctohubNodeRow, OctohubUserRow]
+    return [OctohubNodeRow, OctohubUserRow, OctohubOnceRow, OctohubSeenRow]
 
 
 @hookimpl

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 import jwt
@@ -22,6 +23,7 @@ from hubbub.errors import (
     UnauthorizedError,
 )
 from hubbub_octohub import records
+from hubbub_octohub.config import SECRET_BYTES
 from hubbub_octohub.records import User
 
 __all__ = ["MIN_PASSWORD", "Accounts", "check_email", "check_password", "is_jwt"]
@@ -75,6 +77,12 @@ def is_jwt(token: str) -> bool:
     return token.count(".") == 2  # noqa: PLR2004  # three parts
 
 
+def _key_of(secret: str) -> str:
+    """Return the key that signs tokens; a short secret, good on loopback only, is made longer."""
+    whole = len(secret.encode()) >= SECRET_BYTES
+    return secret if whole else sha256(secret.encode()).hexdigest()
+
+
 class Accounts:
     """Logs users in, and knows them again."""
 
@@ -87,7 +95,7 @@ class Accounts:
         hasher: PasswordHasher | None = None,
     ) -> None:
         self._hub = hub
-        self._secret = secret or secrets.token_hex(32)
+        self._secret = _key_of(secret) if secret else secrets.token_hex(SECRET_BYTES)
         self._ttl_s = ttl_s
         self._hasher = hasher or PasswordHasher()
         # Looked at where nobody has the address, so that an answer does not tell who has one.

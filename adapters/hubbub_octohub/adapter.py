@@ -17,6 +17,7 @@ from hubbub_octohub.chat import CallbackEndpoint, ChatCommands
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
 from hubbub_octohub.gate import Gate, check_keys, is_loopback
+from hubbub_octohub.housekeeping import Housekeeping
 from hubbub_octohub.metrics import OctohubMetrics
 from hubbub_octohub.nodes import Nodes
 from hubbub_octohub.orders import Orders
@@ -62,7 +63,11 @@ class OctohubAdapter:
         )
         gate = Gate(hub, settings)
         nodes = Nodes(hub, settings, gate, metrics)
+        await gate.load()
         await nodes.load()
+        housekeeping = Housekeeping(hub, settings, nodes)
+        housekeeping.begin()
+        self._closing.append(housekeeping.end)
         desk = Desk(hub, nodes, ids=Ids(hub.clock), outgoing=outgoing)
         users = Users(hub, Orders(desk, task_bytes=settings.max_message_bytes), metrics)
         for endpoint in (ChatCommands(hub, desk), CallbackEndpoint(hub, outgoing)):

@@ -207,7 +207,7 @@ class _Door:
 
     async def _serve(self, room: Room, socket: Socket, query: bytes) -> None:
         try:
-            identity = room.gate.enter(self._kind, first_of(query))
+            identity = await room.gate.enter(self._kind, first_of(query))
         except SignatureError:
             room.metrics.auth_failures[f"ws_{self._kind}"].inc()
             await socket.deny(401, {"error": "签名验证失败"})
@@ -231,7 +231,7 @@ async def _node_ws(room: Room, request: Request) -> object:
     path = bytes(request.scope.get("raw_path") or request.url.path.encode()).decode("latin-1")
     paths = dict.fromkeys((path, path.removeprefix(request.scope["octohub.prefix"])))
     try:
-        pc_id = room.gate.check_request(
+        pc_id = await room.gate.check_request(
             method=request.method,
             paths=tuple(paths),
             query=request.scope["query_string"],
@@ -247,7 +247,7 @@ async def _node_ws(room: Room, request: Request) -> object:
     if room.nodes.is_disabled(pc_id):
         raise ApiError(403, DISABLED, "node disabled")
     try:
-        url = room.gate.address("node", pc_id, base=_base(request))
+        url = await room.gate.address("node", pc_id, base=_base(request))
     except RateLimitedError as error:
         raise ApiError(429, FLAPPING, "pc_id is being taken over too often") from error
     except InvalidError as error:
@@ -311,7 +311,7 @@ async def _user_ws(room: Room, request: Request) -> object:
     """`GET /user/ws`: a signed address for a user."""
     user = await _logged_in(room, request)
     try:
-        url = room.gate.address("user", str(user.id), base=_base(request))
+        url = await room.gate.address("user", str(user.id), base=_base(request))
     except RateLimitedError as error:
         raise ApiError(429, FLAPPING, "请求过于频繁") from error
     return {"errcode": 0, "data": {"wsUrl": url}}

@@ -37,12 +37,6 @@ def _network(text: str) -> str:
     return str(ip_network(text, strict=False))
 
 
-def _jwt_secret(secret: Secret) -> Secret:
-    if secret and len(secret.reveal().encode()) < SECRET_BYTES:
-        raise ValueError(f"should have {SECRET_BYTES} bytes or more; `openssl rand -hex 32` is one")
-    return secret
-
-
 class OctohubLimits(LimitSettings):
     """What one of the adapter's own listeners takes; a node is a connection that stays."""
 
@@ -120,13 +114,18 @@ class OctohubSettings(AdapterSettings):
         description="How long a new node may take to say what it does before it gets tasks of "
         "`legacy_task_types`.",
     )
+    node_retention: Duration = Field(
+        default=7 * 86_400.0,
+        description="How long what was said of a single node is kept when it is not seen any more; "
+        "0 is for ever. What keeps a node out stays in any case.",
+    )
     flap_limit: int = Field(
         default=3, ge=1, description="How often within `flap_window` a node may be taken over."
     )
     flap_window: Duration = Field(
         default=60.0, gt=0, description="See `flap_limit`; also how long it gets no address then."
     )
-    jwt_secret: Annotated[Secret, AfterValidator(_jwt_secret)] = Field(
+    jwt_secret: Secret = Field(
         default=Secret(""),
         description="Signs logins of users; without it each start of the hub makes a new one, and "
         "users log in again.",

@@ -7,10 +7,13 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
+import structlog
+
 from hubbub import Hub
 from hubbub.config import Address
-from hubbub.errors import HubError, InvalidError, RateLimitedError
-from hubbub_octohub.config import SHIPPED_API_KEY, SHIPPED_WS_KEY, OctohubSettings
+from hubbub.errors import HubError, InvalidError, RateLimitedError, StoreUnavailableError
+from hubbub_octohub.config import SECRET_BYTES, SHIPPED_API_KEY, SHIPPED_WS_KEY, OctohubSettings
+from hubbub_octohub.remembered import Once, keep_once, known_once
 from hubbub_octohub.signatures import (
     Addresses,
     FlapGuard,
@@ -31,6 +34,8 @@ MAX_FIELDS: Final = 100
 PATHS: Final[Mapping[Kind, str]] = {"node": "/ws/node", "user": "/ws/user"}
 PARAMETERS: Final[Mapping[Kind, str]] = {"node": "pc_id", "user": "user_id"}
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
 
 class ShippedKeyError(HubError):
     """A key that everybody knows is used where everybody can come."""
@@ -45,6 +50,18 @@ class ShippedKeyError(HubError):
         )
 
 
+class ShortSecretError(HubError):
+    """Logins are signed with what can be guessed, and everybody can come."""
+
+    code = "octohub_short_secret"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"adapters.octohub.jwt_secret has {size} bytes, and other machines reach this hub; "
+            f"give it {SECRET_BYTES} or more (`openssl rand -hex 32`)"
+        )
+
+
 def is_loopback(address: Address) -> bool:
     """Tell whether a listener is reachable from this machine only."""
     try:
@@ -54,12 +71,18 @@ def is_loopback(address: Address) -> bool:
 
 
 def check_keys(settings: OctohubSettings, *, loopback: bool) -> None:
-    """Check that the shipped keys stay on this machine.
+    """Check that what is weak stays on this machine.
 
     Raises:
-        ShippedKeyError: one of them would not.
+        ShippedKeyError: a shipped key would not.
+        ShortSecretError: the secret of logins would not.
     """
-    if loopback or settings.allow_default_keys:
+    if loopback:
+        return
+    size = len(settings.jwt_secret.reveal().encode())
+    if 0 < size < SECRET_BYTES:
+        raise ShortSecretError(size)
+    if settings.allow_default_keys:
         return
     if settings.signature_key.reveal() in ("", SHIPPED_API_KEY):
         raise ShippedKeyError("signature_key")
@@ -105,7 +128,28 @@ class Gate:
         """Unix time in seconds."""
         return self._hub.clock.now_us() / 1e6
 
-    def check_request(
+    async def load(self) -> None:
+        """Read what was used before a restart and would still be good."""
+        after_us = self._hub.clock.now_us() - int(2 * self._settings.signature_window * 1e6)
+        known = await self._hub.read(lambda session: known_once(session, after_us=after_us))
+        for once in known:
+            at_s = once.at_us / 1e6
+            match once.kind:
+                case "node" | "user" as kind:
+                    restore = self._addresses.restore
+                    restore(kind, once.name, once.time_s, used=once.used, at_s=at_s)
+                case _:
+                    self._nonces.restore(bytes.fromhex(once.name), at_s=at_s)
+
+    async def _remember(self, kind: str, name: str, *, time_s: int = 0, used: bool) -> None:
+        """Keep what was used over a restart; without a store it holds until then only."""
+        once = Once(kind, name, time_s, used, self._hub.clock.now_us())
+        try:
+            await self._hub.execute(*keep_once(once))
+        except StoreUnavailableError as error:
+            log.warning("octohub.not_remembered", kind=kind, error=str(error))
+
+    async def check_request(
         self,
         *,
         method: str,
@@ -137,10 +181,11 @@ class Gate:
             window_s=self._settings.signature_window,
         )
         if self._settings.nonce_cache:
-            self._nonces.use(pc_id, nonce, now_s=self.now_s)
+            used = self._nonces.use(pc_id, nonce, now_s=self.now_s)
+            await self._remember("nonce", used.hex(), used=True)
         return pc_id
 
-    def address(self, kind: Kind, identity: str, *, base: str) -> str:
+    async def address(self, kind: Kind, identity: str, *, base: str) -> str:
         """Return a signed WebSocket address.
 
         Args:
@@ -157,11 +202,10 @@ class Gate:
             raise RateLimitedError(
                 what="taking over this pc_id", after_s=left_s, setting="adapters.octohub.flap_limit"
             )
-        time_s = (
-            self._addresses.give(kind, identity, now_s=now_s)
-            if self._settings.one_time_urls
-            else int(now_s)
-        )
+        time_s = int(now_s)
+        if self._settings.one_time_urls:
+            time_s = self._addresses.give(kind, identity, now_s=now_s)
+            await self._remember(kind, identity, time_s=time_s, used=False)
         query = {
             PARAMETERS[kind]: identity,
             "timestamp": time_s,
@@ -169,7 +213,7 @@ class Gate:
         }
         return f"{self._settings.public_ws_url or base}{PATHS[kind]}?{urlencode(query)}"
 
-    def enter(self, kind: Kind, query: Mapping[str, str]) -> str:
+    async def enter(self, kind: Kind, query: Mapping[str, str]) -> str:
         """Check the address that somebody connects to; returns the id.
 
         Raises:
@@ -189,8 +233,10 @@ class Gate:
             window_s=self._settings.signature_window,
         )
         check_id(identity)
-        if self._settings.one_time_urls:
-            self._addresses.use(kind, identity, time_s, now_s=self.now_s)
+        if self._settings.one_time_urls and self._addresses.use(
+            kind, identity, time_s, now_s=self.now_s
+        ):
+            await self._remember(kind, identity, time_s=time_s, used=True)
         return identity
 
 

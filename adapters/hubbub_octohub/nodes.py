@@ -10,8 +10,8 @@ from typing import Final
 import structlog
 
 from hubbub import Hub
-from hubbub.errors import NotFoundError
-from hubbub_octohub import records
+from hubbub.errors import HubError, NotFoundError
+from hubbub_octohub import records, remembered
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.gate import Gate
 from hubbub_octohub.metrics import OctohubMetrics
@@ -79,6 +79,7 @@ class Nodes:
         self._all.add(connection)
         self._number += 1
         log.info("octohub.node", node=pc_id, peer=socket.peer)
+        self._hub.spawn(self._seen(pc_id))
         await connection.serve(f"{pc_id}-{self._number}")
 
     def left(self, connection: NodeConnection) -> None:
@@ -86,6 +87,15 @@ class Nodes:
         self._all.discard(connection)
         if self._by_id.get(connection.pc_id) is connection:
             del self._by_id[connection.pc_id]
+            self._hub.spawn(self._seen(connection.pc_id))
+
+    async def _seen(self, pc_id: str) -> None:
+        """Note that a node is here, or was until now."""
+        now_us = self._hub.clock.now_us()
+        try:
+            await self._hub.execute(*remembered.keep_seen([pc_id], now_us=now_us))
+        except HubError as error:
+            log.debug("octohub.not_noted", node=pc_id, error=str(error))
 
     async def kick(self, pc_id: str, reason: str) -> None:
         """Close the connection of a node.

@@ -208,8 +208,8 @@ class Nonces:
     def __len__(self) -> int:
         return len(self._used)
 
-    def use(self, identity: str, nonce: str, *, now_s: float) -> None:
-        """Note a nonce.
+    def use(self, identity: str, nonce: str, *, now_s: float) -> bytes:
+        """Note a nonce; returns what is remembered of it.
 
         Raises:
             SignatureError: this id has used it before.
@@ -219,6 +219,11 @@ class Nonces:
         if self._used.get(name, now_s=now_s):
             raise SignatureError
         self._used.put(name, True, now_s=now_s)
+        return name
+
+    def restore(self, name: bytes, *, at_s: float) -> None:
+        """Remember what `use` returned before a restart; the earliest first."""
+        self._used.put(name, True, now_s=at_s)
 
 
 class Addresses:
@@ -251,18 +256,30 @@ class Addresses:
         self._used.put((kind, identity, time_s), False, now_s=now_s)
         return time_s
 
-    def use(self, kind: Kind, identity: str, time_s: int, *, now_s: float) -> None:
+    def use(self, kind: Kind, identity: str, time_s: int, *, now_s: float) -> bool:
         """Note that somebody came with an address; one that was signed elsewhere is let pass.
+
+        Returns:
+            Whether it was given out here.
 
         Raises:
             SignatureError: somebody has come with it before.
         """
         used = self._used.get((kind, identity, time_s), now_s=now_s)
         if used is None:
-            return
+            return False
         if used:
             raise SignatureError
         self._used.put((kind, identity, time_s), True, now_s=now_s)
+        return True
+
+    def restore(
+        self, kind: Kind, identity: str, time_s: int, *, used: bool, at_s: float
+    ) -> None:  # fmt: skip
+        """Remember an address that was given out before a restart; the earliest first."""
+        last = self._last.get((kind, identity), now_s=at_s)
+        self._last.put((kind, identity), max(last or 0, time_s), now_s=at_s)
+        self._used.put((kind, identity, time_s), used, now_s=at_s)
 
 
 class FlapGuard:

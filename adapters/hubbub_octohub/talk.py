@@ -88,6 +88,7 @@ class Talk:
         self.wishes = Wishes()
         self.own: Final[set[str]] = set()
         self._role: Role = role
+        self._both = role == "node"
         self._hub = hub
         self._commands = commands
         self._holder = holder
@@ -119,14 +120,15 @@ class Talk:
         try:
             data = await self._done(ask)
         except _Refusal as refusal:
-            reply = actions.failed(ask, refusal.number, refusal.details, now_s=self.now_s)
+            number, details = refusal.number, refusal.details
+            reply = actions.failed(ask, number, details, now_s=self.now_s, both=self._both)
         else:
-            reply = actions.answer(ask, data, now_s=self.now_s)
+            reply = actions.answer(ask, data, now_s=self.now_s, both=self._both)
         await socket.write(reply)
 
     async def refuse(self, socket: Socket, error: wire.FrameError) -> None:
         """Say that a frame could not be read."""
-        await socket.write(actions.frame_refused(error, now_s=self.now_s))
+        await socket.write(actions.frame_refused(error, now_s=self.now_s, both=self._both))
 
     async def _done(self, ask: Ask) -> object:
         do = self._answers.get(ask.action)

@@ -159,8 +159,9 @@ def read_node_frame(text: str | bytes) -> NodeFrame:
     """Read one frame of a node.
 
     Shape: `{"type": "task_result", "task_id": str, "status": "completed" | "failed", "result"?,
-    "error"?}`, `{"type": "node_ready", ...}`, `{"type": "pong"}`, or `{"action": str, "data"?}`;
-    members may also stand in `data`. Unknown members are ignored.
+    "error"?}`, `{"type": "node_ready", ...}`, `{"type": "pong"}`, or `{"action": str, "data"?}`
+    (of which `ping`, `echo` and `status` may be the `type`); members may also stand in `data`.
+    Unknown members are ignored.
 
     Raises:
         FrameError: not JSON, no object, of no known type, or with a member of a wrong kind.
@@ -179,6 +180,9 @@ def read_node_frame(text: str | bytes) -> NodeFrame:
         case "node_stopping":
             return Stopping()
         case str() if isinstance(frame.action, str):
+            return _ask(frame)
+        case "ping" | "echo" | "status":
+            frame.action = kind
             return _ask(frame)
         case str():
             raise FrameError(f"frames of type {kind[:64]!r} are not known", UNKNOWN)

@@ -1,244 +1,28 @@
-"""The relay over HTTP: keys, bodies, answers. Plain ASGI, because `send` is the hot path."""
+"""The relay's endpoints."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
-import structlog
 from starlette.routing import BaseRoute, Route
-from starlette.types import Message, Receive, Scope, Send
 
 from hubbub.envelope import encode_json
-from hubbub.errors import (
-    ConflictError,
-    ForbiddenError,
-    HubError,
-    InvalidError,
-    KeyReusedError,
-    MalformedError,
-    NotFoundError,
-    RateLimitedError,
-    TooLargeError,
-    UnauthorizedError,
-    UnavailableError,
-)
 from hubbub.observe.tracing import parse_traceparent
 from hubbub_relay import importing, wire
+from hubbub_relay.calls import Answer, Call, Handle, Path, Room
 from hubbub_relay.desk import Desk
-from hubbub_relay.keys import ANONYMOUS, Caller, Keys, caller_of_token
-from hubbub_relay.metrics import RelayMetrics
-from hubbub_relay.results import Results
+from hubbub_relay.keys import ANONYMOUS, Caller
 from hubbub_relay.wire import RelayError
 
-if TYPE_CHECKING:
-    from hubbub import Hub
-
-__all__ = ["Api", "Room"]
-
-JSON: Final = (b"content-type", b"application/json")
-CLOSE: Final = (b"connection", b"close")
-
-FORBIDDEN: Final = 403
-METHOD_NOT_ALLOWED: Final = 405
-TOO_LARGE: Final = 413
+__all__ = ["Api"]
 
 METHODS: Final[tuple[str, ...]] = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
-DISCARD_LIMIT: Final = 8
-"""Times the largest body that is read and thrown away, so that a refusal reaches the client."""
 
 IMPORT_BODY: Final = 16 * 1024 * 1024
 POLL_STEP_S: Final = 1.0
 """How often a long poll for a pattern of names looks for new names."""
-
-Answer = tuple[int, bytes]
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-# The first one that fits: subclasses before their classes.
-_STATUS: Final[tuple[tuple[type[HubError], int], ...]] = (
-    (KeyReusedError, 422),
-    (UnauthorizedError, 401),
-    (ForbiddenError, 403),
-    (NotFoundError, 404),
-    (ConflictError, 409),
-    (TooLargeError, 413),
-    (RateLimitedError, 429),
-    (UnavailableError, 503),
-    (MalformedError, 400),
-    (InvalidError, 400),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What the handlers work with while the adapter is up."""
-
-    hub: Hub
-    desk: Desk
-    results: Results
-    keys: Keys
-    metrics: RelayMetrics
-    public_read: bool
-    max_body_bytes: int
-
-
-class Call:
-    """One request under way."""
-
-    __slots__ = ("_query", "headers", "method", "receive", "room", "scope")
-
-    def __init__(self, room: Room, scope: Scope, receive: Receive) -> None:
-        self.room = room
-        self.scope = scope
-        self.receive = receive
-        self.method: str = scope["method"]
-        self.headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        self._query: dict[str, str] | None = None
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """Parameters of the query string."""
-        if self._query is None:
-            self._query = wire.read_query(self.scope["query_string"])
-        return self._query
-
-    def header(self, name: bytes) -> bytes:
-        """Return a header; empty when it is not there."""
-        for known, value in self.headers:
-            if known == name:
-                return value
-        return b""
-
-    def part(self, name: str) -> str:
-        """Return a part of the path that the route names."""
-        return str(self.scope["path_params"][name])
-
-    def known_caller(self) -> Caller | None:
-        """Return whose key or token came with the request; None when it is nobody's.
-
-        The header decides; a query parameter counts only where the header is absent or empty.
-        """
-        key = self.header(b"x-relay-api-key")
-        if not key and self.scope["query_string"]:
-            key = self.query.get("api_key", "").encode("utf-8", "surrogatepass")
-        if key:
-            return self.room.keys.find(key)
-        scheme, _, token = self.header(b"authorization").decode("latin-1").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            return None
-        try:
-            return caller_of_token(self.room.hub.authenticate(token.strip()))
-        except UnauthorizedError:
-            return None
-
-    def caller(self, *scopes: str) -> Caller:
-        """Return who calls.
-
-        Raises:
-            RelayError: nobody known (401), or without one of these scopes (403).
-        """
-        found = self.known_caller()
-        if found is None:
-            raise RelayError(wire.UNAUTHORIZED, 401)
-        found.need(*scopes)
-        return found
-
-    async def body(self, limit: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            RelayError: it is over the limit.
-        """
-        message = await self.receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            if len(body) > limit:
-                raise RelayError("body too large", TOO_LARGE)
-            return body
-        return await self._rest(body, limit)
-
-    async def _rest(self, first: bytes, limit: int) -> bytes:
-        parts, size = [first], len(first)
-        more = True
-        while more and size <= limit * DISCARD_LIMIT:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise RelayError("the client went away")
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size <= limit:
-                parts.append(part)
-            more = message.get("more_body", False)
-        if size > limit:
-            raise RelayError("body too large", TOO_LARGE)
-        return b"".join(parts)
-
-
-Handle = Callable[[Call], Awaitable[Answer]]
-
-
-class _Path:
-    """One path: its methods, and what is the same for all of them."""
-
-    def __init__(
-        self, name: str, room: Callable[[], Room | None], methods: Mapping[str, Handle]
-    ) -> None:
-        self._name = name
-        self._room = room
-        self._methods = dict(methods)
-        if "GET" in methods:
-            self._methods["HEAD"] = methods["GET"]
-        self._allow = (b"allow", ", ".join(sorted(self._methods)).encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = perf_counter()
-        room = self._room()
-        if room is None:
-            return await _answer(send, 503, wire.error("the relay is not running"))
-        handle = self._methods.get(scope["method"])
-        if handle is None:
-            status, body = METHOD_NOT_ALLOWED, wire.error("method not allowed")
-        else:
-            status, body = await self._handled(handle, Call(room, scope, receive))
-        metrics = room.metrics
-        metrics.requests[self._name, str(status)].inc()
-        metrics.seconds.observe(perf_counter() - began)
-        if status == METHOD_NOT_ALLOWED:
-            return await _answer(send, status, body, self._allow)
-        if status == TOO_LARGE:
-            return await _answer(send, status, body, CLOSE)
-        return await _answer(send, status, body)
-
-    async def _handled(self, handle: Handle, call: Call) -> Answer:
-        try:
-            return await handle(call)
-        except RelayError as error:
-            if error.status == FORBIDDEN:
-                log.info("relay.forbidden", endpoint=self._name)
-            return error.status, wire.error(str(error))
-        except HubError as error:
-            for kind, status in _STATUS:
-                if isinstance(error, kind):
-                    return status, wire.error(error.message)
-            log.exception("relay.failed", endpoint=self._name)
-        except Exception:  # one request fails; its client gets JSON, we the trace
-            log.exception("relay.failed", endpoint=self._name)
-        return 500, wire.error("internal error")
-
-
-async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    start: Message = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [JSON, (b"content-length", b"%d" % len(body)), *headers],
-    }
-    await send(start)
-    await send({"type": "http.response.body", "body": body})
 
 
 class Api:
@@ -265,11 +49,11 @@ class Api:
             ("import", "/import", {"POST": _import}),
         ]
         routes: list[BaseRoute] = [
-            Route(prefix + path, _Path(name, lambda: self.room, methods), name=f"relay {name}")
+            Route(prefix + path, Path(name, lambda: self.room, methods), name=f"relay {name}")
             for name, path, methods in paths
         ]
         missing: dict[str, Handle] = dict.fromkeys(METHODS, _missing)
-        other = _Path("other", lambda: self.room, missing)
+        other = Path("other", lambda: self.room, missing)
         return [*routes, Route(prefix + "/{rest:path}", other, name="relay other")]
 
 
@@ -285,7 +69,7 @@ async def _send(call: Call) -> Answer:
         traceparent = given.decode("latin-1")
         parsed = parse_traceparent(traceparent)
         traceparent = f"00-{parsed[0]}-{parsed[1]}-01" if parsed else None
-    sent = await call.room.desk.send(request, caller, traceparent=traceparent)
+    sent = await call.room.sending.send(request, caller, traceparent=traceparent)
     return 200, wire.sent(sent.task_id, duplicate=sent.duplicate)
 
 
@@ -379,7 +163,7 @@ async def _clear(call: Call) -> Answer:
 async def _import(call: Call) -> Answer:
     caller = call.caller("admin")
     batch = importing.read_batch(await call.body(IMPORT_BODY))
-    done = await importing.take(call.room.hub, call.room.desk, batch, caller)
+    done = await importing.take(call.room.hub, call.room.sending, batch, caller)
     await call.room.hub.audit(caller.name, "relay.import", "relay_event", f"{done.kept} records")
     return 200, encode_json(
         {"status": "ok", "kept": done.kept, "known": done.known, "queued": done.queued}

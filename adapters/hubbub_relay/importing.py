@@ -22,8 +22,8 @@ from hubbub.errors import HubError
 from hubbub.ports import Record, Row
 from hubbub.values import Task, TaskState
 from hubbub_relay import events, wire
-from hubbub_relay.desk import Desk
 from hubbub_relay.keys import Caller
+from hubbub_relay.sending import Sending
 from hubbub_relay.wire import RelayError
 
 __all__ = ["Batch", "Done", "Ended", "Folded", "Line", "batches", "fold", "read_batch", "take"]
@@ -175,7 +175,7 @@ def read_batch(body: bytes) -> Batch:
         raise RelayError(f"invalid batch: {error}") from None
 
 
-async def take(hub: Hub, desk: Desk, batch: Batch, caller: Caller) -> Done:
+async def take(hub: Hub, sending: Sending, batch: Batch, caller: Caller) -> Done:
     """Keep the records of a batch, and the tasks in it: as they ended, or waiting again.
 
     Raises:
@@ -191,7 +191,7 @@ async def take(hub: Hub, desk: Desk, batch: Batch, caller: Caller) -> Done:
             done.known += 1
             left.pop(str(line.record.get("task_id")), None)
             continue
-        await _take_line(hub, desk, line, left, done, caller)
+        await _take_line(hub, sending, line, left, done, caller)
         done.kept += 1
     for task_id, ended in left.items():
         if _valid(task_id):
@@ -201,7 +201,7 @@ async def take(hub: Hub, desk: Desk, batch: Batch, caller: Caller) -> Done:
 
 async def _take_line(
     hub: Hub,
-    desk: Desk,
+    sending: Sending,
     line: Line,
     left: dict[str, Ended],
     done: Done,
@@ -211,7 +211,7 @@ async def _take_line(
     task_id = record.get("task_id")
     named = task_id if isinstance(task_id, str) and _valid(task_id) else None
     ended = left.pop(named, None) if named and _is_task(record) else None
-    row = _row(line, named, now_ms=desk.now_ms(), mirrored=False)
+    row = _row(line, named, now_ms=sending.now_ms(), mirrored=False)
     if named and ended is not None:
         task = _task(named, ended, hub.clock.now_us())
         kept = await hub.keep(Record(tasks=[task], rows=[row]))
@@ -220,8 +220,8 @@ async def _take_line(
     elif named and _is_task(record):
         try:
             request = wire.read_send(encode_json(record))
-            again = _row(line, named, now_ms=desk.now_ms(), mirrored=True)
-            if await desk.queue(request, named, caller, again):
+            again = _row(line, named, now_ms=sending.now_ms(), mirrored=True)
+            if await sending.queue(request, named, caller, again):
                 done.queued += 1
                 return
         except RelayError:

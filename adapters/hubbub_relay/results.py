@@ -15,11 +15,11 @@ from hubbub.errors import ConflictError, HubError, NotFoundError
 from hubbub.ports import Finished, Record, Row
 from hubbub.values import Task, TaskResult, TaskState
 from hubbub_relay.config import RelaySettings
-from hubbub_relay.desk import is_ours, state_of
 from hubbub_relay.endpoint import Logged, address_of
 from hubbub_relay.events import event_row
 from hubbub_relay.keys import Caller
 from hubbub_relay.metrics import RelayMetrics
+from hubbub_relay.states import is_ours, state_of
 from hubbub_relay.wire import AckRequest, CallbackRequest
 
 __all__ = ["Results"]

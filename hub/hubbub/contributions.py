@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import structlog
+from pydantic import BaseModel
 
 from hubbub.adapters import Adapters
 from hubbub.config import AdapterSettings, Config, Settings, TlsSettings
-from hubbub.config.problems import dotted
-from hubbub.conversion import Conversions
+from hubbub.config.problems import dotted, near_miss
+from hubbub.conversion import Conversions, converter_of
 from hubbub.errors import ConfigError, PluginError, RouteError
 from hubbub.listeners.tls import problem_with
 from hubbub.plugins import Plugin, Plugins
 from hubbub.ports import Adapter, HubApi, Link
 from hubbub.routing import RoutingTable
-from hubbub.transforms import Transforms
+from hubbub.transforms import Transform, Transforms
 from hubbub.values import Endpoint, Route
 
 __all__ = ["Contributions", "Offered", "tls_problems"]
+
+T = TypeVar("T")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -71,6 +74,7 @@ class Contributions:
         self._routes: dict[str, list[str]] = {}
         self.owners: Final[dict[str, str]] = {}
         self.offered: Final[dict[str, Offered]] = {}
+        self._unreadable: set[str] = set()
 
     # In
 
@@ -79,6 +83,13 @@ class Contributions:
         problems: list[str] = []
         for plugin, given in self._plugins.collect("adapters", only=only):
             for adapter in given:
+                if not _is_adapter(adapter):
+                    self._plugins.fail(
+                        plugin,
+                        f"adapters: {adapter!r} is no adapter; it needs `name`, `Config`, `start` "
+                        "and `stop`",
+                    )
+                    break
                 if (there := self.offered.get(adapter.name)) and there.plugin is not plugin:
                     self._plugins.fail(
                         plugin,
@@ -90,21 +101,29 @@ class Contributions:
                     settings = config.section("adapters", adapter.name, adapter.Config)
                 except ConfigError as error:
                     problems += error.problems
+                    self._unreadable.add(adapter.name)
                     continue
+                self._unreadable.discard(adapter.name)
                 self.offered[adapter.name] = Offered(adapter, plugin, settings)
                 if isinstance(settings, AdapterSettings) and settings.enabled:
                     self._adapters.add(adapter, settings, self.hub_for(plugin))
         return problems
 
     def check_sections(self, config: Config) -> list[str]:
-        """Return a line for each table of hub.toml that nobody claims.
+        """Return a line for each table and plugin in hub.toml that nobody is here for.
 
         While a plugin is off, nobody can say which adapters it would have; then tables of
         unknown adapters are only logged.
         """
         names = {plugin.name for plugin in self._plugins}
         unread = {name for name in config.names("plugins") if name not in names}
-        known = {"plugins": names, "adapters": set(self.offered)}
+        known = {"plugins": names, "adapters": set(self.offered) | self._unreadable}
+        missing = [
+            f"{config.place('hub', 'plugins', place)}: hub.plugins.{place}: no plugin "
+            f"{name!r} is installed{near_miss(name, names)}"
+            for place, name in enumerate(config.hub.plugins)
+            if name not in names
+        ]
         if any(plugin.state != "up" for plugin in self._plugins):
             for name in set(config.names("adapters")) - known["adapters"]:
                 log.warning("adapter.unknown", adapter=name, hint="its plugin may be off")
@@ -114,8 +133,8 @@ class Contributions:
         try:
             config.check_sections(known)
         except ConfigError as error:
-            return error.problems
-        return []
+            return missing + error.problems
+        return missing
 
     def check_tls(self, config: Config) -> list[str]:
         """Return a line for each certificate that a hub could not use."""
@@ -129,7 +148,7 @@ class Contributions:
         for plugin, converters in self._plugins.collect("converters", only=only):
             try:
                 for converter in converters:
-                    fenced = self._plugins.fenced(plugin, converter)
+                    fenced = self._plugins.fenced(plugin, converter_of(converter))
                     self._conversions.add(fenced, plugin=plugin.name)
             except PluginError as error:
                 self._plugins.fail(plugin, str(error))
@@ -140,7 +159,9 @@ class Contributions:
             fenced = partial(self._plugins.fence.checked, plugin, "transforms")
             try:
                 for transform in transforms:
-                    self._transforms.add(transform, plugin=plugin.name, fenced=fenced)
+                    self._transforms.add(
+                        _a(Transform, transform), plugin=plugin.name, fenced=fenced
+                    )
             except PluginError as error:
                 self._plugins.fail(plugin, str(error))
 
@@ -150,15 +171,15 @@ class Contributions:
             names = self._routes.setdefault(plugin.name, [])
             for route in routes:
                 try:
-                    self._put(route, names)
-                except RouteError as error:
+                    self._put(_a(Route, route), names)
+                except (PluginError, RouteError) as error:
                     self._plugins.fail(plugin, str(error))
                     break
 
     def _put(self, route: Route, names: list[str]) -> None:
         """Put one route into the table, beside those its plugin has there."""
         if route.name not in names:
-            if any(route.name == there.name for there in self._table):
+            if route.name in self._table:
                 raise RouteError(
                     f"route {route.name!r} is there already; give this one another name"
                 )
@@ -196,6 +217,28 @@ class Contributions:
     def hub_for(self, plugin: Plugin) -> HubApi:
         """Return the hub as one plugin sees it."""
         return cast("HubApi", _HubOf(self._hub, plugin.name, self.owners))
+
+
+def _a(kind: type[T], given: object) -> T:
+    """Return what a plugin gave, which is of that kind.
+
+    Raises:
+        PluginError: it is not.
+    """
+    if not isinstance(given, kind):
+        raise PluginError(f"{given!r} is no {kind.__name__}")
+    return given
+
+
+def _is_adapter(given: object) -> bool:
+    config = getattr(given, "Config", None)
+    return (
+        isinstance(getattr(given, "name", None), str)
+        and isinstance(config, type)
+        and issubclass(config, BaseModel)
+        and callable(getattr(given, "start", None))
+        and callable(getattr(given, "stop", None))
+    )
 
 
 class _HubOf:

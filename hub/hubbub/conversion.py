@@ -6,15 +6,15 @@ adapter to another is a chain of two.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from hubbub.envelope import Envelope
 from hubbub.errors import PluginError
 from hubbub.values import Endpoint
 
-__all__ = ["CACHE_LIMIT", "MAX_CHAIN", "Conversions", "Converter"]
+__all__ = ["CACHE_LIMIT", "MAX_CHAIN", "Conversions", "Converter", "converter_of"]
 
 MAX_CHAIN: Final = 4
 """Converters one envelope may pass on its way to one endpoint."""
@@ -53,6 +53,21 @@ class _Registered:
     converter: Converter
 
 
+def converter_of(given: Converter | Sequence[object]) -> Converter:
+    """Return what a plugin gives as a converter: one, or `(from_type, to_type, function)`.
+
+    Raises:
+        PluginError: it is neither.
+    """
+    match given:
+        case Converter():
+            return given
+        case (str(from_type), str(to_type), function) if callable(function):
+            return Converter(from_type, to_type, cast("Callable[..., Envelope | None]", function))
+        case _:
+            raise PluginError(f"{given!r} is no converter; give (from_type, to_type, function)")
+
+
 class Conversions:
     """All converters, and the shortest chain between two types."""
 
@@ -85,13 +100,6 @@ class Conversions:
         self._by_source.clear()
         for entry in self._registered:
             self._by_source.setdefault(entry.converter.from_type, []).append(entry)
-
-    def plugin_of(self, converter: Converter) -> str | None:
-        """Return who registered a converter; None when it is gone."""
-        for entry in self._by_source.get(converter.from_type, ()):
-            if entry.converter is converter:
-                return entry.plugin
-        return None
 
     def accepts(self, from_type: str, accepts: tuple[str, ...]) -> bool:
         """Tell whether an endpoint can take a type, natively or by conversion."""

@@ -114,18 +114,21 @@ class IdReusedError(ConflictError):
 
 
 class TooLargeError(HubError):
-    """Input over a size limit."""
+    """Input over a size limit.
+
+    Args:
+        setting: What sets the limit; None where it is fixed.
+    """
 
     code = "too_large"
 
     def __init__(
-        self, *, what: str, size_bytes: int | None, limit_bytes: int, setting: str
+        self, *, what: str, size_bytes: int | None, limit_bytes: int, setting: str | None = None
     ) -> None:
         self.limit_bytes = limit_bytes
         size = "more" if size_bytes is None else f"{size_bytes}"
-        super().__init__(
-            f"{what} has {size} bytes, the limit is {limit_bytes}; send less, or raise {setting}"
-        )
+        more = f", or raise {setting}" if setting else ""
+        super().__init__(f"{what} has {size} bytes, the limit is {limit_bytes}; send less{more}")
 
 
 class InvalidError(HubError):

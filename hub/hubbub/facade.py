@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sqlalchemy import insert
 from sqlmodel import Session
@@ -12,12 +13,11 @@ from sqlmodel import Session
 from hubbub.attachments import Attachment
 from hubbub.config import Address, LimitSettings, Settings, TlsSettings
 from hubbub.envelope import Envelope
-from hubbub.errors import ConflictError, DrainingError, NotFoundError, UnavailableError
+from hubbub.errors import ConflictError, DrainingError, HubError, NotFoundError, UnavailableError
 from hubbub.listeners import Connection, Datagrams, TcpListener, UdpListener
 from hubbub.planning import TryHard
-from hubbub.ports import Kept, Record
+from hubbub.ports import Kept, Record, RowsOf
 from hubbub.rooms import Rooms
-from hubbub.router import RowsOf
 from hubbub.store import sizes
 from hubbub.store.journal import Statement
 from hubbub.store.tables import AuditRow
@@ -89,6 +89,16 @@ class Facade(Rooms):
         """Put an envelope into the routing table; returns when it is safe."""
         return await self.router.publish(envelope, principal=principal, rows=rows)
 
+    def publish_soon(
+        self,
+        envelope: Envelope,
+        *,
+        principal: Principal,
+        done: Callable[[Receipt | HubError], None],
+    ) -> asyncio.Future[Any] | None:
+        """Put an envelope into the routing table as `publish` does, without a coroutine."""
+        return self.router.publish_soon(envelope, principal=principal, done=done)
+
     async def submit(
         self,
         work: Submission,
@@ -103,13 +113,13 @@ class Facade(Rooms):
         self, adapter: str, *, attempts: int, timeout_s: float, queue_ttl_s: float
     ) -> None:
         """Say how hard to try with tasks for an adapter's endpoints, also while there are none."""
-        self.planner.task_defaults[adapter] = TryHard(
+        self.planner.tasks.defaults[adapter] = TryHard(
             attempts=attempts, timeout_s=timeout_s, queue_ttl_s=queue_ttl_s
         )
 
     async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
         """Publish and wait for one answer; nothing is stored."""
-        return await self.router.request(envelope, timeout_s=timeout_s)
+        return await self.asking.request(envelope, timeout_s=timeout_s)
 
     # The store
 

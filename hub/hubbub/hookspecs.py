@@ -173,6 +173,21 @@ class Hooks:
         """
 
     @hookspec
+    def console_panels(self) -> Sequence[object]:  # type: ignore[empty-body]
+        """Give panels for the web console. There is none yet: nobody asks.
+
+        Args:
+            None.
+
+        Returns:
+            Panels; what they are is said when the console comes.
+
+        Order: as plugins are loaded.
+        Errors: none now.
+        Since: 0.1
+        """
+
+    @hookspec
     def tables(self) -> Sequence[type[SQLModel]]:  # type: ignore[empty-body]
         """Give SQLModel tables of the plugin's own, made at start where they are missing.
 

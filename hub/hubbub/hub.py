@@ -83,15 +83,18 @@ class Hub:
         """
         self.main.bind()
         self._on_signals()
+        # What is loaded at start stays for good: it is looked at once, not in every collection.
+        gc.disable()
         try:
             await self.core.start()
-            # What was loaded by now stays for good: no need to look at it in every collection.
             gc.collect()
             gc.freeze()
+            gc.enable()
             await self.doors.open()
             self._announce()
             await self._stop.wait()
         finally:
+            gc.enable()
             await self.stop()
         return 0
 

@@ -16,7 +16,17 @@ from hubbub.errors import ForbiddenError, InvalidError, MalformedError, TooLarge
 from hubbub.subjects import check_pattern, check_subject, matches
 from hubbub.values import Principal
 
-__all__ = ["MAX_TEXT", "Limits", "body_hash", "check_envelope", "check_text", "may", "scoped"]
+__all__ = [
+    "MAX_TEXT",
+    "Limits",
+    "body_hash",
+    "check_envelope",
+    "check_text",
+    "has_control",
+    "may",
+    "scoped",
+    "texts_of",
+]
 
 MAX_TEXT: Final = 256
 """Characters of an id, type, key or idempotency key."""
@@ -27,6 +37,7 @@ MAX_TARGETS: Final = 1000
 _TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _PAIR: Final = re.compile(rb"\[\]|\{\}")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NUL_ESCAPED: Final = b"\\u0000"
 
 
@@ -45,7 +56,7 @@ def check_envelope(envelope: Envelope, limits: Limits) -> None:
         SubjectError: subject, reply address or target is not valid.
         InvalidError: another attribute is not valid.
         TooLargeError: the data is over the limit.
-        MalformedError: the data is nested too deep, or no JSON.
+        MalformedError: the data is nested too deep, has a number out of range, or is no JSON.
     """
     check_subject(envelope.subject)
     data = envelope.data
@@ -54,7 +65,8 @@ def check_envelope(envelope: Envelope, limits: Limits) -> None:
             what="data", size_bytes=len(data), limit_bytes=limits.data_bytes, setting="hub.max_body"
         )
     check_depth(data, limits.data_depth)
-    if _NUL_ESCAPED in data and any("\0" in text for text in texts_of(envelope.json())):
+    decoded = readable(data)
+    if _NUL_ESCAPED in data and any("\0" in text for text in texts_of(decoded)):
         raise InvalidError("data has a NUL character in a text; take it out")
     check_text("type", envelope.type)
     if not 0 <= envelope.priority <= MAX_PRIORITY:
@@ -83,9 +95,17 @@ def check_text(what: str, text: str) -> str:
     """
     if not 1 <= len(text) <= MAX_TEXT:
         raise InvalidError(f"{what} has {len(text)} characters, it must have 1 to {MAX_TEXT}")
-    if not text.isprintable():
+    if has_control(text):
         raise InvalidError(f"{what} {text!r} has a control character; take it out")
     return text
+
+
+def has_control(text: str) -> bool:
+    """Tell whether a text has a control character, an end of a line, or half a surrogate pair.
+
+    An ideographic space and what joins the parts of an emoji are neither, though not "printable".
+    """
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def check_depth(data: bytes, limit: int) -> None:
@@ -103,6 +123,23 @@ def check_depth(data: bytes, limit: int) -> None:
         if not rest:
             return
     raise MalformedError(f"data is nested deeper than {limit}, or its brackets do not match")
+
+
+def readable(data: bytes) -> object:
+    """Return JSON decoded, so that what is kept can be read by everybody who gets it.
+
+    To decode is the cheapest way to know: 0.3 us where a search for wide numbers takes 1 us. What
+    comes of it is not kept, for most messages nobody looks inside again.
+
+    Raises:
+        MalformedError: it is no JSON, or has a number that no float or integer here can hold.
+    """
+    try:
+        return cast("object", msgspec.json.decode(data))
+    except msgspec.ValidationError as error:
+        raise MalformedError(f"data has a number out of range: {error}") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedError(f"data is not JSON: {error}") from error
 
 
 def texts_of(decoded: object) -> Iterator[str]:

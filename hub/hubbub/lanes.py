@@ -1,13 +1,15 @@
 """Order inside a mailbox: rank, lanes (one in flight per key), and what is not yet due.
 
 Pure: no clock, no I/O. A `Line` holds only what is in memory of a mailbox; which part of the
-store that is, the mailbox knows.
+store that is, the mailbox knows. What is said here of a key holds where, of each key, memory has
+those of lowest rank; of volatile ones that is not sure while the store has more: they are in doubt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Final
 
 from hubbub.values import Delivery
@@ -36,13 +38,32 @@ def rank_of(*, created_us: int, not_before_us: int, priority: int, keyed: bool) 
 
 
 class _Lane:
-    """All of one key: at most one is busy (in flight or waiting for its retry)."""
+    """All of one key: at most one is busy (in flight or waiting for its retry).
 
-    __slots__ = ("busy", "queue")
+    Attributes:
+        queue: All others, in a heap.
+        stored: How many of those are durable.
+    """
+
+    __slots__ = ("busy", "queue", "stored")
 
     def __init__(self) -> None:
         self.busy: Delivery | None = None
         self.queue: list[_Entry] = []
+        self.stored = 0
+
+    def push(self, delivery: Delivery) -> None:
+        heappush(self.queue, _at(delivery.rank, delivery))
+        self.stored += delivery.durable
+
+    def pop(self) -> None:
+        self.stored -= heappop(self.queue)[3].durable
+
+    def remove(self, gone: set[int]) -> None:
+        """Take entries out, by the identity of what they hold."""
+        self.queue = [entry for entry in self.queue if entry[2] not in gone]
+        self.stored = sum(entry[3].durable for entry in self.queue)
+        heapify(self.queue)
 
 
 class Line:
@@ -50,17 +71,24 @@ class Line:
 
     Attributes:
         plain: How many of them are no tasks.
+        stored: How many of them are durable, so that the store has them too.
     """
 
-    __slots__ = ("_here", "_lanes", "_later", "_ready", "plain")
+    __slots__ = (
+        "_busy", "_doubts", "_here", "_in_doubt", "_lanes", "_later", "_ready", "plain", "stored",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         # Heaps with lazy removal: an entry counts only while `_here` holds its delivery.
         self._ready: list[_Entry] = []
         self._later: list[_Entry] = []
         self._lanes: dict[str, _Lane] = {}
+        self._busy: dict[str, _Lane] = {}
         self._here: dict[int, Delivery] = {}
+        self._in_doubt: dict[int, int] = {}
+        self._doubts = count()
         self.plain = 0
+        self.stored = 0
 
     def __len__(self) -> int:
         return len(self._here)
@@ -75,22 +103,19 @@ class Line:
     def __iter__(self) -> Iterator[Delivery]:
         return iter(list(self._here.values()))
 
-    @property
-    def next_due_us(self) -> int | None:
-        """When the first of those that are not yet due will be; None when there is none."""
-        later = self._later
-        while later and not self._holds(later[0][3]):
-            heappop(later)
-        return later[0][0] if later else None
-
     def busy_lanes(self) -> frozenset[str]:
         """Return the keys whose next must wait for one that is not done."""
-        return frozenset(key for key, lane in self._lanes.items() if lane.busy is not None)
+        return frozenset(self._busy)
 
-    def add(self, delivery: Delivery, *, now_us: int) -> None:
-        """Put a delivery into the line."""
-        self._here[delivery.id] = delivery
-        self.plain += not delivery.leased
+    def add(self, delivery: Delivery, *, now_us: int, in_doubt: bool = False) -> None:
+        """Put a delivery into the line.
+
+        Args:
+            in_doubt: The store may have some of its key that go before it: it waits for `sure`.
+        """
+        self._enter(delivery)
+        if in_doubt and delivery.lane is not None:
+            self._in_doubt[delivery.id] = next(self._doubts)
         if delivery.due_us > now_us:
             heappush(self._later, _at(delivery.due_us, delivery))
         else:
@@ -124,25 +149,22 @@ class Line:
 
     def take(self, delivery: Delivery) -> None:
         """Take a delivery out to be handed over; its lane is busy until `free`."""
-        del self._here[delivery.id]
-        self.plain -= not delivery.leased
+        self._leave(delivery)
         if self._ready and self._ready[0][3] is delivery:
             heappop(self._ready)
         if delivery.lane is not None:
-            lane = self._lanes.setdefault(delivery.lane, _Lane())
-            lane.busy = delivery
+            lane = self._occupy(delivery.lane, delivery)
             if lane.queue and lane.queue[0][3] is delivery:
-                heappop(lane.queue)
+                lane.pop()
 
     def occupy(self, delivery: Delivery) -> None:
         """Note that a delivery that was taken before a restart keeps its lane busy."""
         if delivery.lane is not None:
-            self._lanes.setdefault(delivery.lane, _Lane()).busy = delivery
+            self._occupy(delivery.lane, delivery)
 
     def back(self, delivery: Delivery, *, now_us: int) -> None:
         """Put a delivery back that was taken; its lane stays its own until it is done."""
-        self._here[delivery.id] = delivery
-        self.plain += not delivery.leased
+        self._enter(delivery)
         if delivery.due_us > now_us:
             heappush(self._later, _at(delivery.due_us, delivery))
         else:
@@ -155,6 +177,7 @@ class Line:
         if key is None or lane is None or lane.busy is not delivery:
             return
         lane.busy = None
+        del self._busy[key]
         self._promote(key, lane)
 
     def drop(self, delivery: Delivery) -> None:
@@ -162,16 +185,96 @@ class Line:
 
         One that led its lane keeps it until `free`: its end may not be written yet.
         """
-        if self._here.pop(delivery.id, None) is None:
+        if delivery.id not in self._here:
             return
-        self.plain -= not delivery.leased
+        self._leave(delivery)
         lane = self._lanes.get(delivery.lane) if delivery.lane is not None else None
         if lane is None or lane.busy is delivery:
             return
         if lane.busy is None and lane.queue and lane.queue[0][3] is delivery:
-            lane.busy = delivery
-        lane.queue = [entry for entry in lane.queue if entry[3] is not delivery]
-        heapify(lane.queue)
+            assert delivery.lane is not None
+            self._occupy(delivery.lane, delivery)
+        lane.remove({id(delivery)})
+
+    # Memory is bounded: what waits behind busy keys must not be all of it.
+
+    def blocked(self, room: int) -> frozenset[str]:
+        """Return busy keys behind which enough waits here: their part of so many places."""
+        crowded, share = self._crowded(room)
+        return frozenset(key for key, lane in crowded.items() if lane.stored >= share)
+
+    def surplus(self, room: int) -> int:
+        """Return how many durable ones wait behind busy keys beyond their parts of the places."""
+        crowded, share = self._crowded(room)
+        return sum(max(0, lane.stored - share) for lane in crowded.values())
+
+    def let_go(self, number: int, *, room: int) -> list[Delivery]:
+        """Take out durable ones beyond their keys' parts, the last of them; the store has them."""
+        crowded, share = self._crowded(room)
+        beyond: list[_Entry] = []
+        for lane in crowded.values():
+            if lane.stored > share:
+                beyond += sorted(entry for entry in lane.queue if entry[3].durable)[share:]
+        beyond.sort(reverse=True)
+        gone = [delivery for _, _, _, delivery in beyond[:number]]
+        for delivery in gone:
+            self._leave(delivery)
+        for key in {delivery.lane for delivery in gone if delivery.lane is not None}:
+            mine = [delivery for delivery in gone if delivery.lane == key]
+            self._lanes[key].remove({id(delivery) for delivery in mine})
+            self.doubt(mine[-1])
+        return gone
+
+    def _crowded(self, room: int) -> tuple[dict[str, _Lane], int]:
+        """Return busy lanes in which durable ones wait, and the part of each of the places."""
+        crowded = {key: lane for key, lane in self._busy.items() if lane.stored}
+        return crowded, room // len(crowded) if crowded else 0
+
+    # Volatile ones, while the store alone has some that may be of their key
+
+    def doubt(self, stored: Delivery) -> None:
+        """Let those of its key that rank behind a delivery wait: the store alone has that one."""
+        if self.stored == len(self._here):
+            return
+        lane = self._lanes.get(stored.lane) if stored.lane is not None else None
+        queue = lane.queue if lane is not None else []
+        for _, _, _, one in (*queue, *self._later):
+            if (
+                one.lane == stored.lane
+                and (one.rank, one.id) > (stored.rank, stored.id)
+                and not one.durable
+                and self._holds(one)
+            ):
+                self._in_doubt[one.id] = next(self._doubts)
+
+    def doubts(self, *, but: frozenset[str] = frozenset()) -> dict[int, int]:
+        """Return what is in doubt now, those of some keys left out, for `sure`."""
+        if not self._in_doubt:
+            return {}
+        return {one: at for one, at in self._in_doubt.items() if self._here[one].lane not in but}
+
+    def sure(self, doubts: dict[int, int], *, up_to: Delivery | None = None) -> None:
+        """Let go what was in doubt, and has not been in doubt anew since.
+
+        Args:
+            up_to: Memory has all that rank before this one; None for all there are.
+        """
+        last = None if up_to is None else (up_to.rank, up_to.id)
+        for one, at in doubts.items():
+            if self._in_doubt.get(one) != at:
+                continue
+            delivery = self._here[one]
+            if last is None or (delivery.rank, delivery.id) < last:
+                del self._in_doubt[one]
+                if self._leads(delivery):
+                    heappush(self._ready, _at(delivery.rank, delivery))
+
+    def has_next(self, key: str) -> bool:
+        """Tell whether the next of a key is here: under way, or it may go."""
+        lane = self._lanes.get(key)
+        if lane is None:
+            return False
+        return lane.busy is not None or (bool(lane.queue) and self._leads(lane.queue[0][3]))
 
     def _line_up(self, delivery: Delivery) -> None:
         if delivery.lane is None:
@@ -181,9 +284,25 @@ class Line:
         if lane.busy is delivery:
             heappush(self._ready, _at(delivery.rank, delivery))
             return
-        heappush(lane.queue, _at(delivery.rank, delivery))
-        if lane.busy is None and lane.queue[0][3] is delivery:
+        lane.push(delivery)
+        if self._leads(delivery):
             heappush(self._ready, _at(delivery.rank, delivery))
+
+    def _enter(self, delivery: Delivery) -> None:
+        self._here[delivery.id] = delivery
+        self.plain += not delivery.leased
+        self.stored += delivery.durable
+
+    def _leave(self, delivery: Delivery) -> None:
+        del self._here[delivery.id]
+        self._in_doubt.pop(delivery.id, None)
+        self.plain -= not delivery.leased
+        self.stored -= delivery.durable
+
+    def _occupy(self, key: str, delivery: Delivery) -> _Lane:
+        lane = self._busy[key] = self._lanes.setdefault(key, _Lane())
+        lane.busy = delivery
+        return lane
 
     def _holds(self, delivery: Delivery) -> bool:
         return self._here.get(delivery.id) is delivery
@@ -208,12 +327,14 @@ class Line:
             return True
         if lane.busy is not None:
             return lane.busy is delivery
+        if delivery.id in self._in_doubt:
+            return False
         return bool(lane.queue) and lane.queue[0][3] is delivery
 
     def _promote(self, key: str, lane: _Lane) -> None:
         """Let the first of a free lane stand in the line for all of it."""
         while lane.queue and not self._holds(lane.queue[0][3]):
-            heappop(lane.queue)
+            lane.pop()
         if lane.queue:
             heappush(self._ready, lane.queue[0])
         else:

@@ -174,14 +174,17 @@ class Plugins:
     def collect(
         self, hook: str, *args: object, only: Plugin | None = None
     ) -> list[tuple[Plugin, Any]]:
-        """Call a life-cycle hook of each plugin, or of one; one that raises is `failed`."""
+        """Call a life-cycle hook of each plugin, or of one; one that raises is `failed`.
+
+        What a hook gives is a list; one that gives nothing at all gives an empty one.
+        """
         results: list[tuple[Plugin, Any]] = []
         for plugin, call in self._implementations(hook):
             if only is not None and plugin is not only:
                 continue
             try:
                 with self.fence.watched(plugin, hook):
-                    results.append((plugin, call(*args)))
+                    results.append((plugin, _listed(call(*args))))
             except (Exception, SystemExit) as error:
                 self.fail(plugin, f"{hook}: {type(error).__name__}: {error}")
         return results
@@ -271,6 +274,15 @@ def _changed(call: Callable[..., Any], envelope: Envelope) -> Envelope | None:
 def _taking(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
     """Return the function as one that takes all arguments of its hook; it may want fewer."""
     return function if names else lambda *_: function()
+
+
+def _listed(given: Any) -> list[Any]:  # noqa: ANN401  # a plugin's
+    if given is None:
+        return []
+    kind = type(given).__name__
+    if isinstance(given, str | bytes | Mapping):
+        raise TypeError(f"gives a {kind}, not a list")
+    return list(given)
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:

@@ -31,7 +31,7 @@ async def recover(
             col(DeliveryRow.state) != DeliveryState.DONE,
             col(DeliveryRow.due_us) > 0,
             col(DeliveryRow.lane).is_not(None),
-            col(DeliveryRow.attempts) > 0,
+            col(DeliveryRow.last_error).is_not(None),  # counted as an attempt or not
         )
         .values(due_us=0)
     )

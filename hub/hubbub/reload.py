@@ -266,7 +266,7 @@ class Reloads:
         guards = core.config.guards
         core.router.sources.change(hub.publish_rate, [entry.rule() for entry in guards.source])
         core.room.guard([entry.rule() for entry in guards.endpoint])
-        core.planner.defaults = defaults_of(hub)
+        core.planner.try_hard(defaults_of(hub))
         core.room.change(policy_of(hub))
         core.adapters.stop_timeout_s = core.listeners.stop_timeout_s = hub.drain_timeout
         core.plugins.fence.budget_s = hub.hook_budget

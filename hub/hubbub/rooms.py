@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from hubbub.adapters import Adapters
+from hubbub.asking import Asking
 from hubbub.attachments import Attachments
 from hubbub.clock import Ids, SystemClock
 from hubbub.config import Config, HubSettings
@@ -167,6 +168,7 @@ class Rooms:
         self.attachments: Final = self._attachments()
         self.planner: Final = self._planner()
         self.router: Final = self._router()
+        self.asking: Final = Asking(self.router, self.router.admission, self.clock, self.ids)
         self.work: Final = WorkDesk(self.room, self.database)
         # Upkeep
         self.retention: Final = self._retention()

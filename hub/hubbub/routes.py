@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import delete, insert
 from sqlmodel import col, select
 
-from hubbub.config import RouteSettings
+from hubbub.config import RouteSettings, kept_route
 from hubbub.errors import ConflictError, RouteError
 from hubbub.ports import Clock
 from hubbub.routing import RoutingTable
@@ -36,14 +36,12 @@ class Routes:
 
     def load(self) -> None:
         """Put the kept routes into the table; one that no longer fits is named and left out."""
-        rows = self._database.read_now(lambda session: session.exec(select(RouteRow)).all())
-        for row in rows:
+        columns = select(col(RouteRow.name), col(RouteRow.body))
+        for name, body in self._database.read_now(lambda session: session.exec(columns).all()):
             try:
-                self._table.put(
-                    RouteSettings.from_json(row.name, json.loads(row.body)).route("api")
-                )
+                self._table.put(kept_route(name, body))
             except RouteError as error:
-                log.warning("route.left_out", route=row.name, reason=str(error))
+                log.warning("route.left_out", route=name, reason=str(error))
 
     async def put(self, name: str, body: Mapping[str, object]) -> Route:
         """Add a route, or replace the one of this name that came over the API.

@@ -92,6 +92,9 @@ class RoutingTable:
     def __len__(self) -> int:
         return len(self._by_name)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
     def __iter__(self) -> Iterator[Route]:
         return (c.route for c in sorted(self._by_name.values(), key=_place))
 
@@ -229,7 +232,7 @@ class RoutingTable:
             order=order,
             condition=compile_where(route.where, route.where_cel),
             key=None if route.key is None else compile_path(route.key),
-            labels=tuple(sorted(route.labels.items())),
+            labels=tuple(sorted(route.labels.items())) if route.labels else (),
             templates=_templates(route.to),
         )
 
@@ -242,9 +245,10 @@ def _watches(pattern: str, subject: str) -> bool:
 
 
 def _templates(to: Sequence[str]) -> tuple[str, ...]:
-    if not any("{" in target for target in to):
-        return ()
-    return tuple(_template(target) for target in to)
+    for target in to:
+        if "{" in target:
+            return tuple(_template(target) for target in to)
+    return ()
 
 
 def _template(target: str) -> str:
@@ -264,7 +268,7 @@ def check_route(route: Route) -> None:
     try:
         check_pattern(route.match)
         for to in route.to:
-            check_pattern(_TEMPLATE.sub("x", to))
+            check_pattern(_TEMPLATE.sub("x", to) if "{" in to else to)
     except SubjectError as error:
         raise RouteError(f"route {route.name!r}: {error}") from error
     if not route.to:

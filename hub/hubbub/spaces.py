@@ -36,22 +36,20 @@ class Spaces:
         self.reserve_now(deliveries, alone=alone)
 
     def reserve_at_once(self, deliveries: Sequence[Delivery]) -> bool:
-        """Reserve places for volatile deliveries, all or none.
+        """Reserve places for the deliveries of an envelope that came alone, all or none.
 
         Returns:
-            False when one of them is not volatile, or its mailbox lets the publisher wait.
+            False when its mailbox lets the publisher wait.
 
         Raises:
             MailboxFullError: it is refused.
         """
-        for delivery in deliveries:
-            if delivery.durable:
+        alone = len(deliveries) == 1
+        if alone and deliveries[0].state is not DeliveryState.DONE:
+            box = self._room.boxes.get(deliveries[0].mailbox)
+            if box.full and box.overflow == "wait":
                 return False
-            if len(deliveries) == 1 and delivery.state is not DeliveryState.DONE:
-                box = self._room.boxes.get(delivery.mailbox)
-                if box.full and box.overflow == "wait":
-                    return False
-        self.reserve_now(deliveries, alone=len(deliveries) == 1)
+        self.reserve_now(deliveries, alone=alone)
         return True
 
     def reserve_now(self, deliveries: Iterable[Delivery], *, alone: bool = False) -> None:

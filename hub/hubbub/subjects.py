@@ -89,6 +89,8 @@ def check_pattern(pattern: str) -> str:
         SubjectError: as `check_subject`, or `>` before the end, or a wildcard inside a token.
     """
     tokens = _check_tokens(pattern, what="pattern")
+    if not is_pattern(pattern):
+        return pattern
     for place, token in enumerate(tokens):
         if token == ">" and place != len(tokens) - 1:
             raise SubjectError(f"pattern {pattern!r} has '>' before its end; use '*' there")
@@ -137,10 +139,10 @@ def matches(pattern: str, subject: str) -> bool:
 class _Node(Generic[T]):
     __slots__ = ("children", "rest", "values")
 
-    def __init__(self) -> None:
-        self.children: dict[str, _Node[T]] = {}
-        self.values: list[T] = []
-        self.rest: list[T] = []
+    def __init__(self) -> None:  # most nodes have one of the three
+        self.children: dict[str, _Node[T]] | None = None
+        self.values: list[T] | None = None
+        self.rest: list[T] | None = None
 
     @property
     def empty(self) -> bool:
@@ -162,13 +164,24 @@ class SubjectTrie(Generic[T]):
     def add(self, pattern: str, value: T) -> None:
         """Put a value under a pattern; the same pair may be put there twice."""
         tokens = pattern.split(".")
+        to_the_rest = tokens[-1] == ">"
+        if to_the_rest:
+            tokens.pop()
         node = self._root
-        for token in tokens[:-1]:
-            node = node.children.setdefault(token, _Node())
-        if tokens[-1] == ">":
-            node.rest.append(value)
+        for token in tokens:
+            if node.children is None:
+                node.children = {}
+            child = node.children.get(token)
+            if child is None:
+                child = node.children[token] = _Node()
+            node = child
+        there = node.rest if to_the_rest else node.values
+        if there is not None:
+            there.append(value)
+        elif to_the_rest:
+            node.rest = [value]
         else:
-            node.children.setdefault(tokens[-1], _Node()).values.append(value)
+            node.values = [value]
         self._size += 1
 
     def remove(self, pattern: str, value: T) -> None:
@@ -178,21 +191,21 @@ class SubjectTrie(Generic[T]):
             KeyError: the value is not under that pattern.
         """
         tokens = pattern.split(".")
-        path: list[tuple[_Node[T], str]] = []
+        path: list[tuple[dict[str, _Node[T]], str]] = []
         node = self._root
         for token in tokens if tokens[-1] != ">" else tokens[:-1]:
-            path.append((node, token))
-            node = node.children[token]
+            children = node.children or {}
+            path.append((children, token))
+            node = children[token]
         values = node.rest if tokens[-1] == ">" else node.values
-        try:
-            values.remove(value)
-        except ValueError:
-            raise KeyError(pattern) from None
+        if values is None or value not in values:
+            raise KeyError(pattern)
+        values.remove(value)
         self._size -= 1
-        for parent, token in reversed(path):
-            if not parent.children[token].empty:
+        for children, token in reversed(path):
+            if not children[token].empty:
                 break
-            del parent.children[token]
+            del children[token]
 
     def find(self, subject: str) -> list[T]:
         """Return all values whose pattern covers the subject, in no particular order."""
@@ -203,7 +216,8 @@ class SubjectTrie(Generic[T]):
         while walk:
             node, place = walk.pop()
             if place == last:
-                found += node.values
+                if node.values:
+                    found += node.values
                 continue
             if node.rest:
                 found += node.rest
@@ -221,6 +235,6 @@ class SubjectTrie(Generic[T]):
         walk = [self._root]
         while walk:
             node = walk.pop()
-            yield from node.values
-            yield from node.rest
-            walk += node.children.values()
+            yield from node.values or ()
+            yield from node.rest or ()
+            walk += (node.children or {}).values()

@@ -13,6 +13,8 @@ __all__ = ["parse_deadline", "parse_duration", "parse_time"]
 LATEST_S: Final = 253_402_300_799
 """The last second of the year 9999, where RFC 3339 ends."""
 
+LONGEST_WAIT_S: Final = 10 * 365 * 86_400
+
 
 def parse_time(text: str | float, *, what: str) -> int:
     """Read a time as microseconds since the epoch.
@@ -54,9 +56,15 @@ def parse_duration(text: str | float, *, what: str) -> float:
 def parse_deadline(text: str | float, *, what: str, now_us: int) -> int:
     """Read a time, or a duration from now, as microseconds since the epoch.
 
+    Args:
+        text: As for `parse_time` and `parse_duration`. A number is a duration up to ten years, and
+            seconds since the epoch above: nobody waits longer, and nothing was due in 1980.
+
     Raises:
         InvalidError: neither of them.
     """
+    if isinstance(text, (int, float)) and text > LONGEST_WAIT_S:
+        return parse_time(text, what=what)
     if not isinstance(text, str) or "-" not in text.strip()[1:]:
         return now_us + int(parse_duration(text, what=what) * 1_000_000)
     return parse_time(text, what=what)

@@ -14,6 +14,7 @@ import msgspec
 from tests.bench.fill import fill, one_task
 from tests.bench.grown import grown
 from tests.bench.hubs import DispatcherProcess, FloorProcess, HubProcess, Sample, Server, scratch
+from tests.bench.journal import journal
 from tests.bench.kenko import kenko, kenko_idle
 from tests.bench.load import NUMBER, Load, Workers, post
 from tests.bench.nodes import Nodes
@@ -21,7 +22,7 @@ from tests.bench.plan import Plan, envelope, poll, relay_send, relay_task, round
 from tests.bench.streams import fan_out, idle, streams
 from tests.bench.table import Line, compared, trouble
 
-__all__ = ["ALL", "PUBLISH_CONFIG", "publish_request"]
+__all__ = ["ALL", "PUBLISH_CONFIG", "batches_for_nodes", "publish_request", "tasks_for_nodes"]
 
 PUBLISH: Final = "/api/v1/envelopes"
 STORED: Final = "bench.stored"
@@ -177,29 +178,20 @@ def _leased(
 
 def nodes(plan: Plan) -> list[Line]:
     """OctoHub: tasks that nodes do, how long until one has them, and many that are connected."""
-    at_work = Nodes(32, 4, per_request=BATCH)
     with scratch(plan.where) as folder, ExitStack() as stack:
         bare = stack.enter_context(DispatcherProcess(folder / "bare"))
         hub = stack.enter_context(HubProcess(folder / "hub"))
-        loads = [
-            msgspec.structs.replace(plan.load(request, connections=2), nodes=at_work)
-            for request in (
-                post("/tasks", several(_ECHO, BATCH)),
-                post(PUBLISH, several(_ECHO, BATCH), hub.token()),
-            )
-        ]
-        taken = pairs(plan, (bare, loads[0]), (hub, loads[1]))
+        request = post("/tasks", several(_ECHO, BATCH))
+        simply = msgspec.structs.replace(plan.load(request, connections=2), nodes=_at_work(BATCH))
+        taken = pairs(plan, (bare, simply), (hub, batches_for_nodes(plan, hub)))
         done = compared("nodes", "32 x 4, done", taken, unit="tasks/s", target=">= 0.4 and 2,000/s")
         done.p50_ms = done.p99_ms = None  # of batches, which wait for nobody
     with scratch(plan.where) as folder, HubProcess(folder / "hub") as fresh:
-        body = b'{"task_type":"echo","data":{"k":"v","n":"' + NUMBER + b'"}}'
-        one = post("/api/octohub/tasks", body, fresh.token())
-        load = msgspec.structs.replace(plan.load(one), nodes=Nodes(32, 4))
+        load = tasks_for_nodes(plan, fresh)
         singly = [fresh.measure(load) for _ in range(plan.rounds)]
     with scratch(plan.where) as folder, HubProcess(folder / "hub") as fresh:
         rate = median(sample.result.rate for sample in singly) / 2
-        one = post("/api/octohub/tasks", body, fresh.token())
-        load = msgspec.structs.replace(plan.load(one, rate=rate), nodes=Nodes(32, 4))
+        load = tasks_for_nodes(plan, fresh, rate=rate)
         samples = [fresh.measure(load) for _ in range(plan.rounds)]
     each = Line(
         bench="nodes",
@@ -210,6 +202,23 @@ def nodes(plan: Plan) -> list[Line]:
         note=trouble(singly),
     )
     return [done, each, *_leased(f"{rate:,.0f}/s", rate, samples, bench="nodes"), _many(plan)]
+
+
+def batches_for_nodes(plan: Plan, hub: HubProcess) -> Load:
+    """Return tasks in batches, more than 32 nodes can have at once."""
+    request = post(PUBLISH, several(_ECHO, BATCH), hub.token())
+    return msgspec.structs.replace(plan.load(request, connections=2), nodes=_at_work(BATCH))
+
+
+def tasks_for_nodes(plan: Plan, hub: HubProcess, *, rate: float | None = None) -> Load:
+    """Return tasks for 32 nodes, each a request of its own."""
+    body = b'{"task_type":"echo","data":{"k":"v","n":"' + NUMBER + b'"}}'
+    request = post("/api/octohub/tasks", body, hub.token())
+    return msgspec.structs.replace(plan.load(request, rate=rate), nodes=_at_work(1))
+
+
+def _at_work(per_request: int) -> Nodes:
+    return Nodes(32, 4, per_request=per_request)
 
 
 def _many(plan: Plan) -> Line:
@@ -357,4 +366,5 @@ ALL: Final[Mapping[str, Callable[[Plan], list[Line]]]] = {
     "kenko": kenko,
     "kenko_idle": kenko_idle,
     "grown": grown,
+    "journal": journal,
 }

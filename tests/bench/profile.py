@@ -18,7 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.bench.cases import PUBLISH_CONFIG, publish_request
+from tests.bench.cases import (
+    PUBLISH_CONFIG,
+    batches_for_nodes,
+    publish_request,
+    tasks_for_nodes,
+)
 from tests.bench.hubs import HubProcess, Sample, scratch
 from tests.bench.plan import Plan, relay_send
 from tests.bench.sockets import raise_file_limit
@@ -65,6 +70,14 @@ def _fan_out(plan: Plan, hub: HubProcess) -> Sample:
     return measure(hub, fan_load(plan, hub.token()))
 
 
+def _nodes(plan: Plan, hub: HubProcess) -> Sample:
+    return hub.measure(batches_for_nodes(plan, hub))
+
+
+def _nodes_singly(plan: Plan, hub: HubProcess) -> Sample:
+    return hub.measure(tasks_for_nodes(plan, hub))
+
+
 PATHS: Final[Mapping[str, Callable[[Plan, HubProcess], Sample]]] = {
     "relay": _relay,
     "publish": _publish,
@@ -73,6 +86,8 @@ PATHS: Final[Mapping[str, Callable[[Plan, HubProcess], Sample]]] = {
     "stream": _stream,
     "stream-durable": _stream_durable,
     "fan-out": _fan_out,
+    "nodes": _nodes,
+    "nodes-singly": _nodes_singly,
 }
 """What can be profiled, and the load that does it."""
 

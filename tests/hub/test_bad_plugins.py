@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from hubbub import Converter, Envelope, Route, hookimpl
 from hubbub.clock import Ids, SystemClock
 from hubbub.core import Core
+from hubbub.errors import ConfigError
 from hubbub.fence import FAULTS_IN_A_ROW
 from hubbub.testing import FakeClock, RecordingEndpoint, counted, running_hub, settle
 from hubbub.values import Delivery, Endpoint
+from hubbub.web.app import build_app
 
 BUDGET_S = 0.05
 
@@ -301,3 +304,97 @@ async def test_ten_thousand_routes_to_as_many_endpoints(core: Core, durable: boo
     assert cpu_s(began) < 12.0
     assert receipt.deliveries == CROWD
     assert len(set(taken)) == CROWD
+
+
+class Giving:
+    """A plugin whose hooks give what the test says."""
+
+    def __init__(self, hook: str, given: object) -> None:
+        def hooked() -> object:
+            return given
+
+        hooked.__name__ = hook
+        setattr(self, hook, hookimpl(hooked))
+
+
+GIVEN = {
+    "a number": 5,
+    "a text": "route",
+    "a list of nothing": [None],
+    "a list of texts": ["route"],
+    "a list of tuples": [("a", "b")],
+    "a dictionary": {"a": 1},
+}
+
+
+@pytest.mark.parametrize("hook", ["adapters", "converters", "http_routes", "routes", "transforms"])
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+async def test_a_hook_that_gives_nonsense_fails_its_plugin_alone(
+    tmp_path: Path, hook: str, given: object
+) -> None:
+    """The hub starts, works, and names the plugin."""
+    plugins = {"bad": Giving(hook, given)}
+    async with running_hub(tmp_path / "hub", plugins=plugins) as core:
+        build_app(core)
+        plugin = core.plugins.get("bad")
+        assert plugin is not None
+        assert plugin.state == "failed"
+        assert plugin.reason
+        taker = taker_of(core)
+        await core.publish(sent())
+        await taker.wait_for(1)
+
+
+@pytest.mark.parametrize("hook", ["adapters", "converters", "http_routes", "routes", "transforms"])
+async def test_a_hook_that_gives_nothing_gives_an_empty_list(tmp_path: Path, hook: str) -> None:
+    """A function without `return` is no mistake."""
+    async with running_hub(tmp_path / "hub", plugins={"none": Giving(hook, None)}) as core:
+        build_app(core)
+        plugin = core.plugins.get("none")
+        assert plugin is not None
+        assert (plugin.state, plugin.reason) == ("up", "")
+
+
+async def test_a_converter_may_be_a_plain_tuple(tmp_path: Path) -> None:
+    """`(from_type, to_type, function)`; nothing of ours has to be imported for it."""
+
+    def shout(envelope: Envelope) -> Envelope:
+        return envelope.replace(type="loud.v1", data=b'"HELLO"')
+
+    plugins = {"loud": Giving("converters", [("quiet.v1", "loud.v1", shout)])}
+    async with running_hub(tmp_path / "hub", plugins=plugins) as core:
+        taker = taker_of(core, accepts=["loud.v1"])
+        await core.publish(sent("hello", type="quiet.v1"))
+        [taken] = await taker.wait_for(1)
+        assert (taken.type, taken.json()) == ("loud.v1", "HELLO")
+
+
+async def test_the_config_of_an_adapter_may_be_any_model(tmp_path: Path) -> None:
+    """What the hub reads of its table is there all the same; its own keys reach it."""
+
+    class Greeting(BaseModel):
+        greeting: str = "hi"
+
+    class Greeter:
+        name = "greeter"
+        Config = Greeting
+        said = ""
+
+        async def start(self, hub: Any) -> None:
+            self.said = hub.settings(self.name, self.Config).greeting
+
+        async def stop(self) -> None:
+            pass
+
+    greeter = Greeter()
+    toml = '[adapters.greeter]\nenabled = true\nrequired = true\ngreeting = "hello"\n'
+    plugins = {"greeter": Giving("adapters", [greeter])}
+    async with running_hub(tmp_path / "hub", toml, plugins=plugins) as core:
+        running = core.adapters.get("greeter")
+        assert (running.state, running.settings.required) == ("up", True)
+        assert greeter.said == "hello"
+    with pytest.raises(ConfigError, match=r"hub.toml:4: adapters.greeter.greting: unknown key"):
+        async with running_hub(
+            tmp_path / "b", toml.replace("greeting", "greting"), plugins=plugins
+        ):
+            pass

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hubbub.config import RouteSettings
+from hubbub.config import RouteSettings, kept_route
 from hubbub.errors import RouteError
+from hubbub.routing import check_route
 from hubbub.values import Route, RouteCase
 
 FULL: dict[str, Any] = {
@@ -32,7 +36,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no address pattern": ({"to": ["a..b"]}, "to.0: .*empty token"),
     "unknown template": ({"to": ["a.{name}"]}, "to.0: .*template"),
     "token too far": ({"to": ["a.{subject.32}"]}, "to.0: .*over the last token"),
+    "token that is not there": (
+        {"match": "a.*", "to": ["x.{subject.2}"]},
+        r"to names \{subject.2\}, .* 'a.\*' has only 2",
+    ),
     "nowhere": ({"to": []}, "to: "),
+    "condition": ({"where": {"data.x": {"regex": "("}}}, "where: .*bad regular expression"),
+    "cel": ({"where_cel": "1 +"}, "where_cel: .*cannot be read"),
+    "key": ({"key": "nope.x"}, "key: path 'nope.x' begins with 'nope'"),
     "deliver": ({"deliver": "some"}, "deliver: should be 'all', 'one' or 'sticky'"),
     "no attempt": ({"attempts": 0}, "attempts: should be greater than or equal to 1"),
     "too many attempts": ({"attempts": 1001}, "attempts: should be less than or equal to 1000"),
@@ -87,6 +98,39 @@ def test_bad_body_is_refused_with_its_place(change: dict[str, Any], complaint: s
     assert caught.value.__context__ is None
 
 
+PARTS: dict[str, st.SearchStrategy[Any]] = {
+    "match": st.sampled_from(["a.b", "a..b", "a.>.b", "", 1, None]),
+    "to": st.lists(st.sampled_from(["b", "b.*", "b.{subject.1}", "b.{x}", "}", "b..", "", 1])),
+    "types": st.lists(st.sampled_from(["t", 1]), max_size=2) | st.none(),
+    "labels": st.dictionaries(st.sampled_from("ab"), st.sampled_from(["x", 1])) | st.none(),
+    "deliver": st.sampled_from(["all", "one", "sticky", "some", None]),
+    "fallback": st.sampled_from([True, False, None, 1, "yes", "what"]),
+    "key": st.sampled_from(["data.x", None, 1]),
+    "durable": st.sampled_from([True, False, None, 1, "no", "what"]),
+    "hold": st.sampled_from(["10m", 0, "soon"]),
+    "name": st.sampled_from(["r", "other"]),
+    "colour": st.just("red"),
+}
+
+
+@given(
+    st.fixed_dictionaries({}, optional=PARTS).map(
+        lambda body: {"match": "a.>", "to": ["b"], **body},
+    ),
+    st.sampled_from(["r", "", "n" * 201]),
+)
+def test_a_kept_body_is_read_as_it_was_when_it_came(body: dict[str, Any], name: str) -> None:
+    """With or without pydantic: the same route in the table, or none."""
+    try:
+        expected = RouteSettings.from_json(name, body).route("api")
+        check_route(expected)
+    except RouteError:
+        with pytest.raises(RouteError):
+            check_route(kept_route(name, json.dumps(body)))
+    else:
+        assert kept_route(name, json.dumps(body)) == expected
+
+
 def test_attempts_may_be_1_to_1000() -> None:
     """Both ends of the range are allowed."""
     assert [
@@ -101,6 +145,13 @@ def test_name_has_1_to_200_characters() -> None:
     for name in ("", "n" * 201):
         with pytest.raises(ValidationError):
             RouteSettings.model_validate({**FULL, "name": name})
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\u202ea"])
+def test_name_can_be_printed(name: str) -> None:
+    """It is shown in traces and logs, and PostgreSQL keeps no NUL."""
+    with pytest.raises(RouteError, match=r"name: .*control character"):
+        RouteSettings.from_json(name, {"match": "a", "to": ["b"]})
 
 
 def test_route_has_a_json_schema() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import cast
 
 import pytest
 
 from hubbub import Envelope, Reject, Retry, Route, hookimpl
 from hubbub.core import Core
-from hubbub.errors import UnavailableError
+from hubbub.envelope import TASK_REQUEST
+from hubbub.errors import StoreUnavailableError, UnavailableError
 from hubbub.guards import BreakerRule, BreakerState, GuardRule
+from hubbub.ports import Change
 from hubbub.testing import FakeClock, RecordingEndpoint, counted, settle
-from hubbub.values import Delivery, Endpoint
+from hubbub.values import Delivery, Endpoint, Submission, TaskResult
 
 BREAKER = BreakerRule(failures=3, open_s=30.0, open_max_s=120.0)
 
@@ -308,7 +311,7 @@ async def test_a_request_to_a_guarded_endpoint_is_refused_at_once(
     await publish(core, 1)
     question = Envelope.new(source="api.test", subject="a.q")
     with pytest.raises(UnavailableError, match="rate"):
-        await core.router.request(question, timeout_s=60)
+        await core.asking.request(question, timeout_s=60)
 
 
 async def test_a_worker_that_never_answers_gets_no_more_tasks(core: Core, clock: FakeClock) -> None:
@@ -370,3 +373,131 @@ async def test_whatever_the_peer_does_nothing_durable_is_lost(
     )
     box = core.room.boxes.find("plugin.x")
     assert box is None or box.depth == 0
+
+
+# Tasks that workers ask for
+
+
+def puller(core: Core, address: str = "pull.a") -> None:
+    """Bring a pull endpoint."""
+    core.attach(Endpoint(address=address, accepts=(TASK_REQUEST,), pull=True, linger_s=None))
+
+
+async def ask(core: Core, number: int, to: str = "pull.a", **params: object) -> list[str]:
+    """Submit some tasks; returns their ids."""
+    found = [
+        await core.submit(Submission(task_type="t", source="plugin.x", to=(to,), params=params))
+        for _ in range(number)
+    ]
+    return [receipt.task_id or "" for receipt in found]
+
+
+async def lease(core: Core, limit: int = 10, *, wait_s: float = 0.0) -> list[str]:
+    """Take tasks as a worker."""
+    taken = await core.work.lease(
+        ["pull.*"], worker="w", limit=limit, lease_us=20_000_000, wait_us=int(wait_s * 1e6)
+    )
+    return [one.task_id for one in taken]
+
+
+async def done(core: Core, task_id: str) -> None:
+    """Bring the result of a task."""
+    finished = await core.work.finish(TaskResult(task_id), by="pull.a")
+    assert finished.verdict == "done"
+
+
+async def test_leases_are_held_to_the_rate(core: Core, clock: FakeClock) -> None:
+    """A burst at once; then none, and who waits gets one when its token has come."""
+    guarded(core, to="pull.a", rate_per_s=0.5, burst=2)
+    puller(core)
+    tasks = await ask(core, 5)
+    assert await lease(core) == tasks[:2]
+    assert await lease(core) == []
+    assert counted(core, "hubbub_guard_holds_total", adapter="pull", guard="rate") == 1
+    waiting = asyncio.ensure_future(lease(core, wait_s=30.0))
+    await settle()
+    await clock.advance(1.9)
+    assert not waiting.done()
+    await clock.advance(0.2)
+    assert await waiting == tasks[2:3]
+    guard = core.room.guards.find("pull.a")
+    assert guard is not None
+    assert guard.bucket is not None
+    assert guard.bucket.left(clock.now_us() / 1e6) < 1
+    puller(core, "pull.b")
+    (other,) = await ask(core, 1, to="pull.b")
+    assert await lease(core) == [other], "another endpoint is not held back"
+
+
+async def test_leases_are_held_to_the_concurrency(core: Core, clock: FakeClock) -> None:
+    """So many at once over all workers; a result, or the end of a lease, lets the next one go."""
+    guarded(core, to="pull.*", concurrency=2)
+    puller(core)
+    tasks = await ask(core, 5)
+    assert await lease(core) == tasks[:2]
+    waiting = asyncio.ensure_future(lease(core, wait_s=300.0))
+    await settle()
+    assert not waiting.done()
+    await done(core, tasks[0])
+    assert await waiting == [tasks[2]]
+    waiting = asyncio.ensure_future(lease(core, wait_s=300.0))
+    await settle()
+    await clock.advance(20.1)  # nobody answered the two
+    assert await waiting == [tasks[1], tasks[2]]
+    waiting = asyncio.ensure_future(lease(core, wait_s=300.0))
+    await settle()
+    core.room.guard([])
+    assert await waiting == tasks[3:], "nothing holds it back any more"
+
+
+async def test_leases_are_held_to_the_breaker(core: Core, clock: FakeClock) -> None:
+    """Leases that nobody answered open it; then there is one probe, and a result closes it."""
+    guarded(core, to="pull.*", breaker=BREAKER)
+    puller(core)
+    tasks = await ask(core, 4)
+    assert len(await lease(core, 3)) == 3
+    await clock.advance(20.1)
+    assert breaker(core, "pull.a") is BreakerState.OPEN
+    assert await lease(core) == []
+    waiting = asyncio.ensure_future(lease(core, wait_s=300.0))
+    await settle()
+    await clock.advance(30.0)
+    (probe,) = await waiting
+    assert await lease(core) == [], "the probe alone"
+    waiting = asyncio.ensure_future(lease(core, wait_s=300.0))
+    await settle()
+    await done(core, probe)
+    assert sorted(await waiting) == sorted(set(tasks) - {probe})
+    assert breaker(core, "pull.a") is BreakerState.CLOSED
+
+
+async def test_a_task_too_large_for_its_guard_is_not_leased(core: Core) -> None:
+    """It is dead, and the next one goes."""
+    guarded(core, to="pull.*", size_bytes=200)
+    puller(core)
+    (large,) = await ask(core, 1, text="x" * 300)
+    (small,) = await ask(core, 1)
+    assert await lease(core) == [small]
+    await settle()
+    task = await core.work.find(large)
+    assert task is not None
+    assert task.state == "failed"
+
+
+async def test_what_was_not_leased_takes_no_place(core: Core) -> None:
+    """A store that fails gives back what was not leased, and its place."""
+    guarded(core, to="pull.*", concurrency=1)
+    puller(core)
+    tasks = await ask(core, 2)
+    settle_changes = core.engine.settle
+
+    async def fails(changes: Sequence[Change]) -> Sequence[bool]:
+        del changes
+        raise StoreUnavailableError("full")
+
+    core.engine.settle = fails  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailableError):
+        await lease(core)
+    core.engine.settle = settle_changes  # type: ignore[method-assign]
+    assert await lease(core) == tasks[:1]
+    assert await lease(core) == []

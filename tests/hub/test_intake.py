@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub.errors import MalformedError
-from hubbub.intake import check_depth
+from hubbub.envelope import Envelope
+from hubbub.errors import InvalidError, MalformedError
+from hubbub.intake import Limits, check_depth, check_envelope, check_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text('a"\\[]{}', max_size=6),
@@ -58,3 +59,35 @@ def test_the_limit_holds_at_its_edge(over: int) -> None:
             check_depth(data, 64)
     else:
         check_depth(data, 64)
+
+
+def checked(data: str) -> None:
+    check_envelope(
+        Envelope(id="", source="api.test", subject="a.b", type="t", data=data.encode()), Limits()
+    )
+
+
+@pytest.mark.parametrize("number", ["1e309", "-1E+400", "9" * 4301, "1" * 400 + ".5"])
+def test_a_number_that_nobody_can_read_is_refused(number: str) -> None:
+    """It would be kept as it is, and whoever reads the history could not decode that page."""
+    with pytest.raises(MalformedError, match="out of range"):
+        checked(f'{{"n": [{number}]}}')
+
+
+@pytest.mark.parametrize("number", ["1e308", "9" * 4300, "1e-999", "0." + "1" * 5000])
+def test_large_and_fine_numbers_are_taken(number: str) -> None:
+    """Up to the edge of what can be read."""
+    checked(f'{{"n": [{number}]}}')
+
+
+@pytest.mark.parametrize("text", ["天气\u3000一号", "\U0001f468\u200d\U0001f467", "a\u00a0b", "é"])
+def test_texts_that_have_no_control_character(text: str) -> None:
+    """An ideographic space, and what joins an emoji, are signs like others."""
+    assert check_text("key", text) == text
+
+
+@pytest.mark.parametrize("sign", ["\0", "\n", "\x1b", "\x7f", "\x85", "\u2028", "\ud800"])
+def test_texts_with_a_control_character(sign: str) -> None:
+    """What would break a line of a log, or a row of a table, is refused and shown escaped."""
+    with pytest.raises(InvalidError, match="has a control character"):
+        check_text("key", f"a{sign}b")

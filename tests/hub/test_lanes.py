@@ -14,11 +14,18 @@ from hubbub.values import Delivery
 ENVELOPE = Envelope(source="t", subject="t")
 
 
-def delivery(number: int, *, rank: int = 0, lane: str | None = None, due_us: int = 0) -> Delivery:
+def delivery(
+    number: int,
+    *,
+    rank: int = 0,
+    lane: str | None = None,
+    due_us: int = 0,
+    durable: bool = True,
+) -> Delivery:
     """Return a delivery that waits."""
     return Delivery(
         id=number, envelope=ENVELOPE, seq=number, mailbox="m", route="r",
-        rank=rank, lane=lane, due_us=due_us,
+        rank=rank, lane=lane, due_us=due_us, durable=durable,
     )  # fmt: skip
 
 
@@ -172,7 +179,7 @@ def test_a_retry_without_a_key_holds_nobody_back() -> None:
     first.due_us = 100
     line.back(first, now_us=0)
     assert line.head(now_us=0) is second
-    assert line.next_due_us == 100
+    assert line.head(now_us=99) is second
     assert line.head(now_us=100) is first
 
 
@@ -204,3 +211,24 @@ def test_a_key_that_was_busy_before_a_restart_is_busy() -> None:
     assert line.head(now_us=0) is None
     line.free(first)
     assert line.head(now_us=0) is second
+
+
+def test_a_volatile_one_waits_behind_what_the_store_alone_has() -> None:
+    """Until the store has been asked since: an answer from before the doubt decides nothing."""
+    line = Line()
+    early = delivery(1, rank=1, lane="k", durable=False)
+    late = delivery(3, rank=3, lane="k", durable=False)
+    for one in (early, late):
+        line.add(one, now_us=0)
+    gone = delivery(2, rank=2, lane="k")
+    line.doubt(gone)
+    assert line.head(now_us=0) is early  # it ranks before
+    line.take(early)
+    line.free(early)
+    assert line.head(now_us=0) is None
+    asked = line.doubts()
+    line.doubt(gone)
+    line.sure(asked)
+    assert line.head(now_us=0) is None
+    line.sure(line.doubts())
+    assert line.head(now_us=0) is late

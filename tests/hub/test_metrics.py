@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from hubbub.observe.metrics import MAX_ADAPTERS, MAX_LABEL_VALUES, OTHER, Key, Metrics
+from hubbub.observe.labels import MAX_ADAPTERS, MAX_LABEL_VALUES, OTHER, Key
+from hubbub.observe.metrics import Metrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -125,21 +127,41 @@ def test_filled_gauges_forget_what_is_gone() -> None:
     assert value(metrics, "hubbub_mailbox_depth", adapter=OTHER) == 0
 
 
-def test_callbacks_run_on_refresh_until_they_are_forgotten(
+async def test_callbacks_run_on_refresh_until_they_are_forgotten(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One that fails is logged and hides nothing of the others."""
     metrics = Metrics()
     forget_failing = metrics.on_scrape(lambda: metrics.routes.set(1 / 0))
     forget = metrics.on_scrape(metrics.routes.inc)
-    metrics.refresh()
+    await metrics.refresh()
     assert value(metrics, "hubbub_routes") == 1
     assert "callback failed" in caplog.text
     forget()
     forget()
     forget_failing()
-    metrics.refresh()
+    await metrics.refresh()
     assert value(metrics, "hubbub_routes") == 1
+
+
+async def test_a_scrape_waits_for_what_has_to_be_read_but_not_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Gauges are those of the moment; one that is too slow keeps its last ones."""
+    metrics = Metrics(scrape_s=0.01)
+
+    async def read() -> None:
+        await asyncio.sleep(0)
+        metrics.routes.set(3)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    metrics.on_scrape(hang)
+    metrics.on_scrape(read)
+    await metrics.refresh()
+    assert value(metrics, "hubbub_routes") == 3
+    assert "callback failed" in caplog.text
 
 
 def test_same_name_is_the_same_metric() -> None:

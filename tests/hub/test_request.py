@@ -29,7 +29,7 @@ def asked_of(core: Core) -> RecordingEndpoint:
 async def test_an_answer_reaches_the_one_who_waits(core: Core) -> None:
     """The answer is on the request's trace, one hop further, and neither is stored."""
     oracle = asked_of(core)
-    asking = asyncio.create_task(core.router.request(question(), timeout_s=5))
+    asking = asyncio.create_task(core.asking.request(question(), timeout_s=5))
     (taken,) = await oracle.wait_for(1)
     answer = Envelope.new(
         source="plugin.oracle", subject="answers.six", data=42, in_reply_to=taken.id
@@ -47,7 +47,7 @@ async def test_an_answer_reaches_the_one_who_waits(core: Core) -> None:
 async def test_nobody_there_is_told_at_once(core: Core) -> None:
     """Without an endpoint there is nothing to wait for."""
     with pytest.raises(NoEndpointError):
-        await core.router.request(question(), timeout_s=5)
+        await core.asking.request(question(), timeout_s=5)
 
 
 async def test_a_deadline_ends_the_wait_and_a_late_answer_is_counted(
@@ -55,7 +55,7 @@ async def test_a_deadline_ends_the_wait_and_a_late_answer_is_counted(
 ) -> None:
     """After the deadline the caller has its error, and the answer nobody."""
     oracle = asked_of(core)
-    asking = asyncio.create_task(core.router.request(question(), timeout_s=5))
+    asking = asyncio.create_task(core.asking.request(question(), timeout_s=5))
     (taken,) = await oracle.wait_for(1)
     await clock.advance(5.1)
     with pytest.raises(DeadlineError):
@@ -70,7 +70,7 @@ async def test_a_deadline_ends_the_wait_and_a_late_answer_is_counted(
 async def test_the_first_answer_counts(core: Core) -> None:
     """A second answer does not replace the first one."""
     oracle = asked_of(core)
-    asking = asyncio.create_task(core.router.request(question(), timeout_s=5))
+    asking = asyncio.create_task(core.asking.request(question(), timeout_s=5))
     (taken,) = await oracle.wait_for(1)
     for number in (1, 2):
         await core.publish(

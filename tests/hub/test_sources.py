@@ -91,13 +91,13 @@ async def test_concurrency_has_a_limit(core: Core) -> None:
     core.attach(slow)
     core.table.put(Route(name="r", match="a.>", to=("plugin.slow",)))
     asking = [
-        asyncio.create_task(core.router.request(said(), timeout_s=60, principal=ANN))
+        asyncio.create_task(core.asking.request(said(), timeout_s=60, principal=ANN))
         for _ in range(2)
     ]
     await begun.acquire()
     await begun.acquire()
     with pytest.raises(BusyError, match="2 are under way"):
-        await core.router.request(said(), timeout_s=60, principal=ANN)
+        await core.asking.request(said(), timeout_s=60, principal=ANN)
     with pytest.raises(BusyError):
         await core.publish(said(), principal=ANN)
     await core.publish(said(), principal=BOB)

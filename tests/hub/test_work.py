@@ -322,9 +322,23 @@ async def test_whoever_has_it_when_another_brings_the_result_stays_busy(
     assert (task.state, task.endpoint) == (TaskState.COMPLETED, "node.a")
     await core.journal.flush()
     kept = await core.read(lambda s: list(s.exec(select(SpanRow)).all()))
-    late = [row.detail for row in kept if row.name == "task.late"]
-    assert len(late) == 1
-    assert '"boom"' in late[0]
+    (late,) = [row for row in kept if row.name == "task.late"]
+    assert '"boom"' in late.detail
+
+
+async def test_a_late_result_is_noted_when_it_came(core: Core, clock: FakeClock) -> None:
+    """Not when the task ended."""
+    slow = node(core, "a")
+    receipt = await submit(core, timeout_s=10.0, max_attempts=1)
+    await later(core, clock, 10.5)
+    assert (await task_of(core, receipt.task_id)).state is TaskState.TIMEOUT
+    await later(core, clock, 20)
+    came_us = clock.now_us()
+    assert (await finish(core, receipt.task_id, slow)).verdict == "late"
+    await core.journal.flush()
+    kept = await core.read(lambda s: list(s.exec(select(SpanRow)).all()))
+    (late,) = [row for row in kept if row.name == "task.late"]
+    assert late.at_us == came_us
 
 
 async def test_a_lost_worker_gives_its_tasks_back_at_once(core: Core) -> None:
@@ -416,6 +430,19 @@ async def test_a_cancelled_task_keeps_the_slot_until_the_worker_answers(core: Co
     assert one.tasks == [receipt.task_id, following.task_id]
     with pytest.raises(ConflictError, match="cancelled already"):
         await core.work.cancel(receipt.task_id or "")
+
+
+async def test_the_answer_of_a_cancelled_run_frees_the_slot_for_the_next_run(core: Core) -> None:
+    """It counts for nothing, but the worker is idle again."""
+    one = node(core)
+    receipt = await submit(core)
+    await core.work.cancel(receipt.task_id or "")
+    await core.work.rerun(receipt.task_id or "")
+    await rest(core)
+    assert one.tasks == [receipt.task_id]
+    assert (await finish(core, receipt.task_id, one)).verdict == "stranger"
+    assert one.tasks == [receipt.task_id] * 2
+    assert (await finish(core, receipt.task_id, one)).verdict == "done"
 
 
 async def test_a_waiting_task_can_be_cancelled(core: Core) -> None:

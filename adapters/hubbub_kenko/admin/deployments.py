@@ -14,14 +14,16 @@ from hubbub import Hub
 from hubbub.envelope import rfc3339
 from hubbub.errors import ConflictError, HubError, NotFoundError
 from hubbub.store.tables import table_of
-from hubbub_kenko.admin.output import OutputLine
-from hubbub_kenko.admin.packages import check_env
-from hubbub_kenko.admin.processes import Processes, Status
+from hubbub_kenko.admin.remote import RemoteOutput
 from hubbub_kenko.admin.runners import LOCAL, Runners, object_in
 from hubbub_kenko.admin.shelf import Shelf, manifest_of
 from hubbub_kenko.admin.tables import KenkoDeploymentRow, KenkoPackageRow
 from hubbub_kenko.apps import Apps
 from hubbub_kenko.calls import PREFIX
+from hubbub_kenko.runner.output import OutputLine
+from hubbub_kenko.runner.packages import check_env
+from hubbub_kenko.runner.processes import Processes, Status
+from hubbub_kenko.wire import RunnerOutput
 
 __all__ = ["ACTUAL", "MAX_DEPLOYMENTS", "Deployments", "shown"]
 
@@ -29,6 +31,9 @@ MAX_DEPLOYMENTS: Final = 1000
 
 ACTUAL: Final = frozenset({"starting", "running", "backoff", "stopped", "failed"})
 """What a runner may say of a deployment; `unknown` while it is away."""
+
+RUNNING: Final = frozenset({"starting", "running", "backoff"})
+"""Those of one that runs, or will."""
 
 _rows = table_of(KenkoDeploymentRow)
 
@@ -61,7 +66,11 @@ class Deployments:
         self._shelf = shelf
         self._rows: dict[str, KenkoDeploymentRow] = {}
         self._processes = Processes(hub.data_dir / "kenko" / "deployments", hub.clock)
-        self.runners: Final = Runners(hub, apps, told=self._told, joined=self._joined)
+        self._remote: dict[str, RemoteOutput] = {}
+        self._unfinished: set[str] = set()  # ran when their runner left, and were not halted since
+        self.runners: Final = Runners(
+            hub, apps, told=self._told, wrote=self._wrote, joined=self._joined
+        )
 
     async def begin(self) -> None:
         """Run again what shall run."""
@@ -74,6 +83,8 @@ class Deployments:
             self._note(row, Status("stopped" if here else "unknown", None, row.restarts))
             if here and row.desired == "running":
                 self._hub.spawn(self._start_again(row))
+            elif row.desired == "running":
+                self._unfinished.add(row.id)
 
     async def stop(self) -> None:
         """End what runs here; it runs again when the hub does."""
@@ -102,8 +113,11 @@ class Deployments:
         return any(row.package_id == package_id for row in self._rows.values())
 
     def output(self, row: KenkoDeploymentRow, *, after: int, limit: int) -> list[OutputLine]:
-        """Return the last lines of one that runs here; a runner keeps its own."""
-        return self._processes.output_of(row.id).after(after, limit)
+        """Return the last lines that a deployment wrote, after one of them."""
+        if row.runner_id == LOCAL:
+            return self._processes.output_of(row.id).after(after, limit)
+        told = self._remote.get(row.id)
+        return [] if told is None else told.lines.after(after, limit)
 
     # What is done
 
@@ -142,8 +156,11 @@ class Deployments:
         self._rows[row.id] = row
         return row
 
-    async def start(self, row: KenkoDeploymentRow) -> None:
+    async def start(self, row: KenkoDeploymentRow, *, again: bool = False) -> None:
         """Let it run.
+
+        Args:
+            again: It ran when its runner left: what has ended by itself meanwhile stays so.
 
         Raises:
             UnavailableError: its runner is away, or cannot.
@@ -161,7 +178,7 @@ class Deployments:
                 changed=lambda status: self._note(row, status),
             )
             return
-        facts = {
+        facts: dict[str, Any] = {
             "deployment_id": row.id,
             "entry": manifest.entry,
             "env": env,
@@ -172,6 +189,8 @@ class Deployments:
                 "path": f"{PREFIX}/packages/{package.id}/content?{self._shelf.sign(package.id)}",
             },
         }
+        if again:
+            facts["again"] = True
         self._note(row, Status("starting", None, row.restarts))
         self._said(row, await self._ask(row, "start", **facts))
 
@@ -182,6 +201,7 @@ class Deployments:
             UnavailableError: its runner is away, or cannot.
         """
         row.desired = "stopped"
+        self._unfinished.discard(row.id)
         if row.runner_id == LOCAL:
             await self._processes.stop(row.id)
             if row.actual != "stopped":
@@ -201,6 +221,8 @@ class Deployments:
         elif any(one["id"] == row.runner_id for one in self.runners.shown()):
             await self._ask(row, "remove", deployment_id=row.id)
         self._rows.pop(row.id, None)
+        self._remote.pop(row.id, None)
+        self._unfinished.discard(row.id)
         await self._hub.execute((delete(_rows).where(col(KenkoDeploymentRow.id) == row.id), []))
 
     async def _ask(self, row: KenkoDeploymentRow, op: str, **facts: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -210,11 +232,12 @@ class Deployments:
             self._note(row, Status("unknown", None, row.restarts, row.exit_code, error.message))
             raise
 
-    async def _start_again(self, row: KenkoDeploymentRow) -> None:
+    async def _start_again(self, row: KenkoDeploymentRow, *, again: bool = False) -> None:
         try:
-            await self.start(row)
+            await self.start(row, again=again)
         except HubError as error:
-            self._note(row, Status("failed", None, row.restarts, row.exit_code, error.message))
+            if row.runner_id == LOCAL:  # of a runner `_ask` has noted it
+                self._note(row, Status("failed", None, row.restarts, row.exit_code, error.message))
             log.warning("kenko.not_deployed", deployment=row.id, error=error.message)
 
     # What is told
@@ -223,18 +246,47 @@ class Deployments:
         """A runner is here (again): let run there what shall."""
         for row in self._rows.values():
             if row.runner_id == runner_id and row.desired == "running":
-                self._hub.spawn(self._start_again(row))
+                again = row.id in self._unfinished
+                self._unfinished.discard(row.id)
+                self._hub.spawn(self._start_again(row, again=again))
 
     def _told(self, runner_id: str, said: dict[str, Any]) -> None:
         """A runner tells something without having been asked, or has left."""
-        for row in self._rows.values():
-            if row.runner_id != runner_id:
-                continue
-            if said.get("gone"):
-                reason = "its runner is not connected"
-                self._note(row, Status("unknown", None, row.restarts, row.exit_code, reason))
-            elif said.get("deployment_id") == row.id:
-                self._said(row, object_in(said, "data") or said)
+        if said.get("gone"):
+            for one in self._rows.values():
+                if one.runner_id == runner_id:
+                    self._left(one)
+            return
+        deployment_id, data = said.get("deployment_id"), object_in(said, "data") or said
+        row = self._rows.get(str(deployment_id))
+        runs = data.get("actual") in RUNNING
+        if row is not None and row.runner_id == runner_id:
+            self._said(row, data)
+            if runs and row.desired == "stopped":  # halted while its runner was away
+                self._hub.spawn(self._tidy(runner_id, "stop", row.id))
+        elif row is None and runs:
+            self._hub.spawn(self._tidy(runner_id, "remove", str(deployment_id)))
+
+    def _left(self, row: KenkoDeploymentRow) -> None:
+        """Note that nobody can tell how a deployment is."""
+        if row.desired == "running":
+            self._unfinished.add(row.id)
+        reason = "its runner is not connected"
+        self._note(row, Status("unknown", None, row.restarts, row.exit_code, reason))
+
+    async def _tidy(self, runner_id: str, op: str, deployment_id: str) -> None:
+        """Have a runner end what nobody wants."""
+        try:
+            await self.runners.ask(runner_id, op, deployment_id=deployment_id)
+        except HubError as error:
+            log.warning("kenko.not_tidied", deployment=deployment_id[:64], error=error.message)
+
+    def _wrote(self, runner_id: str, output: RunnerOutput) -> None:
+        """Keep what a deployment of a runner wrote."""
+        row = self._rows.get(output.deployment_id)
+        if row is not None and row.runner_id == runner_id:
+            kept = self._remote.setdefault(row.id, RemoteOutput())
+            kept.take(output, self._hub.clock.now_us())
 
     def _said(self, row: KenkoDeploymentRow, data: dict[str, Any]) -> None:
         """Note what a runner says of a deployment, as far as that can be."""
@@ -253,7 +305,8 @@ class Deployments:
         """Keep how a deployment is."""
         row.actual, row.pid, row.exit_code = status.actual, status.pid, status.exit_code
         row.restarts, row.reason = status.restarts, status.reason
-        if status.actual in ("stopped", "failed") and row.runner_id == LOCAL and status.reason:
+        ended_well = status.actual == "stopped" and status.exit_code == 0
+        if ended_well or status.actual == "failed":
             row.desired = "stopped"
         row.updated_us = self._hub.clock.now_us()
         values = row.model_dump(exclude={"id", "package_id", "runner_id", "env", "created_us"})

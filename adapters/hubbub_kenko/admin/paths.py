@@ -27,12 +27,12 @@ from hubbub_kenko.admin import shelf as shelving
 from hubbub_kenko.admin import simulator as simulating
 from hubbub_kenko.admin.bodies import shaped
 from hubbub_kenko.admin.deployments import Deployments
-from hubbub_kenko.admin.packages import MAX_PACKAGE
 from hubbub_kenko.admin.runners import LOCAL
 from hubbub_kenko.admin.shelf import Shelf
 from hubbub_kenko.admin.simulator import Said, Simulator
 from hubbub_kenko.calls import PREFIX, Answer, Call, operations
 from hubbub_kenko.rooms import Room
+from hubbub_kenko.runner.packages import MAX_PACKAGE
 
 __all__ = ["Features", "RunnersOffError", "routes"]
 
@@ -327,9 +327,7 @@ async def _limited(call: Call) -> AsyncGenerator[bytes, None]:
     async for chunk in call.chunks():
         size += len(chunk)
         if size > MAX_PACKAGE + CHUNK:
-            raise TooLargeError(
-                what="the form", size_bytes=None, limit_bytes=MAX_PACKAGE, setting="nothing"
-            )
+            raise TooLargeError(what="the form", size_bytes=None, limit_bytes=MAX_PACKAGE)
         yield chunk
 
 

@@ -7,8 +7,10 @@ A runner is sent `runner.exec` and answers `runner.result`:
     {"id": "x1", "ok": true, "data": {"actual": "running", "pid": 17}}
     {"id": "x1", "ok": false, "error": "it cannot be fetched"}
 
-Ops: `fetch`, `start`, `stop`, `remove`, `status`. A result without `id` but with `deployment_id`
-tells that something has changed by itself; any may have `cpu` (percent) and `memory_total` (bytes).
+Ops: `fetch`, `start`, `stop`, `remove`, `status`. A `start` with `again` repeats an order after the
+runner was away: what has ended by itself meanwhile stays so. A result without `id` but with
+`deployment_id` tells that something has changed by itself; any may have `cpu` (percent) and
+`memory_total` (bytes). `runner.output` has lines that a deployment wrote.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from hubbub.errors import DeadlineError, HubError, NotFoundError, UnavailableErr
 from hubbub.store.tables import table_of
 from hubbub_kenko.admin.tables import KenkoRunnerRow
 from hubbub_kenko.apps import App, Apps
+from hubbub_kenko.wire import RunnerOutput
 
 __all__ = ["ANSWER_S", "LOCAL", "MAX_RUNNERS", "Runners", "object_in"]
 
@@ -50,6 +53,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 Told = Callable[[str, dict[str, Any]], None]
 """Takes the id of a runner and what it tells of itself."""
 
+Wrote = Callable[[str, RunnerOutput], None]
+"""Takes the id of a runner and output of one of its deployments."""
+
 
 def object_in(said: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return an object inside of what a runner says; an empty one when there is none."""
@@ -64,10 +70,13 @@ def _hash(token: str) -> str:
 class Runners:
     """The runners that have joined, or may."""
 
-    def __init__(self, hub: Hub, apps: Apps, *, told: Told, joined: Callable[[str], None]) -> None:
+    def __init__(
+        self, hub: Hub, apps: Apps, *, told: Told, wrote: Wrote, joined: Callable[[str], None]
+    ) -> None:
         self._hub = hub
         self._apps = apps
         self._told = told
+        self._wrote = wrote
         self._joined = joined
         self._runners: dict[str, KenkoRunnerRow] = {}
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -82,6 +91,7 @@ class Runners:
         self._apps.on_joined.append(self._on_joined)
         self._apps.on_left.append(self._on_left)
         self._apps.on_result.append(self._on_result)
+        self._apps.on_output.append(self._on_output)
 
     # Who there is
 
@@ -252,6 +262,11 @@ class Runners:
             waiting.set_result(said)
         elif "deployment_id" in said:
             self._told(row.id, said)
+
+    def _on_output(self, app: App, output: RunnerOutput) -> None:
+        row = self._of_app(app)
+        if row is not None:
+            self._wrote(row.id, output)
 
     def _seen(self, row: KenkoRunnerRow) -> None:
         row.last_seen_us = self._hub.clock.now_us()

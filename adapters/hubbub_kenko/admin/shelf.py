@@ -18,8 +18,8 @@ from hubbub import Hub
 from hubbub.envelope import rfc3339
 from hubbub.errors import NotFoundError, TooLargeError
 from hubbub.store.tables import table_of
-from hubbub_kenko.admin.packages import MAX_PACKAGE, Manifest, inspect
 from hubbub_kenko.admin.tables import KenkoPackageRow
+from hubbub_kenko.runner.packages import MAX_PACKAGE, Manifest, inspect
 
 __all__ = ["SIGNED_S", "Shelf", "manifest_of", "shown"]
 
@@ -72,8 +72,7 @@ class Shelf:
                     size += len(chunk)
                     if size > MAX_PACKAGE:
                         raise TooLargeError(
-                            what="the package", size_bytes=None, limit_bytes=MAX_PACKAGE,
-                            setting="nothing: it is fixed",
+                            what="the package", size_bytes=None, limit_bytes=MAX_PACKAGE
                         )  # fmt: skip
                     digest.update(chunk)
                     await asyncio.to_thread(file.write, chunk)

@@ -16,7 +16,15 @@ from hubbub_relay.wire.values import Members, RelayError
 __all__ = ["chat_data", "leased_task", "task_of"]
 
 
-def task_of(request: SendRequest, task_id: str, *, source: str, subject: str) -> Submission:
+def task_of(
+    request: SendRequest,
+    task_id: str,
+    *,
+    source: str,
+    subject: str,
+    idempotency_key: str | None = None,
+    traceparent: str = "",
+) -> Submission:
     """Return the task that was sent; what is the relay's own lies under `relay`.
 
     Raises:
@@ -42,6 +50,8 @@ def task_of(request: SendRequest, task_id: str, *, source: str, subject: str) ->
         priority=request.priority,
         reply_to=source,
         more={"relay": own},
+        idempotency_key=idempotency_key,
+        traceparent=traceparent,
     )
 
 

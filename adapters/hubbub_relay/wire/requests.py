@@ -181,7 +181,8 @@ def read_renew(body: bytes) -> RenewRequest:
 
 def _about_task(body: bytes) -> tuple[Members, str]:
     members = members_of(body, "missing task_id")
-    task_id = read_task_id(members.get("task_id"))
+    given = members.get("task_id")
+    task_id = read_task_id(given) if given or isinstance(given, bool) else None
     if task_id is None:
         raise RelayError("missing task_id")
     members["task_id"] = task_id

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, cast
 
 import msgspec
 
 from hubbub.errors import HubError
+from hubbub.intake import texts_of
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -40,6 +41,7 @@ DEFAULT_PRIORITY: Final = 5
 MAX_PRIORITY: Final = 9
 MAX_DIGITS: Final = 19
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TASK_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 Members = dict[str, object]
@@ -74,31 +76,20 @@ def members_of(body: bytes, missing: str | None) -> Members:
     if not isinstance(decoded, dict):
         raise RelayError("body must be an object")
     members = cast("Members", decoded)
-    if b"\\u0000" in body and any("\0" in text for text in _texts(members)):
+    if b"\\u0000" in body and any("\0" in text for text in texts_of(members)):
         raise RelayError("NUL character in a text")
     if not RESERVED.isdisjoint(members):
         members = {name: value for name, value in members.items() if name not in RESERVED}
     return members
 
 
-def _texts(members: Members) -> Iterable[str]:
-    """Yield all texts in decoded JSON, names of members too."""
-    rest: list[object] = [members]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            inner = cast("Members", value)
-            rest += inner.keys()
-            rest += inner.values()
-        elif isinstance(value, list):
-            rest += cast("list[object]", value)
-
-
 def read_task_id(value: object, what: str = "task_id") -> str | None:
-    """Return a task id as text; None when there is none."""
-    if not value and not isinstance(value, bool):
+    """Return a task id as text; None when there is none.
+
+    Raises:
+        RelayError: it is none; an object or a list is none even when it is empty.
+    """
+    if not value and not isinstance(value, bool | dict | list):
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
@@ -126,7 +117,7 @@ def read_name(value: object, what: str) -> str:
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME or "\0" in value:
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME or _CONTROL.search(value):
         raise RelayError(f"invalid {what}")
     return value
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hubbub.core import Core
     from hubbub.envelope import Envelope
 
-__all__ = ["check"]
+__all__ = ["check", "examine", "number_of"]
 
 
 @dataclass(slots=True)
@@ -54,16 +54,17 @@ def check(config: ConfigFile = None, overrides: Overrides = None, as_json: AsJso
 
 
 def _summary(found: Findings) -> str:
-    verdict = _number(len(found.problems), "problem") if found.problems else "ok"
+    verdict = number_of(len(found.problems), "problem") if found.problems else "ok"
     adapters = f" ({', '.join(found.adapters)})" if found.adapters else ""
     return (
-        f"{found.file}: {verdict}; checked {_number(len(found.plugins), 'plugin')}, "
-        f"{_number(len(found.adapters), 'adapter')} switched on{adapters}, "
-        f"{_number(found.routes, 'route')}, {_number(found.route_tests, 'route test')}"
+        f"{found.file}: {verdict}; checked {number_of(len(found.plugins), 'plugin')}, "
+        f"{number_of(len(found.adapters), 'adapter')} switched on{adapters}, "
+        f"{number_of(found.routes, 'route')}, {number_of(found.route_tests, 'route test')}"
     )
 
 
-def _number(number: int, what: str) -> str:
+def number_of(number: int, what: str) -> str:
+    """Return a number of things in words, such as `1 route`."""
     return f"{number} {what}{'s' * (number != 1)}"
 
 

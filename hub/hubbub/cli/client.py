@@ -146,7 +146,7 @@ class HubClient:
         """Make one request and return its answer, an object; an empty one when it has no body.
 
         Raises:
-            ApiError: the hub said no.
+            ApiError: the hub said no, or it is no hub.
             UnreachableError: no hub is there.
         """
         content = None if body is None else msgspec.json.encode(body)
@@ -162,8 +162,16 @@ class HubClient:
                 timeout=self._timeout_s if timeout_s is None else timeout_s,
             )
         self._check(response)
+        if not response.content:
+            return {}
         answer = _decoded(response)
-        return cast("Json", answer) if isinstance(answer, dict) else {}
+        if not isinstance(answer, dict):
+            raise ApiError(
+                f"{self.url} answered {method} {path} with something no hub says, or that "
+                "cannot be read here; is --url (HUBBUB_URL) right?",
+                status=response.status_code,
+            )
+        return cast("Json", answer)
 
     def status(self, path: str) -> tuple[int, object]:
         """Return the status and the body of a `GET`, whatever they are.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
@@ -29,6 +30,9 @@ LEAST_FREE_BYTES: Final = 512 * 1024**2
 
 EARLIEST_S: Final = 1_735_689_600
 """2025-01-01; a clock before that was never set."""
+
+ANSWER_S: Final = 2.0
+"""How long what listens on the port has to say that it is this hub."""
 
 STEP_S: Final = 0.5
 """How far the wall clock may move against the steady one while it is looked at."""
@@ -98,6 +102,7 @@ def _clock() -> Finding:
 
 def _plugins(config: ConfigFile, overrides: list[str]) -> Iterator[Finding]:
     from hubbub.cli.check import examine as check
+    from hubbub.cli.check import number_of
     from hubbub.cli.plugins import load_plugins
 
     failed = [plugin for plugin in load_plugins() if plugin.state == "failed"]
@@ -107,7 +112,7 @@ def _plugins(config: ConfigFile, overrides: list[str]) -> Iterator[Finding]:
     yield Finding(
         "config",
         not problems,
-        "; ".join(problems) or f"{found.file}, {found.routes} routes",
+        "; ".join(problems) or f"{found.file}, {number_of(found.routes, 'route')}",
         "mend these lines; `hubbub check` says the same" if problems else "",
     )
     yield Finding(
@@ -128,10 +133,31 @@ def _port(config: Config) -> Finding:
         try:
             trial.bind((host, port))
         except OSError as error:
+            running = _our_hub(config)
+            if running is not None:
+                return Finding("port", True, f"{where}: {running} of this data directory runs")
             why = error.strerror or str(error)
-            mend = "end what listens there (a running hub?), or set hub.host and hub.port"
+            mend = "end what listens there (another hub?), or set hub.host and hub.port"
             return Finding("port", False, f"{where}: {why}", mend)
     return Finding("port", True, f"{where} is free")
+
+
+def _our_hub(config: Config) -> str | None:
+    """Name the hub that listens where this one would, if it knows the admin token from here."""
+    from hubbub.cli.client import HubClient
+    from hubbub.errors import HubError
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.hub.host, config.hub.host)  # noqa: S104  # compared only
+    address = f"[{host}]" if ":" in host else host
+    try:
+        token = os.environ.get("HUBBUB_ADMIN_TOKEN") or (
+            (config.hub.data_dir / "admin.token").read_text(encoding="utf-8").strip()
+        )
+        url = f"http://{address}:{config.hub.port}"
+        with HubClient(url, token, timeout_s=ANSWER_S) as hub:
+            return f"the hub {hub.get('/api/v1/stats')['hub']!r}"
+    except (HubError, KeyError, OSError, UnicodeError):
+        return None
 
 
 def _data_dir(config: Config) -> Finding:

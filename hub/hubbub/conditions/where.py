@@ -30,6 +30,8 @@ def compile_where(where: Mapping[str, object], cel: str | None = None) -> Condit
         RouteError: a path, an operator, a value, a regular expression or the CEL expression is
             not valid, or the CEL library is not installed.
     """
+    if not where and cel is None:
+        return None  # most routes, and there may be very many
     parsed = [(parse_path(path), path, wanted) for path, wanted in where.items()]
     parsed.sort(key=lambda entry: entry[0].head == "data")  # what needs no decoding goes first
     checks = tuple((reader_of(place), compile_value(path, it)) for place, path, it in parsed)

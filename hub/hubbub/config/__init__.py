@@ -17,7 +17,7 @@ from hubbub.config.models import (
     RetentionRule,
     StoreSettings,
 )
-from hubbub.config.routes import RouteCaseSettings, RouteSettings
+from hubbub.config.routes import RouteCaseSettings, RouteSettings, kept_route
 from hubbub.config.settings import AdapterSettings, LimitSettings, Settings, TlsSettings
 from hubbub.config.units import Address, Duration, Secret, Size, duration_text, size_text
 
@@ -44,6 +44,7 @@ __all__ = [
     "TlsSettings",
     "describe",
     "duration_text",
+    "kept_route",
     "load_config",
     "size_text",
 ]

@@ -22,7 +22,7 @@ from hubbub.config.models import (
 )
 from hubbub.config.problems import Problem, explain, near_miss
 from hubbub.config.routes import RouteSettings
-from hubbub.config.settings import Settings
+from hubbub.config.settings import Settings, adapter_model
 from hubbub.config.source import Override, Reading, Source, read_source
 from hubbub.errors import ConfigError
 
@@ -66,9 +66,14 @@ class Config:
     def section(self, kind: str, name: str, model: type[S]) -> S:
         """Read `[<kind>.<name>]`, the table of an adapter or plugin that is loaded now.
 
+        The model of an adapter that has not what the hub itself reads of such a table (`enabled`,
+        `listen`, ...) gets it: any model of pydantic will do.
+
         Raises:
             ConfigError: with every problem of this table.
         """
+        if kind == "adapters":
+            model = adapter_model(model)
         return _validated(self._source, model, (kind, name))
 
     def check_sections(self, known: Mapping[str, set[str]]) -> None:

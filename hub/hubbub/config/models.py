@@ -234,7 +234,8 @@ class EngineSettings(Settings):
     """What keeps waiting messages and knows who is here."""
 
     kind: Literal["local", "nats"] = Field(
-        default="local", description='"local": one hub; "nats": many hubs with one database.'
+        default="local",
+        description='"local": one hub; "nats", many hubs with one database, is still to come.',
     )
     url: Secret | None = Field(
         default=None, description='NATS server, `nats://host:4222`; for "nats" only.'

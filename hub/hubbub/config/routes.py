@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Self, cast
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+import msgspec
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from hubbub.conditions import compile_path, compile_where
 from hubbub.config.problems import dotted, explain
 from hubbub.config.settings import Settings
 from hubbub.config.units import Duration
@@ -16,7 +26,7 @@ from hubbub.subjects import MAX_TOKENS, check_pattern, check_subject
 from hubbub.transforms import steps_of
 from hubbub.values import Deliver, Origin, Route, RouteCase
 
-__all__ = ["RouteCaseSettings", "RouteSettings"]
+__all__ = ["RouteCaseSettings", "RouteSettings", "kept_route"]
 
 MAX_ROUTE_NAME: Final = 200
 """Characters of a route's name."""
@@ -147,6 +157,31 @@ class RouteSettings(Settings):
         description="Tests of the table, run by `hubbub check` and in the console.",
     )
 
+    @field_validator("name")
+    @classmethod
+    def _can_be_printed(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError(f"{name!r} has a control character; take it out")
+        return name
+
+    @field_validator("where", "where_cel", "key")
+    @classmethod
+    def _can_be_asked(cls, said: object, info: ValidationInfo) -> object:
+        """Compile it once here, so that what is wrong has its own line."""
+        try:
+            match info.field_name:
+                case "where":
+                    compile_where(cast("Mapping[str, object]", said))
+                case "where_cel":
+                    compile_where({}, cast("str | None", said))
+                case _ if said is not None:
+                    compile_path(cast("str", said))
+                case _:
+                    pass
+        except RouteError as error:
+            raise ValueError(str(error)) from None
+        return said
+
     @field_validator("transform")
     @classmethod
     def _names_a_kind(cls, transform: str | None) -> str | None:
@@ -161,6 +196,18 @@ class RouteSettings(Settings):
     def _holds_only_what_is_kept(self) -> Self:
         if self.hold and self.durable is False:
             raise ValueError("hold is for durable envelopes; take hold out, or durable = false")
+        return self
+
+    @model_validator(mode="after")
+    def _names_tokens_that_are_there(self) -> Self:
+        tokens = self.match.split(".")
+        if tokens[-1] != ">":
+            for index in _TEMPLATE.findall("".join(self.to)):
+                if int(index) >= len(tokens):
+                    raise ValueError(
+                        f"to names {{subject.{index}}}, the first token is 0 and match = "
+                        f"{self.match!r} has only {len(tokens)}"
+                    )
         return self
 
     @classmethod
@@ -203,3 +250,56 @@ class RouteSettings(Settings):
             origin=origin,
             cases=tuple(RouteCase(given=case.given, to=case.to) for case in self.test),
         )
+
+
+class _PlainRoute(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A body in which nothing has to be converted; its defaults are those of `RouteSettings`."""
+
+    match: str
+    to: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    types: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    deliver: Deliver = "all"
+    fallback: bool = False
+    key: str | None = None
+    durable: bool | None = None
+
+
+_decoder: Final = msgspec.json.Decoder(_PlainRoute)
+
+
+def kept_route(name: str, body: str) -> Route:
+    """Read the body of a route over the API, as the store has it.
+
+    There may be very many: a plain one is read without pydantic. Its patterns are left to the
+    table, which checks them anyway.
+
+    Raises:
+        RouteError: anything else is wrong; all of it is in the message.
+    """
+    plain = _plain_route(body)
+    if plain is None or not 0 < len(name) <= MAX_ROUTE_NAME:
+        return RouteSettings.from_json(name, json.loads(body)).route("api")
+    return Route(
+        name=name,
+        match=plain.match,
+        to=plain.to,
+        types=plain.types,
+        labels=plain.labels,
+        deliver=plain.deliver,
+        fallback=plain.fallback,
+        key=plain.key,
+        durable=plain.durable,
+        origin="api",
+    )
+
+
+def _plain_route(body: str) -> _PlainRoute | None:
+    try:
+        plain = _decoder.decode(body)
+    except msgspec.MsgspecError:
+        return None
+    for target in plain.to:
+        if "{" in target or "}" in target:
+            return None
+    return plain

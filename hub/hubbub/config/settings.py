@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +19,9 @@ from pydantic.fields import FieldInfo
 
 from hubbub.config.units import Address, Duration, Size, folder_of
 
-__all__ = ["AdapterSettings", "LimitSettings", "Settings", "TlsSettings"]
+__all__ = ["AdapterSettings", "LimitSettings", "Settings", "TlsSettings", "adapter_model"]
+
+S = TypeVar("S", bound=BaseModel)
 
 PER_SOURCE: Final = 100
 """Connections of one other machine, where `connections_per_source` is not set."""
@@ -115,3 +118,12 @@ class AdapterSettings(Settings):
     tls: TlsSettings | None = Field(
         default=None, description="TLS on its own listeners; none when it is not there."
     )
+
+
+@cache
+def adapter_model(model: type[S]) -> type[S]:
+    """Return the model of an adapter's table, with all that the hub itself reads of it."""
+    if issubclass(model, AdapterSettings):
+        return model
+    both = cast("tuple[type, ...]", (model, AdapterSettings))
+    return cast("type[S]", type(model.__name__, both, {"__doc__": model.__doc__}))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from hubbub.delivery.mailbox import MAX_BUSY_LANES, WINDOW, Mailbox
+from hubbub.delivery.mailbox import MAX_BUSY_LANES, Mailbox
 from hubbub.directory import Directory
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Clock, Engine
@@ -96,14 +96,18 @@ class Boxes:
         if delivery.durable and here:
             self.hold(delivery)
         if moved is not None:
-            self._engine.let_go(moved)
-            self.here.pop(moved.id, None)
+            self.let_go(moved)
         return box
 
     def hold(self, delivery: Delivery) -> None:
         """Note that memory has a durable delivery: the store gives it to nobody."""
         self._engine.hold(delivery)
         self.here[delivery.id] = delivery
+
+    def let_go(self, delivery: Delivery) -> None:
+        """Leave a delivery to the store, which gives it again, or where it never was."""
+        self._engine.let_go(delivery)
+        self.here.pop(delivery.id, None)
 
     @contextmanager
     def reading(self) -> Generator[Mapping[int, Delivery]]:
@@ -170,21 +174,26 @@ class Boxes:
                 del self._boxes[name]
 
     async def _refill(self, box: Mailbox) -> None:
-        busy = box.line.busy_lanes()
-        limit = WINDOW - len(box.line)
+        blocked = box.blocked
+        limit = box.places
+        doubts = box.line.doubts(but=blocked)
         now_us = self._clock.now_us()
         box.stirred = False
         try:
             if limit <= 0:
                 return  # it has filled meanwhile; it is read again when it runs low
-            if len(busy) > MAX_BUSY_LANES:
+            if len(blocked) > MAX_BUSY_LANES:
                 box.dry = True
                 return
             with self.reading():
                 found = await self._engine.take(
-                    box.name, limit=limit, now_us=now_us, skip_keys=busy
+                    box.name, limit=limit, now_us=now_us, skip_keys=blocked
                 )
-                self.take_in(box, found, now_us=now_us, all_due=len(found) < limit)
+                all_due = len(found) < limit
+                self.take_in(box, found, now_us=now_us, all_due=all_due)
+                box.line.sure(doubts, up_to=None if all_due else found[-1])
+                for delivery in box.make_room():
+                    self.let_go(delivery)
         except StoreUnavailableError as error:
             log.warning("mailbox.refill_failed", mailbox=box.name, error=str(error))
             box.dry = True

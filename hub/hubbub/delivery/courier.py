@@ -140,17 +140,17 @@ class Couriers:
 
     def _too_large(self, link: EndpointLink, delivery: Delivery, envelope: Envelope) -> bool:
         """Tell whether its guard keeps an envelope of this size from an endpoint; that ends it."""
-        most = link.guard.rule.size_bytes if link.guard is not None else 0
-        if not most or len(envelope.data) <= most:
+        excess = link.guard.excess(len(envelope.data)) if link.guard is not None else None
+        if excess is None:
             return False
-        delivery.last_error = f"data has {len(envelope.data)} bytes, its guard allows {most}"
+        delivery.last_error = excess
         self._room.endings.end(delivery, Outcome.DEAD, "too_large")
         return True
 
     async def _leased(self, link: EndpointLink, delivery: Delivery, attempt: int) -> bool:
         """Write a task's hand-over before the peer sees it; False when it has ended meanwhile."""
-        if not delivery.leased:
-            return True
+        if not delivery.leased or delivery.lease_until_us is not None:
+            return True  # given in the commit that took it in: `promises.py`
         for_us = delivery.timeout_us or self._room.policy.timeout_us(link.endpoint)
         change = self._room.leases.lease(delivery, for_us=for_us, worker=None)
         counted = (await self._room.engine.settle([change]))[0]

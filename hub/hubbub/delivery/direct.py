@@ -90,7 +90,7 @@ class Direct:
         return (
             link.takes_now
             and link.guard is None
-            and not link.in_flight
+            and not (link.in_flight or link.promised)
             and link.free > 0
             and not link.closed
         )

@@ -56,8 +56,21 @@ class Endings:
         due_us += math.ceil(wait_s * 1e6)
         self.again(delivery, reason, due_us=due_us, counted=False)
 
-    def again(self, delivery: Delivery, reason: str, *, due_us: int, counted: bool = True) -> None:
-        """Put a delivery that was in flight back into its mailbox, or end it when it had enough."""
+    def again(
+        self,
+        delivery: Delivery,
+        reason: str,
+        *,
+        due_us: int,
+        counted: bool = True,
+        seen: bool = True,
+    ) -> None:
+        """Put a delivery that was in flight back into its mailbox, or end it when it had enough.
+
+        Args:
+            counted: It was an attempt.
+            seen: The endpoint may have done it, so that its result is still welcome.
+        """
         delivery.last_error = reason
         if counted and delivery.attempts >= delivery.max_attempts:
             self.end(delivery, Outcome.DEAD, reason)
@@ -72,8 +85,8 @@ class Endings:
         delivery.pulled_by = None
         delivery.updated_us = now_us
         delivery.deadline_us = deadline_of(delivery, now_us=now_us)
-        if box.requirement is not None and counted:
-            delivery.endpoint = None  # else it may have done it: its result is still welcome
+        if box.requirement is not None and (counted or not seen):
+            delivery.endpoint = None
         self._room.metrics.delivery_retries[adapter].inc()
         trace_retry(self._room.tracer, delivery, reason)
         if delivery.durable:
@@ -152,7 +165,7 @@ class Endings:
             elif delivery.durable:
                 self._room.engine.hold(delivery)
                 self._room.boxes.here[delivery.id] = delivery
-                box.behind = max(0, box.behind - 1)
+                box.not_behind(1)
             box.left()
         else:
             self._leave_hand(delivery)
@@ -160,6 +173,8 @@ class Endings:
     def release(self, planned: Planned) -> None:
         """Give back the space of what was planned and not kept."""
         for delivery in planned.deliveries:
+            if self._room.promises.break_off(delivery):
+                continue  # its place was given back when it was promised
             if delivery.state is not DeliveryState.DONE:
                 self._room.boxes.get(delivery.mailbox).left()
 
@@ -208,9 +223,7 @@ class Endings:
         if delivery.task_id is not None:
             self._room.in_hand.pop(delivery.task_id, None)
         box = self._room.boxes.get(delivery.mailbox)
-        box.line.free(delivery)
-        if delivery.lane is not None:
-            box.stir()  # the next of its key may be in the store only
+        box.free(delivery)
         self.count(delivery)
         self._work_on(delivery, box, had or delivery.endpoint)
 
@@ -227,18 +240,24 @@ class Endings:
         """Free the slot a delivery held; returns the adapter's name for metrics."""
         address = delivery.endpoint or delivery.mailbox
         self._room.guards.left(delivery)
+        self._room.leases.left(delivery, address)
         link = self._room.link_of(address)
         if link is not None:
             link.in_flight.pop(delivery.id, None)
             link.idle_since_us = self._room.clock.now_us()
             self._room.freed(link)
-            drained = self.drained
-            if drained is not None and not drained.done() and not self._under_way():
-                drained.set_result(None)
+            self.look_drained()
         return address.split(".", 1)[0]
 
-    def _under_way(self) -> bool:
-        return any(link.in_flight for link in self._room.links())
+    def look_drained(self) -> None:
+        """Tell who waits for it that nothing is under way any more."""
+        drained = self.drained
+        if drained is not None and not drained.done() and not self.under_way():
+            drained.set_result(None)
+
+    def under_way(self) -> bool:
+        """Tell whether an endpoint has something in hand, or on its way to it."""
+        return any(link.in_flight or link.promised for link in self._room.links())
 
     def count_delivered(self, deliveries: Sequence[Delivery]) -> None:
         """Count what was delivered in one go; mostly one envelope at many endpoints."""

@@ -48,6 +48,11 @@ class EndpointGuard:
             return wait_s, "rate"
         return 0.0, ""
 
+    def excess(self, size: int) -> str | None:
+        """Return what is wrong with data of so many bytes; None for nothing."""
+        most = self.rule.size_bytes
+        return f"data has {size} bytes, its guard allows {most}" if most and size > most else None
+
 
 class Guarding:
     """The guards of all endpoints of one hub."""

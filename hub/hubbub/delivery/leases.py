@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hubbub.delivery.links import EndpointLink
 from hubbub.ports import Change
 from hubbub.tasks import after
 from hubbub.values import Attempt, Delivery, DeliveryState
@@ -19,29 +20,63 @@ class Leases:
 
     def __init__(self, room: DeliveryRoom) -> None:
         self._room = room
+        self._pulled: dict[str, set[int]] = {}
+
+    def may_take(self, link: EndpointLink) -> bool:
+        """Tell whether a pull endpoint's guard lets a task go; else it is woken when it may."""
+        guard = link.guard
+        if guard is None:
+            return True
+        most = guard.rule.concurrency
+        if most and len(self._pulled.get(link.address, ())) >= most:
+            return False
+        return self._room.guards.held(link.address, guard) is None
+
+    def left(self, delivery: Delivery, address: str) -> None:
+        """It is in the hand of its worker no more: its guard may let another one go."""
+        if delivery.pulled_by is None:
+            return
+        pulled = self._pulled.get(address, set())
+        pulled.discard(delivery.id)
+        if not pulled:
+            self._pulled.pop(address, None)
+        self.wake(address)
+
+    def wake(self, address: str) -> None:
+        """Let those who wait for a guarded pull endpoint ask again."""
+        link = self._room.link_of(address)
+        if link is not None and link.endpoint.pull and link.guard is not None:
+            for box in self._room.boxes_of(link):
+                box.arrived()
 
     def lease(self, delivery: Delivery, *, for_us: int, worker: str | None) -> Change:
         """Return the change that gives a task to an endpoint until its lease ends."""
+        attempt = self.give(delivery, for_us=for_us, worker=worker)
+        self.begin(delivery)
+        return Change(delivery=delivery, task=delivery.task, attempt=attempt)
+
+    def give(self, delivery: Delivery, *, for_us: int, worker: str | None) -> Attempt:
+        """Give a task to an endpoint until its lease ends; returns what its history says of it."""
         now_us = self._room.clock.now_us()
         assert delivery.task is not None
         assert delivery.endpoint is not None
         delivery.lease_until_us = now_us + for_us
         delivery.pulled_by = worker
         delivery.task = after(delivery.task, delivery, now_us=now_us)
-        self._room.in_hand[delivery.task.id] = delivery
-        self.watch(delivery)
-        return Change(
-            delivery=delivery,
-            task=delivery.task,
-            attempt=Attempt(
-                task_id=delivery.task.id,
-                run=delivery.task.run,
-                attempt=delivery.attempts,
-                endpoint=delivery.endpoint,
-                worker=worker,
-                started_us=now_us,
-            ),
+        return Attempt(
+            task_id=delivery.task.id,
+            run=delivery.task.run,
+            attempt=delivery.attempts,
+            endpoint=delivery.endpoint,
+            worker=worker,
+            started_us=now_us,
         )
+
+    def begin(self, delivery: Delivery) -> None:
+        """Look after a task that was given: its result is awaited from here on."""
+        assert delivery.task_id is not None
+        self._room.in_hand[delivery.task_id] = delivery
+        self.watch(delivery)
 
     def watch(self, delivery: Delivery) -> None:
         """Try a leased delivery again when its lease ends.
@@ -51,6 +86,8 @@ class Leases:
         """
         until_us = delivery.lease_until_us
         assert until_us is not None
+        if delivery.pulled_by is not None and delivery.endpoint is not None:
+            self._pulled.setdefault(delivery.endpoint, set()).add(delivery.id)
 
         def over() -> None:
             if (
@@ -61,9 +98,7 @@ class Leases:
                 due_us = self._room.clock.now_us()
                 if delivery.pulled_by is None:
                     due_us += self._room.backoff_us(delivery)
-                    self._room.endings.failed(delivery, "timeout", due_us=due_us)
-                else:
-                    self._room.endings.again(delivery, "timeout", due_us=due_us)
+                self._room.endings.failed(delivery, "timeout", due_us=due_us)
 
         self._room.timers.at(until_us, over)
 
@@ -73,23 +108,26 @@ class Leases:
         if link is None or delivery.id not in link.in_flight:
             return
         slot = (delivery.id, delivery.attempts)
-        link.overtime.add(slot)
+        link.overtime[slot] = delivery.task_id
 
         def over() -> None:
             if slot in link.overtime:
-                link.overtime.remove(slot)
+                del link.overtime[slot]
                 self._room.pump_link(link)
 
         self._room.timers.at(
             self._room.clock.now_us() + int(self._room.policy.slot_grace_s * 1e6), over
         )
 
-    def answered(self, delivery: Delivery, address: str) -> None:
-        """An endpoint has answered after its time: the slot of its earliest attempt is free."""
+    def answered(self, task_id: str, address: str) -> None:
+        """An endpoint has answered after its time: the slot of its earliest attempt is free.
+
+        Also of an attempt of an earlier run: the peer says the same task id for all of them.
+        """
         link = self._room.link_of(address)
         if link is None:
             return
-        slots = [slot for slot in link.overtime if slot[0] == delivery.id]
+        slots = [slot for slot, of in link.overtime.items() if of == task_id]
         if slots:
-            link.overtime.remove(min(slots))
+            del link.overtime[min(slots)]
             self._room.pump_link(link)

@@ -56,8 +56,7 @@ class Lifecycle:
         """Give nothing out any more; wait for what is under way; give the rest back uncounted."""
         for link in self._room.links():
             link.slots = 0
-        pushed = [d for link in self._room.links() for d in link.in_flight.values()]
-        if pushed:
+        if self._room.endings.under_way():
             done = asyncio.get_running_loop().create_future()
             self._room.endings.drained = done
             timer = self._room.clock.call_at(

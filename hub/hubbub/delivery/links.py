@@ -17,9 +17,10 @@ class EndpointLink:
 
     Attributes:
         in_flight: Deliveries that hold a slot, by id.
+        promised: Tasks for which a slot is kept while they are written (`promises.py`), by id.
         overtime: Task deliveries, each with the number of its attempt, that ended without an
             answer (timeout, cancel) and keep their slot until the peer answers or `slot_grace`
-            is over.
+            is over; and the tasks they are of.
         todo: Handed to the couriers and not yet begun, each with the number of its attempt.
         couriers: Tasks that carry, at most one a slot.
         takes_now: Whether its endpoint has a `deliver_now`.
@@ -29,13 +30,15 @@ class EndpointLink:
 
     __slots__ = (
         "_changed", "_closed", "_guard", "_open", "_slots", "couriers", "endpoint",
-        "idle_since_us", "in_flight", "overtime", "pools", "pumping", "takes_now", "todo",
+        "idle_since_us", "in_flight", "overtime", "pools", "promised", "pumping", "takes_now",
+        "todo",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, changed: Callable[[EndpointLink, bool], None]) -> None:
         self.endpoint: Final = endpoint
         self.in_flight: Final[dict[int, Delivery]] = {}
-        self.overtime: Final[set[tuple[int, int]]] = set()
+        self.promised: Final[set[int]] = set()
+        self.overtime: Final[dict[tuple[int, int], str | None]] = {}
         self.todo: Final[deque[tuple[Delivery, int]]] = deque()
         self.pools: Final[set[str]] = set()
         self.couriers = 0
@@ -59,9 +62,14 @@ class EndpointLink:
         return self._closed
 
     @property
+    def busy(self) -> int:
+        """Slots that are taken."""
+        return len(self.in_flight) + len(self.overtime) + len(self.promised)
+
+    @property
     def free(self) -> int:
         """Slots in which nothing is."""
-        return self._open - len(self.in_flight) - len(self.overtime)
+        return self._open - self.busy
 
     @property
     def guard(self) -> EndpointGuard | None:

@@ -15,13 +15,16 @@ from hubbub.values import Delivery, Overflow, Requirement
 __all__ = ["WINDOW", "Mailbox", "is_pool", "pool_name", "requirement_of"]
 
 WINDOW: Final = 256
-"""Durable deliveries of one mailbox kept in memory; refilled from the store at half."""
+"""Durable deliveries of one mailbox kept in memory; refilled from the store at half.
+
+Half of it, at most, counts for those that wait behind busy keys: what is more of them makes room.
+"""
 
 SOON_US: Final = 5_000_000
 """What is due later than this waits in the store, not in memory."""
 
 MAX_BUSY_LANES: Final = 64
-"""Busy keys left out of a refill; with more, the mailbox waits for one to be free."""
+"""Blocked keys left out of a refill; with more, the mailbox waits for one to be free."""
 
 _POOL: Final = "pool:"
 
@@ -59,7 +62,8 @@ class Mailbox:
     Attributes:
         requirement: What a pool asks of its members; None for an endpoint's own mailbox.
         depth: Deliveries that wait, in memory and in the store, and those space is reserved for.
-        behind: Of these, how many are in the store only.
+        behind: Of these, how many are in the store only. One less for a moment, where a read gave
+            what is written and not yet admitted.
         horizon: Highest rank in memory when some are behind; what ranks above stays there.
         dry: What is behind is not due yet, or its lanes are busy.
         pumping: It is being handed out; what ends meanwhile need not begin that anew.
@@ -98,7 +102,7 @@ class Mailbox:
     @property
     def empty(self) -> bool:
         """Whether nothing waits in it, in memory or in the store; places may be reserved."""
-        return not (self.behind or len(self.line))
+        return self.behind <= 0 and not len(self.line)
 
     @property
     def wanted(self) -> bool:
@@ -119,8 +123,21 @@ class Mailbox:
             self.behind > 0
             and not self.dry
             and not self.refilling
-            and len(self.line) <= WINDOW // 2
+            and self.places >= WINDOW - WINDOW // 2
         )
+
+    @property
+    def places(self) -> int:
+        """How many more of what the store has may come into memory."""
+        stored = self.line.stored
+        if stored <= WINDOW // 2:
+            return WINDOW - stored
+        return WINDOW - stored + self.line.surplus(WINDOW // 2)
+
+    @property
+    def blocked(self) -> frozenset[str]:
+        """Busy keys of which memory has enough: they are left out of a refill."""
+        return self.line.blocked(WINDOW // 2)
 
     def admit(self, delivery: Delivery, *, now_us: int) -> tuple[bool, Delivery | None]:
         """Take a delivery whose space was reserved into memory, or leave it in the store.
@@ -133,19 +150,22 @@ class Mailbox:
             if delivery.due_us > now_us + SOON_US:
                 self.behind += 1
                 return False, None
-            if self.behind and (delivery.lane is not None or delivery.rank >= self.horizon):
-                self._leave()
+            if self.behind > 0 and (delivery.lane is not None or delivery.rank >= self.horizon):
+                self._leave(delivery)
                 return False, None
-            if len(self.line) >= WINDOW:
+            if self.line.stored >= WINDOW:
                 moved = max((d for d in self.line if _may_move(d)), key=_rank, default=None)
                 if moved is None or delivery.lane is not None or moved.rank <= delivery.rank:
                     self.horizon = delivery.rank if moved is None else moved.rank
-                    self._leave()
+                    self._leave(delivery)
                     return False, None
                 self.line.drop(moved)
                 self.horizon = moved.rank
-                self._leave()
-        self.line.add(delivery, now_us=now_us)
+                self._leave(moved)
+        in_doubt = delivery.lane is not None and not delivery.durable and self.behind > 0
+        self.line.add(delivery, now_us=now_us, in_doubt=in_doubt)
+        if in_doubt:
+            self.stir()
         return True, moved
 
     def refilled(self, deliveries: Sequence[Delivery], *, now_us: int, all_due: bool) -> None:
@@ -158,17 +178,40 @@ class Mailbox:
         for delivery in deliveries:
             self.line.add(delivery, now_us=now_us)
             self.horizon = max(self.horizon, delivery.rank)
-        self.behind = max(0, self.behind - len(deliveries))
+        self.not_behind(len(deliveries))
         self.dry = all_due and not self.stirred
+
+    def not_behind(self, number: int) -> None:
+        """So many of those in the store only are so no longer."""
+        self.behind -= number
+        if self.behind <= 0:
+            self.line.sure(self.line.doubts())
+
+    def make_room(self) -> Sequence[Delivery]:
+        """Leave to the store what waits behind busy keys, where memory has more than it should."""
+        number = self.line.stored - WINDOW
+        if number <= 0:
+            return ()
+        gone = self.line.let_go(number, room=WINDOW // 2)
+        self.behind += len(gone)
+        return gone
 
     def stir(self) -> None:
         """What is behind may be handed over now: it is new, due, or its lane is free."""
         self.dry = False
         self.stirred = True
 
-    def _leave(self) -> None:
+    def free(self, delivery: Delivery) -> None:
+        """A delivery is done: the next of its key may go, or be read, if only the store has it."""
+        self.line.free(delivery)
+        if delivery.lane is not None and not self.line.has_next(delivery.lane):
+            self.stir()
+
+    def _leave(self, delivery: Delivery) -> None:
         self.behind += 1
-        self.stir()
+        self.line.doubt(delivery)
+        if delivery.lane is None or not self.line.has_next(delivery.lane):
+            self.stir()
 
     def arrived(self) -> None:
         """Wake those who wait for something to take."""

@@ -22,6 +22,7 @@ from hubbub.delivery.leases import Leases
 from hubbub.delivery.lifecycle import Lifecycle
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
+from hubbub.delivery.promises import Promises
 from hubbub.delivery.rules import NODE_LOST, DeliveryPolicy, has_another, is_plain, load_of
 from hubbub.delivery.timers import Timers
 from hubbub.directory import Directory
@@ -104,9 +105,10 @@ class DeliveryRoom:
         self.in_hand: Final[dict[str, Delivery]] = {}
         self.endings: Final = Endings(self, after_delivery)
         self.leases: Final = Leases(self)
+        self.promises: Final = Promises(self)
         self.lifecycle: Final = Lifecycle(self, spawn)
         self.spawn: Final = spawn
-        self._couriers = Couriers(self, preparer, spawn)
+        self.couriers: Final = Couriers(self, preparer, spawn)
         self._direct = Direct(self, conversions)
         self._chance = chance
         self._links: dict[str, EndpointLink] = {}
@@ -121,7 +123,12 @@ class DeliveryRoom:
     def accept(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries that are safe into their mailboxes, and hand over what can go."""
         now_us = self.clock.now_us()
+        deliveries = [one for one in deliveries if not self._was_read(one)]
         for delivery in self._direct.hand_over(deliveries, now_us=now_us):
+            if delivery.leased:
+                if self.promises.fulfil(delivery):
+                    continue
+                self.tell(delivery)
             if delivery.state is DeliveryState.DONE:
                 self.endings.count(delivery)
                 continue
@@ -138,6 +145,16 @@ class DeliveryRoom:
                 self.boxes.refill(box)
             else:
                 self.pump(box)
+
+    def _was_read(self, delivery: Delivery) -> bool:
+        """Tell whether a read of the store was quicker: then it is here already, or even done."""
+        if not delivery.durable or not self.engine.holds(delivery.id):
+            return False
+        if self.promises.has(delivery):
+            return False  # its row is in flight: nobody reads it to hand it over
+        self.tell(delivery)
+        self.boxes.get(delivery.mailbox).behind += 1
+        return True
 
     def _waits_behind(self, box: Mailbox, delivery: Delivery) -> bool:
         """Tell whether a pool's line begins with another one, for which nobody was free.
@@ -192,6 +209,11 @@ class DeliveryRoom:
             if box is not None:
                 box.members.pop(link, None)
 
+    def taken_slot(self, link: EndpointLink) -> None:
+        """A slot of an endpoint is taken: with the last one its pools do not look at it."""
+        if link.free <= 0:
+            self._withdraw(link)
+
     def freed(self, link: EndpointLink) -> None:
         """A slot of an endpoint is free: in its pools it stands behind all that were before."""
         self._withdraw(link)
@@ -228,7 +250,7 @@ class DeliveryRoom:
         if self._links.get(link.address) is link:
             del self._links[link.address]
         self._leave_pools(link)
-        self._couriers.dismiss(link)
+        self.couriers.dismiss(link)
         lost = list(link.in_flight.values())
         link.in_flight.clear()
         link.overtime.clear()
@@ -252,12 +274,15 @@ class DeliveryRoom:
         """Hold all endpoints to other guards from now on."""
         self.guards.change(rules)
         for link in self.links():
+            self.leases.wake(link.address)
             link.guard = self.guards.of(link.address)
+            self.leases.wake(link.address)
 
     def _guard_over(self, address: str) -> None:
         link = self._links.get(address)
         if link is not None:
             self.pump_link(link)
+            self.leases.wake(address)
 
     # Handing over
     #
@@ -286,7 +311,7 @@ class DeliveryRoom:
 
     def _pump_pool(self, box: Mailbox) -> None:
         while (delivery := box.line.head(now_us=self.clock.now_us())) is not None:
-            link = self._member_for(box, delivery)
+            link = self.member_for(box, delivery)
             if link is not None:
                 self._give(box, delivery, link)
             elif delivery.state is not DeliveryState.DONE:
@@ -304,6 +329,18 @@ class DeliveryRoom:
             self._pump_link(link)
         finally:
             link.pumping = False
+        self._pass_on(link)
+
+    def _pass_on(self, link: EndpointLink) -> None:
+        """Give others what a pool now begins with, if this one has that envelope already.
+
+        They may have been free for long, and passed over only what this one has just taken.
+        """
+        for box in self.boxes_of(link):
+            if box.requirement is not None and not box.pumping:
+                first = box.line.head(now_us=self.clock.now_us())
+                if first is not None and has_another(first, link.address):
+                    self.pump(box)
 
     def _pump_link(self, link: EndpointLink) -> None:
         while link.free > 0 and not link.closed:
@@ -349,7 +386,7 @@ class DeliveryRoom:
         names = (link.address, *link.pools)
         return [box for name in names if (box := self.boxes.find(name)) is not None]
 
-    def _member_for(self, box: Mailbox, delivery: Delivery) -> EndpointLink | None:
+    def member_for(self, box: Mailbox, delivery: Delivery) -> EndpointLink | None:
         """Return the member of a pool that shall have this: least in flight, then longest idle."""
         assert box.requirement is not None
         best: EndpointLink | None = None
@@ -363,8 +400,7 @@ class DeliveryRoom:
             if guard is not None and (holds := self.guards.held(link.address, guard)):
                 held = holds
                 continue
-            idle = not (link.in_flight or link.overtime)
-            if idle and not (guard is not None and guard.wary):
+            if not link.busy and not (guard is not None and guard.wary):
                 return link  # nobody has less in hand, nor has been idle for longer
             if best is None or load_of(link) < load_of(best):
                 best = link
@@ -402,9 +438,8 @@ class DeliveryRoom:
             if link.guard is not None:
                 self.guards.begun(link.guard, delivery)
             link.in_flight[delivery.id] = delivery
-            if link.free <= 0:
-                self._withdraw(link)
-            self._couriers.send(link, delivery)
+            self.taken_slot(link)
+            self.couriers.send(link, delivery)
 
     def may_begin(self, delivery: Delivery) -> bool:
         """Tell whether an attempt may begin; one that is too late, or had enough, is ended."""

@@ -99,4 +99,4 @@ def load_of(link: EndpointLink) -> tuple[bool, int, int]:
     One that has failed is tried only when all others are busy.
     """
     wary = link.guard is not None and link.guard.wary
-    return (wary, len(link.in_flight) + len(link.overtime), link.idle_since_us)
+    return (wary, link.busy, link.idle_since_us)

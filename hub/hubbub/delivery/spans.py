@@ -15,12 +15,13 @@ _span = table_of(SpanRow)
 
 def retry_record(delivery: Delivery, reason: str) -> Record:
     """Return the row that remembers a failed attempt; the delivery itself keeps only the last."""
-    return _record(delivery, "delivery.retry", reason)
+    return _record(delivery, "delivery.retry", reason, at_us=delivery.updated_us)
 
 
-def late_record(delivery: Delivery, result: TaskResult, by: str) -> Record:
+def late_record(delivery: Delivery, result: TaskResult, by: str, *, at_us: int) -> Record:
     """Return the row that remembers a result that came after another one, and who brought it."""
-    return _record(delivery, "task.late", by, state=result.state, error=result.error)
+    facts = {"state": result.state, "error": result.error}
+    return _record(delivery, "task.late", by, at_us=at_us, **facts)
 
 
 def trace_retry(tracer: Tracer, delivery: Delivery, reason: str) -> None:
@@ -56,11 +57,11 @@ def _facts(delivery: Delivery, reason: str | None) -> dict[str, object]:
     }
 
 
-def _record(delivery: Delivery, name: str, reason: str, **more: object) -> Record:
+def _record(delivery: Delivery, name: str, reason: str, *, at_us: int, **more: object) -> Record:
     row = (
         delivery.envelope.trace_id,
         name,
-        delivery.updated_us,
+        at_us,
         0,
         encode_json({**_facts(delivery, reason), **more}).decode(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Self
 
@@ -15,7 +16,7 @@ WAITING_FRAMES: Final = 256
 """Frames of one connection that wait for its `talk`; then nothing more is read."""
 
 
-class FrameConnection(Connection):
+class FrameConnection(Connection, ABC):
     """A connection that is read frame by frame, in one of two ways.
 
     Fast: override `frame`, which is called for each. Comfortable: override `talk`, and read with
@@ -35,13 +36,13 @@ class FrameConnection(Connection):
 
     # To override
 
+    @abstractmethod
     def cut(self, buffer: bytearray, start: int) -> int | None:
         """Return where the frame that begins at `start` ends; None while it is not all there.
 
         Raises:
             HubError: what is there is no beginning of a frame; counted, and the connection ends.
         """
-        raise NotImplementedError
 
     def frame(self, frame: bytes) -> None:
         """Take one frame."""

@@ -41,6 +41,12 @@ HEADER_BYTES: Final = 65_536
 UNSENT_BYTES: Final = 65_536
 """So much of one socket is not held back to the end of a turn."""
 
+NOT_UTF8: Final = 1007
+"""Close code for text that cannot be read."""
+
+VANISHED: Final = 1006
+"""Close code of a peer that sent none (RFC 6455, 7.1.5)."""
+
 _LENGTH_16: Final = 126
 """In the place of a frame's length: it stands in the next two bytes."""
 
@@ -215,12 +221,36 @@ class _WebSocket(WebSocketsSansIOProtocol):
         if self._unsent:
             self._flush()
         await super().send(message)
+        if self.close_sent:  # refused, perhaps: uvicorn would log that as an unfinished handshake
+            self.handshake_complete = True
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message over; text that is no UTF-8 ends the connection (RFC 6455, 8.1).
+
+        As uvicorn does it, except that it logs a traceback for what is the client's mistake.
+        """
+        if self.curr_msg_data_type != "text" or self.close_sent:
+            super().send_receive_event_to_app()
+            return
+        frames, self.frames = self.frames, []
+        try:
+            text = (frames[0] if len(frames) == 1 else b"".join(frames)).decode()
+        except UnicodeDecodeError:
+            self.conn.send_close(NOT_UTF8)
+            self.handle_parser_exception()
+            return
+        self.queue.put_nowait({"type": "websocket.receive", "text": text})
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def shutdown(self) -> None:
         self._flush()
         super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # For one that left without a close frame; uvicorn says 1005, a close frame without a code.
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": VANISHED})
         super().connection_lost(exc)
         if self._guest is not None:
             self._guest.leave()
@@ -324,7 +354,7 @@ class HttpListener(StreamListener):
         )
         config.load()
         self._uvicorn = config
-        # Not `uvicorn.Server`: docs/decisions/0030 has why.
+        # Not `uvicorn.Server`: docs/decisions/0012 has why.
         await self._accept(
             lambda: _Http(listener=self, config=config, server_state=self._state, app_state={})
         )

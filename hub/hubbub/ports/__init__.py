@@ -7,7 +7,7 @@ from hubbub.ports.adapters import Adapter, HttpAdapter, PeerAdapter
 from hubbub.ports.engine import Engine, EngineLimits, Kept, Verdict
 from hubbub.ports.hub import HubApi
 from hubbub.ports.peers import Link, Listener
-from hubbub.ports.records import Change, Claim, ClaimKind, Planned, Record, Row, Stored
+from hubbub.ports.records import Change, Claim, ClaimKind, Planned, Record, Row, RowsOf, Stored
 from hubbub.ports.time import Clock, Timer
 from hubbub.ports.work import Finished, Leased, Work
 
@@ -30,6 +30,7 @@ __all__ = [
     "Planned",
     "Record",
     "Row",
+    "RowsOf",
     "Stored",
     "Timer",
     "Verdict",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from hubbub.envelope import Envelope
+from hubbub.errors import HubError
 from hubbub.ports.engine import Kept
 from hubbub.ports.peers import Link, Listener
-from hubbub.ports.records import Record, Row
+from hubbub.ports.records import Record, RowsOf
 from hubbub.ports.time import Clock
 from hubbub.ports.work import Work
 from hubbub.values import Delivery, Endpoint, Principal, Receipt, Submission
@@ -93,7 +94,7 @@ class HubApi(Protocol):
         work: Submission,
         *,
         principal: Principal | None = None,
-        rows: Callable[[Sequence[Delivery]], Iterable[Row]] | None = None,
+        rows: RowsOf | None = None,
     ) -> Receipt:
         """Put a task into the routing table; the same for all who ask, by whatever protocol.
 
@@ -147,7 +148,7 @@ class HubApi(Protocol):
         envelope: Envelope,
         *,
         principal: Principal | None = None,
-        rows: Callable[[Sequence[Delivery]], Iterable[Row]] | None = None,
+        rows: RowsOf | None = None,
     ) -> Receipt:
         """Put an envelope into the routing table; returns when it is safe.
 
@@ -158,6 +159,25 @@ class HubApi(Protocol):
 
         Raises:
             HubError: refused.
+        """
+        ...
+
+    def publish_soon(
+        self,
+        envelope: Envelope,
+        *,
+        principal: Principal,
+        done: Callable[[Receipt | HubError], None],
+    ) -> asyncio.Future[Any] | None:
+        """Put an envelope into the routing table as `publish` does, without a coroutine.
+
+        For what comes in great numbers from sockets.
+
+        Args:
+            done: Told the receipt once the envelope is safe, or why it was refused.
+
+        Returns:
+            What is under way; None when `done` was told before this returned.
         """
         ...
 

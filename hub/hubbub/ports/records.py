@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 
-__all__ = ["Change", "Claim", "ClaimKind", "Planned", "Record", "Row", "Stored"]
+__all__ = ["Change", "Claim", "ClaimKind", "Planned", "Record", "Row", "RowsOf", "Stored"]
 
 Row = tuple["Table", tuple[object, ...]]
 """A row of an adapter's own table: all columns in order, but without an automatic key."""
+
+RowsOf = Callable[[Sequence[Delivery]], Iterable[Row]]
+"""Rows of an adapter's own for what was planned."""
 
 
 ClaimKind = Literal["id", "key"]
@@ -54,6 +58,7 @@ class Record(msgspec.Struct):
     Attributes:
         tasks: New tasks; one that exists already refuses the whole record.
         reruns: Finished tasks that run again; kept only while their run is the one before.
+        attempts: Of new tasks that are given to somebody in the same commit.
         rows: Rows of adapters' own tables.
     """
 
@@ -61,6 +66,7 @@ class Record(msgspec.Struct):
     deliveries: list[Delivery] = msgspec.field(default_factory=list[Delivery])
     tasks: list[Task] = msgspec.field(default_factory=list[Task])
     reruns: list[Task] = msgspec.field(default_factory=list[Task])
+    attempts: list[Attempt] = msgspec.field(default_factory=list[Attempt])
     rows: list[Any] = msgspec.field(default_factory=list[Any])
     claims: tuple[Claim, ...] = ()
 
@@ -70,6 +76,7 @@ class Record(msgspec.Struct):
         self.deliveries += other.deliveries
         self.tasks += other.tasks
         self.reruns += other.reruns
+        self.attempts += other.attempts
         self.rows += other.rows
         self.claims += other.claims
 

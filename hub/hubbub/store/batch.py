@@ -8,8 +8,14 @@ from sqlalchemy import Connection, Table
 
 from hubbub.ports import Change, Claim, Kept, Record
 from hubbub.store.rows import (
+    ATTEMPTS,
     CHANGING,
+    STATE,
+    TASK_CHANGING,
+    UPDATED,
+    Changed,
     attempt_values,
+    changed_task_values,
     claim_values,
     delivery_values,
     envelope_values,
@@ -24,7 +30,7 @@ from hubbub.store.tables import (
     TaskRow,
     table_of,
 )
-from hubbub.values import DeliveryState
+from hubbub.values import Attempt, DeliveryState
 
 __all__ = ["Batch"]
 
@@ -34,10 +40,14 @@ _task = table_of(TaskRow)
 _attempt = table_of(TaskAttemptRow)
 _claim = table_of(ClaimRow)
 
-_TASK_COLUMNS = tuple(column.name for column in _task.columns)
 _ATTEMPT_KEY = ("task_id", "run", "attempt")
 _ATTEMPT_END = ("ended_us", "outcome", "error")
 _CLAIM_COLUMNS = tuple(column.name for column in _claim.columns)
+
+_KEPT = Kept("kept")
+_EXISTS = Kept("exists")
+
+_AttemptKey = tuple[str, int, int]
 
 
 class Batch:
@@ -49,10 +59,11 @@ class Batch:
         self._runs: dict[str, int] = {}
         self._deliveries: dict[int, tuple[str, int]] = {}
         self._inserts: dict[Table, list[tuple[object, ...]]] = {}
-        self._changed: dict[int, tuple[object, ...]] = {}
+        self._changed: dict[int, Changed] = {}
         self._tasks: dict[str, tuple[object, ...]] = {}
-        self._attempts: dict[tuple[str, int, int], tuple[object, str, str | None]] = {}
-        self._uncounted: list[tuple[str, int, int]] = []
+        self._begun: dict[_AttemptKey, tuple[object, ...]] = {}
+        self._attempts: dict[_AttemptKey, tuple[object, str, str | None]] = {}
+        self._uncounted: list[_AttemptKey] = []
 
     def look_up(
         self, *, claims: Sequence[Claim], task_ids: Sequence[str], delivery_ids: Sequence[int]
@@ -81,25 +92,32 @@ class Batch:
             self._insert(_task, task_values(task))
         for task in record.reruns:
             self._runs[task.id] = task.run
-            self._tasks[task.id] = task_values(task)
+            self._tasks[task.id] = changed_task_values(task)
         if record.envelopes:
             self._insert_all(_envelope, map(envelope_values, record.envelopes))
+        if record.attempts:
+            for attempt in record.attempts:
+                self._begin(attempt)
         if record.deliveries:
             self._insert_all(_delivery, map(delivery_values, record.deliveries))
         for table, values in record.rows:
             self._insert(table, values)
-        return Kept("kept")
+        return _KEPT
 
     def _refusal(self, record: Record) -> Kept | None:
         for claim in record.claims:
             found = self._claims.get((claim.principal, claim.kind, claim.name))
             if found is not None:
                 return Kept("known", found)
-        known = any(task.id in self._runs for task in record.tasks)
-        stale = any(self._runs.get(task.id) != task.run - 1 for task in record.reruns)
-        return Kept("exists") if known or stale else None
+        for task in record.tasks:
+            if task.id in self._runs:
+                return _EXISTS
+        for task in record.reruns:
+            if self._runs.get(task.id) != task.run - 1:
+                return _EXISTS
+        return None
 
-    def change(self, change: Change, snapshot: tuple[object, ...]) -> bool:
+    def change(self, change: Change, snapshot: Changed) -> bool:
         """Apply a change, if its delivery is not done and the attempt is the one it speaks of."""
         delivery = change.delivery
         state, attempts = self._deliveries.get(delivery.id, (DeliveryState.DONE, 0))
@@ -110,18 +128,19 @@ class Batch:
                 self.keep(change.otherwise)
             return False
         self._changed[delivery.id] = snapshot
-        attempts_now = int(str(snapshot[4]))
-        self._deliveries[delivery.id] = (str(snapshot[1]), attempts_now)
+        attempts_now = snapshot[ATTEMPTS]
+        self._deliveries[delivery.id] = (snapshot[STATE], attempts_now)
         if change.task is not None:
-            self._tasks[change.task.id] = task_values(change.task)
+            self._tasks[change.task.id] = changed_task_values(change.task)
             if change.ended is not None and state == DeliveryState.IN_FLIGHT:
                 key = (change.task.id, change.task.run, attempts)
-                if attempts_now < attempts:
-                    self._uncounted.append(key)
+                if attempts_now < attempts:  # given back: its number is used again
+                    if self._begun.pop(key, None) is None:
+                        self._uncounted.append(key)
                 else:
-                    self._attempts[key] = (snapshot[10], change.ended, change.error)
+                    self._attempts[key] = (snapshot[UPDATED], change.ended, change.error)
         if change.attempt is not None:
-            self._insert(_attempt, attempt_values(change.attempt))
+            self._begin(change.attempt)
         if change.follows is not None:
             self.keep(change.follows)
         return True
@@ -135,16 +154,26 @@ class Batch:
         for table, rows in self._inserts.items():
             insert_rows(connection, table, rows)
         if self._tasks:
-            tasks = [(*values[1:], values[0]) for values in self._tasks.values()]
-            update_rows(connection, _task, ("id",), _TASK_COLUMNS[1:], tasks)
-        for key in self._uncounted:  # given back: its number is used again
+            tasks = list(self._tasks.values())
+            update_rows(connection, _task, ("id",), TASK_CHANGING, tasks)
+        self._write_attempts()
+
+    def _write_attempts(self) -> None:
+        """Write the history of tasks: what never was, what began, what ended; in this order."""
+        connection = self._connection
+        for key in self._uncounted:
             of_attempt = [
                 _attempt.c[name] == part for name, part in zip(_ATTEMPT_KEY, key, strict=True)
             ]
             connection.execute(_attempt.delete().where(*of_attempt))
+        if self._begun:
+            insert_rows(connection, _attempt, list(self._begun.values()))
         if self._attempts:
             attempts = [(*how, *key) for key, how in self._attempts.items()]
             update_rows(connection, _attempt, _ATTEMPT_KEY, _ATTEMPT_END, attempts)
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._begun[attempt.task_id, attempt.run, attempt.attempt] = attempt_values(attempt)
 
     def _insert(self, table: Table, values: tuple[object, ...]) -> None:
         rows = self._inserts.get(table)

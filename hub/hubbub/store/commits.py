@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from hubbub.ports import Claim
 from hubbub.store.batch import Batch
 from hubbub.store.entries import Entry
-from hubbub.store.outages import is_outage
+from hubbub.store.outages import is_conflict, is_outage
+from hubbub.store.statements import driver_of
 
 __all__ = ["CutOffError", "commit", "held", "probe"]
 
+_BEGIN = "BEGIN IMMEDIATE"
 _NUMBERED = b"BEGIN; SELECT txid_current()"
 _FATE = text("SELECT txid_status(:ticket)")
 _PROBE = text(
@@ -45,16 +47,28 @@ class CutOffError(Exception):
 def commit(connection: Connection, entries: Sequence[Entry]) -> None:
     """Write entries in one transaction, and give each its answer.
 
+    That a new task is new is believed at first: the database refuses it if it is not, and then
+    everything is decided once more, with a look at which tasks there are.
+
     Raises:
         CutOffError: nobody knows whether they are written.
         Exception: they are not.
     """
     if all(entry.empty for entry in entries):
         return
+    try:
+        _write(connection, entries, doubting=False)
+    except Exception as error:
+        if not is_conflict(error):
+            raise
+        _write(connection, entries, doubting=True)
+
+
+def _write(connection: Connection, entries: Sequence[Entry], *, doubting: bool) -> None:
     connection.begin()
     try:
-        ticket = _numbered(connection)
-        _fill(connection, entries)
+        ticket = _begin(connection)
+        _fill(connection, entries, doubting=doubting)
     except BaseException:
         with suppress(SQLAlchemyError):
             connection.rollback()
@@ -84,28 +98,35 @@ def held(connection: Connection, ticket: int) -> bool:
 def probe(connection: Connection) -> None:
     """Write a little; raises when the database cannot be written."""
     with connection.begin():
-        if connection.dialect.name == "postgresql":
-            cast("Any", connection.connection.driver_connection).execute("BEGIN")
+        _begin(connection)
         connection.execute(_PROBE)
 
 
-def _numbered(connection: Connection) -> int | None:
-    """Begin a transaction of a server in the same round trip that asks for its number."""
-    if connection.dialect.name != "postgresql":
+def _begin(connection: Connection) -> int | None:
+    """Begin a transaction that writes; a server tells its number in the same round trip."""
+    if connection.dialect.name == "sqlite":
+        driver_of(connection).execute(_BEGIN)
         return None
-    cursor = cast("Any", connection.connection.driver_connection).execute(_NUMBERED)
+    cursor = driver_of(connection).execute(_NUMBERED)
     cursor.nextset()
     ticket: int = cursor.fetchone()[0]
     return ticket
 
 
-def _fill(connection: Connection, entries: Sequence[Entry]) -> None:
+def _fill(connection: Connection, entries: Sequence[Entry], *, doubting: bool) -> None:
     batch = Batch(connection)
-    batch.look_up(
-        claims=[c for e in entries if e.record for c in e.record.claims],
-        task_ids=[t.id for e in entries if e.record for t in (*e.record.tasks, *e.record.reruns)],
-        delivery_ids=[change.delivery.id for e in entries for change in e.changes],
-    )
+    claims: list[Claim] = []
+    task_ids: list[str] = []
+    delivery_ids: list[int] = []
+    for entry in entries:
+        record = entry.record
+        if record is not None:
+            claims += record.claims
+            task_ids += [task.id for task in record.reruns]
+            if doubting:
+                task_ids += [task.id for task in record.tasks]
+        delivery_ids += [change.delivery.id for change in entry.changes]
+    batch.look_up(claims=claims, task_ids=task_ids, delivery_ids=delivery_ids)
     for entry in entries:
         if entry.record is not None:
             entry.answer = batch.keep(entry.record)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Executable
 
 from hubbub.ports import Change, Kept, Record
+from hubbub.store.rows import STATE, Changed
 from hubbub.values import DeliveryState
 
 __all__ = ["Entry", "Statement", "done_in"]
@@ -17,8 +18,7 @@ __all__ = ["Entry", "Statement", "done_in"]
 Statement = tuple[Executable, list[dict[str, Any]]]
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One thing to write, whole or not at all.
 
     Attributes:
@@ -31,7 +31,7 @@ class Entry:
 
     record: Record | None = None
     changes: Sequence[Change] = ()
-    snapshots: Sequence[tuple[object, ...]] = ()
+    snapshots: Sequence[Changed] = ()
     statements: Sequence[Statement] = ()
     future: asyncio.Future[Any] | None = None
     then: Callable[[bool], None] | None = None
@@ -48,11 +48,9 @@ class Entry:
 
 def done_in(entries: Iterable[Entry]) -> list[int]:
     """Return the deliveries that ended; a retry is still in memory, and not to be read again."""
-    done: list[int] = []
-    for entry in entries:
-        for snapshot in entry.snapshots:
-            if snapshot[1] == DeliveryState.DONE:
-                delivery_id = snapshot[-1]
-                assert isinstance(delivery_id, int)
-                done.append(delivery_id)
-    return done
+    return [
+        snapshot[-1]
+        for entry in entries
+        for snapshot in entry.snapshots
+        if snapshot[STATE] is DeliveryState.DONE
+    ]

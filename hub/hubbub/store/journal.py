@@ -1,6 +1,7 @@
-"""The journal: one writer, group commit, no timer.
+"""The journal: one writer, group commit.
 
-While the writer commits, entries gather; they are the next batch. One batch is one transaction, in
+While the writer commits, entries gather; they are the next batch. What nobody waits for makes no
+batch of its own as long as another one comes soon: it goes along. One batch is one transaction, in
 the order: claims, conditions, changes, inserts. What an entry asks for is decided on the rows
 as they stand inside the transaction, so that of two results for one delivery exactly one counts.
 
@@ -28,13 +29,17 @@ from hubbub.ports import Change, Kept, Record
 from hubbub.store.commits import CutOffError, commit, held, probe
 from hubbub.store.database import Database
 from hubbub.store.entries import Entry, Statement, done_in
-from hubbub.store.outages import cause_of, is_outage, reason_of
+from hubbub.store.outages import cause_of, is_conflict, is_outage, reason_of
 from hubbub.store.rows import changed_values
 
 __all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_ENTRIES", "Journal", "Statement"]
 
 MAX_BATCH_ENTRIES: Final = 512
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+
+LINGER_S: Final = 0.02
+"""How long what nobody waits for may wait for a batch that takes it along. A kill before that
+repeats a delivery, as a kill before any commit does."""
 
 PATIENCE_S: Final = 1.0
 """A database that is back within this time is not noticed by those who wait."""
@@ -71,6 +76,7 @@ class Journal:
         self._problem: str | None = None
         self._out_since = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._lingers = False
         self._thread = threading.Thread(target=self._run, name="hubbub-journal", daemon=True)
         self._stopped: asyncio.Event = asyncio.Event()
 
@@ -121,7 +127,10 @@ class Journal:
     def note(self, change: Change, then: Callable[[bool], None] | None = None) -> None:
         """Write a change with a next commit, kept until that succeeds; nobody waits for it."""
         snapshot = changed_values(change.delivery)
-        self._push(Entry(changes=(change,), snapshots=(snapshot,), then=then))
+        self._waiting.append(Entry(changes=(change,), snapshots=(snapshot,), then=then))
+        if not self._lingers:
+            self._lingers = True
+            asyncio.get_running_loop().call_later(LINGER_S, self._lingered)
 
     async def execute(self, *statements: Statement) -> None:
         """Run statements that are not on the path of a message (routes, tokens, audit).
@@ -153,6 +162,11 @@ class Journal:
         if not self._wake.is_set():
             self._wake.set()
 
+    def _lingered(self) -> None:
+        self._lingers = False
+        if self._waiting:
+            self._wake.set()
+
     def _gather(self) -> list[Entry]:
         entries: list[Entry] = []
         size = 0
@@ -169,13 +183,13 @@ class Journal:
         idle_s = None if self._database.path else IDLE_S
         while True:
             woken = self._wake.wait(idle_s)
+            self._wake.clear()
             entries = self._gather()
+            if self._waiting or self._stop.is_set():
+                self._wake.set()
             if not entries:
                 if self._stop.is_set():
                     break
-                self._wake.clear()
-                if self._waiting:
-                    self._wake.set()
                 if woken:
                     continue
             try:
@@ -232,8 +246,7 @@ class Journal:
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
         cause = cause_of(error)
-        conflict = "IntegrityError" in (kind.__name__ for kind in type(cause).__mro__)
-        why = "conflicts with what is stored" if conflict else "is bad"
+        why = "conflicts with what is stored" if is_conflict(error) else "is bad"
         log.error("store.entry_refused", error=type(cause).__name__, detail=str(cause))
         refusal = ConflictError(f"the database refused this entry, it {why}: {cause}")
         self._call(self._fail, [entry], refusal)

@@ -9,7 +9,14 @@ from sqlalchemy.exc import DBAPIError
 
 from hubbub.errors import HubError, StoreUnavailableError
 
-__all__ = ["StoreDamagedError", "cause_of", "is_damage", "is_outage", "reason_of"]
+__all__ = [
+    "StoreDamagedError",
+    "cause_of",
+    "is_conflict",
+    "is_damage",
+    "is_outage",
+    "reason_of",
+]
 
 _BAD_ENTRY: Final = {"DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"}
 """Errors of PEP 249 that speak of what was asked, not of the database."""
@@ -57,6 +64,11 @@ def is_outage(error: BaseException) -> bool:
     if names & _BAD_ENTRY:
         return False
     return bool(names & {"OperationalError", "InterfaceError", "InternalError", "DatabaseError"})
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether something is there already that may be there once only."""
+    return "IntegrityError" in (kind.__name__ for kind in type(cause_of(error)).__mro__)
 
 
 def is_damage(error: BaseException) -> bool:

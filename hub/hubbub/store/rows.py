@@ -1,8 +1,11 @@
-"""Values to rows and back. Tuples in column order: the hot path makes no object per row."""
+"""Values to rows and back. Tuples in column order: the hot path makes no object per row.
+
+A new row may be short: what it leaves out at its end is empty.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Row
@@ -13,8 +16,14 @@ from hubbub.store.tables import DeliveryRow, EnvelopeRow, TaskRow
 from hubbub.values import Attempt, Delivery, DeliveryState, Outcome, Task, TaskState
 
 __all__ = [
+    "ATTEMPTS",
     "CHANGING",
+    "STATE",
+    "TASK_CHANGING",
+    "UPDATED",
+    "Changed",
     "attempt_values",
+    "changed_task_values",
     "changed_values",
     "claim_values",
     "delivery_of",
@@ -26,14 +35,21 @@ __all__ = [
 ]
 
 
+_NOTHING = (None,) * 6
+
+
 def envelope_values(stored: Stored) -> tuple[object, ...]:
     """Return the row of an envelope."""
     e = stored.envelope
-    return (
-        stored.seq, e.id, e.source, e.subject, e.type, e.time_us, e.data, e.key, e.priority,
-        e.reply_to, e.in_reply_to, encode_json(e.to).decode() if e.to else None, e.expires_us,
-        e.traceparent[3:35], e.traceparent[36:52], e.hops, stored.reason,
+    row = (
+        stored.seq, e.id, e.source, e.subject, e.type, e.time_us, e.data, e.priority,
+        e.traceparent[3:35], e.traceparent[36:52], e.hops,
     )  # fmt: skip
+    rare = (
+        e.key, e.reply_to, e.in_reply_to, encode_json(e.to).decode() if e.to else None,
+        e.expires_us, stored.reason,
+    )  # fmt: skip
+    return row if rare == _NOTHING else row + rare
 
 
 def envelope_of(row: EnvelopeRow | Row[Any]) -> Envelope:
@@ -59,22 +75,34 @@ def envelope_of(row: EnvelopeRow | Row[Any]) -> Envelope:
 
 def delivery_values(d: Delivery) -> tuple[object, ...]:
     """Return the row of a new delivery."""
-    return (
+    row = (
         d.id, d.seq, d.mailbox, d.route, d.leased, d.rank, d.lane, d.max_attempts, d.timeout_us,
         d.wait_us, d.hold, d.created_us, d.task_id, d.task_type, d.replay_of, d.transform,
-        d.endpoint, d.state, d.outcome, d.reason, d.attempts, d.due_us, d.deadline_us,
-        d.lease_until_us, d.pulled_by, d.last_error, d.updated_us,
+        d.state, d.attempts, d.due_us, d.deadline_us, d.updated_us,
     )  # fmt: skip
+    later = (d.endpoint, d.outcome, d.reason, d.lease_until_us, d.pulled_by, d.last_error)
+    return row if later == _NOTHING else row + later
 
 
-CHANGING = (
+CHANGING: Final = (
     "endpoint", "state", "outcome", "reason", "attempts", "due_us", "deadline_us",
     "lease_until_us", "pulled_by", "last_error", "updated_us",
 )  # fmt: skip
 """Columns of a delivery that change as it lives, in the order of `changed_values`."""
 
+Changed = tuple[
+    str | None, DeliveryState, Outcome | None, str | None, int, int, int | None,
+    int | None, str | None, str | None, int, int,
+]  # fmt: skip
+"""What `CHANGING` names, then the id."""
 
-def changed_values(d: Delivery) -> tuple[object, ...]:
+STATE: Final = 1
+ATTEMPTS: Final = 4
+UPDATED: Final = 10
+"""Places in `Changed`."""
+
+
+def changed_values(d: Delivery) -> Changed:
     """Return what changes in a delivery, its id last."""
     return (
         d.endpoint, d.state, d.outcome, d.reason, d.attempts, d.due_us, d.deadline_us,
@@ -82,7 +110,7 @@ def changed_values(d: Delivery) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def delivery_of(row: DeliveryRow, envelope: Envelope) -> Delivery:
+def delivery_of(row: DeliveryRow | Row[Any], envelope: Envelope) -> Delivery:
     """Return the delivery of a row."""
     return Delivery(
         id=row.id,
@@ -117,15 +145,32 @@ def delivery_of(row: DeliveryRow, envelope: Envelope) -> Delivery:
 
 
 def task_values(t: Task) -> tuple[object, ...]:
-    """Return the row of a task, its id first."""
-    return (
+    """Return the row of a new task."""
+    row = (
         t.id, t.seq, t.envelope_seq, t.envelope_id, t.task_type, t.asker, t.reply_to, t.state,
-        t.run, t.delivery_id, t.endpoint, t.attempt, t.result, t.error, t.orphan,
-        t.retry_on_failure, t.trace_id, t.created_us, t.updated_us, t.finished_us,
+        t.run, t.delivery_id, t.attempt, t.orphan, t.retry_on_failure, t.trace_id, t.created_us,
+        t.updated_us,
+    )  # fmt: skip
+    later = (t.endpoint, t.result, t.error, t.finished_us)
+    return row if later == _NOTHING[:4] else row + later
+
+
+TASK_CHANGING: Final = (
+    "state", "run", "delivery_id", "endpoint", "attempt", "result", "error", "updated_us",
+    "finished_us",
+)  # fmt: skip
+"""Columns of a task that change as it lives, in the order of `changed_task_values`."""
+
+
+def changed_task_values(t: Task) -> tuple[object, ...]:
+    """Return what changes in a task, its id last."""
+    return (
+        t.state, t.run, t.delivery_id, t.endpoint, t.attempt, t.result, t.error, t.updated_us,
+        t.finished_us, t.id,
     )  # fmt: skip
 
 
-def task_of(row: TaskRow) -> Task:
+def task_of(row: TaskRow | Row[Any]) -> Task:
     """Return the task of a row."""
     return Task(
         id=row.id,

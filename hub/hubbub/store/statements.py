@@ -14,9 +14,9 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, cast
 
-from sqlalchemy import Column, Connection, Dialect, Table
+from sqlalchemy import Connection, Dialect, Table
 
-__all__ = ["TEXTS", "insert_rows", "rows_with", "update_rows"]
+__all__ = ["TEXTS", "driver_of", "insert_rows", "rows_with", "update_rows"]
 
 MOST_ROWS: Final = 64
 """Rows of one statement: below every database's limit of bound values, and few enough that the
@@ -39,18 +39,28 @@ _BINARY: Final = {
 Rows = Sequence[tuple[object, ...]]
 
 
+def driver_of(connection: Connection) -> Any:  # noqa: ANN401  # psycopg is optional
+    """Return the driver's own connection."""
+    return cast("Any", connection.connection.driver_connection)
+
+
 def insert_rows(connection: Connection, table: Table, rows: Rows) -> None:
-    """Insert rows of all columns, in order, but without an automatic key."""
+    """Insert rows of all columns, in order, but without an automatic key.
+
+    A row may be shorter than its table: what it leaves out is NULL.
+    """
+    width = max(map(len, rows))
+    rows = [row if len(row) == width else row + (None,) * (width - len(row)) for row in rows]
     if connection.dialect.name == "postgresql":
-        text, types = _copy_text(table, connection.dialect)
+        text, types = _copy_text(table, width, connection.dialect)
         if types is not None:
-            with _driver(connection).cursor() as cursor, cursor.copy(text) as copy:
+            with driver_of(connection).cursor() as cursor, cursor.copy(text) as copy:
                 copy.set_types(types)
                 for row in rows:
                     copy.write_row(row)
             return
     for chunk in _chunked(rows):
-        _run(connection, _insert_text(table, len(chunk), connection.dialect), chunk)
+        _run(connection, _insert_text(table, width, len(chunk), connection.dialect), chunk)
 
 
 def update_rows(
@@ -68,7 +78,7 @@ def update_rows(
             [None if value is None else str(value) for value in values] if is_text else list(values)
             for values, is_text in zip(given, plain, strict=True)
         ]
-        _driver(connection).execute(text, arrays)
+        driver_of(connection).execute(text, arrays)
         return
     for chunk in _chunked(rows):
         _run(connection, _update_text(table, keys, columns, len(chunk), connection.dialect), chunk)
@@ -94,13 +104,9 @@ def rows_with(
         yield from _run(connection, text, chunk)
 
 
-def _driver(connection: Connection) -> Any:  # noqa: ANN401  # psycopg is optional
-    return cast("Any", connection.connection.driver_connection)
-
-
 def _run(connection: Connection, text: str, rows: Rows) -> Any:  # noqa: ANN401  # a DBAPI cursor
     """Run a statement on the driver itself: SQLAlchemy's part would cost more than SQLite's."""
-    return _driver(connection).execute(text, tuple(chain.from_iterable(rows)))
+    return driver_of(connection).execute(text, tuple(chain.from_iterable(rows)))
 
 
 def _chunked(rows: Rows) -> Iterator[Rows]:
@@ -118,16 +124,16 @@ def _names(table: Table) -> list[str]:
 
 
 @lru_cache(maxsize=TEXTS)
-def _copy_text(table: Table, dialect: Dialect) -> tuple[str, list[str] | None]:
-    names = _names(table)
+def _copy_text(table: Table, width: int, dialect: Dialect) -> tuple[str, list[str] | None]:
+    names = _names(table)[:width]
     types = [_BINARY.get(table.columns[name].type.compile(dialect=dialect)) for name in names]
     text = f"COPY {table.name} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
     return text, [one for one in types if one is not None] if None not in types else None
 
 
 @lru_cache(maxsize=TEXTS)
-def _insert_text(table: Table, rows: int, dialect: Dialect) -> str:
-    names = _names(table)
+def _insert_text(table: Table, width: int, rows: int, dialect: Dialect) -> str:
+    names = _names(table)[:width]
     row = _row(len(names), dialect)
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608  # names of our own tables
 
@@ -154,10 +160,8 @@ def _update_text(
     names = (*columns, *keys)
     row = _row(len(names), dialect)
     given = ", ".join(f"{name}_" for name in names)
-    sets = ", ".join(f"{name} = {_cast(table.columns[name], dialect)}" for name in columns)
-    same = " AND ".join(
-        f"{table.name}.{key} = {_cast(table.columns[key], dialect)}" for key in keys
-    )
+    sets = ", ".join(f"{name} = given.{name}_" for name in columns)
+    same = " AND ".join(f"{table.name}.{key} = given.{key}_" for key in keys)
     return (
         f"WITH given({given}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608
         f"UPDATE {table.name} SET {sets} FROM given WHERE {same}"
@@ -178,7 +182,3 @@ def _look_up_text(
         f"WITH given({given}) AS (VALUES {', '.join([_row(keys, dialect)] * rows)}) "  # noqa: S608
         f"SELECT {', '.join(columns)} FROM given CROSS JOIN {table.name} WHERE {same}"
     )
-
-
-def _cast(column: Column[Any], dialect: Dialect) -> str:
-    return f"CAST(given.{column.name}_ AS {column.type.compile(dialect=dialect)})"

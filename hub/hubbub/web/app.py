@@ -154,6 +154,10 @@ class _Board:
             if given is None:
                 asked = core.plugins.collect("http_routes", only=plugin)
                 given = asked[0][1] if asked else ()
+            aliens = [one for one in given if not isinstance(one, BaseRoute)]
+            if aliens:
+                core.plugins.fail(plugin, f"http_routes: {aliens[0]!r} is no route of Starlette")
+                continue
             taken = claims.take(given, f"plugin {plugin.name!r}")
             if taken is None:
                 routes += given

@@ -11,10 +11,10 @@ from typing import Any, Final, get_args
 
 from hubbub.envelope import CHAT_MESSAGE, EVENT, PRESENCE, TASK_REQUEST, TASK_RESULT, TASK_UPDATE
 from hubbub.values import Route
-from hubbub.web import frames
 from hubbub.web.problems import Problem
 from hubbub.web.schemas import CANONICAL, Components, canonical_schemas, components
 from hubbub.web.shapes import Event
+from hubbub.web.sockets import frames
 
 __all__ = ["asyncapi"]
 

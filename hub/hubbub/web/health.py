@@ -14,8 +14,9 @@ from hubbub.config import AdapterSettings
 from hubbub.core import Core
 from hubbub.delivery.mailbox import requirement_of
 from hubbub.errors import StoreUnavailableError
-from hubbub.observe.metrics import Key
+from hubbub.observe.labels import Key
 from hubbub.store.reads import tasks as task_reads
+from hubbub.values import TaskState
 from hubbub.web.auth import authenticated, need
 from hubbub.web.calls import OPEN, Call, Operation, Reply, Spec
 from hubbub.web.shapes_of_the_hub import (
@@ -95,8 +96,7 @@ async def fill_gauges(core: Core) -> None:
     metrics.routes.set(len(core.table))
     waiting: Counter[Key] = Counter()
     for box in core.room.boxes:
-        pool = requirement_of(box.name) is not None
-        waiting["pool" if pool else box.name.split(".", 1)[0]] += box.depth
+        waiting[_adapter_of(box.name)] += box.depth
     metrics.mailbox_depth.fill(waiting)
     metrics.endpoints.fill(
         Counter((known.endpoint.adapter, known.state.value) for known in core.directory)
@@ -104,14 +104,22 @@ async def fill_gauges(core: Core) -> None:
     metrics.breakers.fill(
         Counter((adapter, state.value) for adapter, state in core.room.guards.states())
     )
-    tasks: Counter[Key] = Counter()
+    tasks: Counter[Key] = Counter({state.value: 0 for state in TaskState})
     tasks.update(core.finished)
     with suppress(
         SQLAlchemyError, StoreUnavailableError
     ):  # a broken store must not hide the other metrics
         tasks.update(await core.read(task_reads.counts))
     metrics.tasks.fill(tasks)
-    metrics.refresh()
+    await metrics.refresh()
+
+
+def _adapter_of(mailbox: str) -> str:
+    """Return whose mailbox it is; `pool` where endpoints of several adapters may take from it."""
+    requirement = requirement_of(mailbox)
+    patterns = (mailbox,) if requirement is None else requirement.patterns
+    adapters = {pattern.split(".", 1)[0] for pattern in patterns}
+    return adapters.pop() if len(adapters) == 1 and not adapters & {"*", ">"} else "pool"
 
 
 OPERATIONS: Final = (

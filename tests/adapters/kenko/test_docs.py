@@ -15,7 +15,7 @@ from hubbub_kenko.metrics import KenkoMetrics
 
 PAGE = (Path(__file__).parents[3] / "docs" / "adapters" / "kenko.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```json\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-FROM_CLIENTS = {"heartbeat", "ping", "ack"}
+FROM_CLIENTS = {"heartbeat", "ping", "ack", "runner.output"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)

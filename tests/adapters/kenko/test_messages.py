@@ -158,6 +158,35 @@ async def test_an_answer_goes_to_the_conversation_of_the_question(kenko: Kenko) 
             assert later.in_reply_to is None
 
 
+async def test_an_answer_for_other_people_is_not_told_to_who_asked(kenko: Kenko) -> None:
+    """A target of another adapter that nothing came from: routes decide, on the same trace."""
+    bot, other = RecordingEndpoint("onebot.bot.1"), RecordingEndpoint("mail.box")
+    kenko.core.attach(bot)
+    kenko.core.attach(other)
+    async with kenko.app() as app:
+        asked = Envelope.new(source="onebot.bot.1", subject="onebot.1.x", type=CHAT, data=chat("?"))
+        await kenko.core.publish(asked)
+        message = await app.next("message")
+        mail = {"adapter": "mail", "user_id": "ada"}
+        await app.say("secret", reply_to=message["id"], target=mail)
+        refused = await app.next("error")
+        assert (refused["code"], refused["ref"]) == ("no_route", message["id"])
+        assert refused["message"] == "nobody takes this message: nobody it could go to is here"
+        assert bot.taken == []
+        mails = {"data.target.adapter": "mail"}
+        kenko.core.table.put(
+            Route(name="m", match="kenko.*.message", where=mails, to=("mail.box",))
+        )
+        await app.say("secret", reply_to=message["id"], target=mail)
+        (told,) = await other.wait_for(1)
+        assert told.trace_id == message["trace_id"]
+        # A group of the same adapter that nothing came from yet: who asked knows the way.
+        await app.say("psst", reply_to=message["id"], target={"adapter": "onebot", "group_id": "9"})
+        (psst,) = await bot.wait_for(1)
+        data: Any = psst.json()
+        assert data["conversation"] == {"id": "9", "kind": "group"}
+
+
 async def test_a_relay_message_comes_back_as_an_answer(tmp_path: Path) -> None:
     """On one trace, which `explain` can tell."""
     more = (
@@ -186,7 +215,9 @@ async def test_what_an_application_says_enters_the_table(tmp_path: Path) -> None
         await app.say("alone")
         assert (await app.next("error"))["code"] == "no_route"
         await app.say("lost", reply_to="nobody-said-this")
-        assert (await app.next("error"))["ref"] == "nobody-said-this"
+        lost = await app.next("error")
+        assert lost["ref"] == "nobody-said-this"
+        assert lost["message"] == "nobody takes this message: what it answers is not known"
         await app.say("astray", target={"address": "no.such"})
         assert (await app.next("error"))["code"] == "no_route"
         await app.say("astray", target={"address": "no*t"})
@@ -397,3 +428,41 @@ async def test_a_task_of_another_type_is_not_for_it(kenko: Kenko) -> None:
             task_id = message["task"]["task_id"]
             done = (await kenko.http.get(f"/api/v1/tasks/{task_id}")).json()
             assert done["state"] == "completed"
+
+
+async def test_a_task_that_is_cancelled_is_told(kenko: Kenko) -> None:
+    """By an error about its message; the slot is free when the application has answered."""
+    async with kenko.app(capabilities=["task"], concurrency=1) as app:
+        tasks: list[str] = []
+        for _ in range(2):
+            body: dict[str, Any] = {"task_type": "forecast", "params": {}}
+            tasks.append((await kenko.http.post("/api/v1/tasks", json=body)).json()["task_id"])
+        message = await app.next("message")
+        assert message["task"]["task_id"] == tasks[0]
+        cancelled = await kenko.http.post(f"/api/v1/tasks/{tasks[0]}/cancel")
+        assert cancelled.status_code == 200
+        told = await app.next("error")
+        assert (told["code"], told["ref"]) == ("cancelled", message["id"])
+        await app.silence()
+        await app.say("too late", reply_to=message["id"])
+        following = await app.next("message")
+        assert following["task"]["task_id"] == tasks[1]
+        shown = (await kenko.http.get(f"/api/v1/tasks/{tasks[0]}")).json()
+        assert shown["state"] == "cancelled"
+        await app.say("sunny", reply_to=following["id"])
+        await app.silence()
+
+
+async def test_a_task_that_was_not_sent_is_cancelled_silently(kenko: Kenko) -> None:
+    """There is nothing to tell; one that was sent is told of also while it is paused."""
+    async with kenko.app(capabilities=["task", "ack"], concurrency=1) as app:
+        body: dict[str, Any] = {"task_type": "forecast", "params": {}}
+        first = (await kenko.http.post("/api/v1/tasks", json=body)).json()["task_id"]
+        second = (await kenko.http.post("/api/v1/tasks", json=body)).json()["task_id"]
+        message = await app.next("message")
+        await kenko.http.post(f"/api/v1/tasks/{second}/cancel")
+        await app.silence()
+        await kenko.http.post(f"/api/kenko/apps/{app.id}/pause")
+        await app.next("pause")
+        await kenko.http.post(f"/api/v1/tasks/{first}/cancel")
+        assert (await app.next("error"))["ref"] == message["id"]

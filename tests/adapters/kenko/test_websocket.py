@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,19 @@ async def test_a_silent_application_is_closed_after_the_grace(tmp_path: Path) ->
         await until_left(kenko, app.id, 4002)
 
 
+async def test_messages_alone_keep_an_application_alive(tmp_path: Path) -> None:
+    """Those that are taken without waiting too; 45 seconds after the last one it is closed."""
+    clock = FakeClock()
+    async with running_kenko(tmp_path, clock=clock) as kenko, kenko.app() as app, kenko.app():
+        for number in range(3):
+            await app.say(f"{number}")  # the other application takes it
+            await until(lambda: kenko.desk.metrics.frames["in", "message"].value == number + 1)  # noqa: B023
+            await clock.advance(44.9)
+        assert kenko.desk.apps.find(app.id) is not None
+        await clock.advance(0.2)
+        assert await app.closed() == 4002
+
+
 async def until_left(kenko: Kenko, app_id: str, code: int) -> None:
     """Check that the history says how it ended."""
     async with asyncio.timeout(10):
@@ -259,7 +273,7 @@ async def test_clients_are_gauged(kenko: Kenko) -> None:
     """By state and transport."""
     async with kenko.client() as client, kenko.app():
         await client.silence()
-        kenko.core.metrics.refresh()
+        await kenko.core.metrics.refresh()
         for state in ("connected", "running"):
             clients = counted(
                 kenko.core, "hubbub_kenko_clients", state=state, transport="websocket"
@@ -267,3 +281,22 @@ async def test_clients_are_gauged(kenko: Kenko) -> None:
             assert clients == 1
         registered = counted(kenko.core, "hubbub_kenko_registers_total", result="success")
         assert registered == 1
+
+
+async def test_no_more_applications_than_there_may_be(tmp_path: Path) -> None:
+    """The last one comes in, one more is told so and stays; when one has left it may try again."""
+    async with running_kenko(tmp_path / "hub", "max_apps = 2") as kenko:
+        async with kenko.app(), kenko.client() as late:
+            async with kenko.app():
+                for _ in range(2):
+                    await late.send(registration())
+                    said = await late.next("register")
+                    assert (said["success"], said["code"]) == (False, "too_many_apps")
+            await until(lambda: len(kenko.desk.apps) == 1)
+            await late.register()
+        await until(lambda: len(kenko.desk.apps) == 0)
+        async with AsyncExitStack() as stack:
+            apps = [await stack.enter_async_context(kenko.client()) for _ in range(6)]
+            await asyncio.gather(*(app.send(registration()) for app in apps))
+            answers = [await app.next("register") for app in apps]
+            assert sorted(one["success"] for one in answers) == [False] * 4 + [True] * 2

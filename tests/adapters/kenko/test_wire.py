@@ -137,6 +137,22 @@ def test_a_registration_is_valid_or_named(data: Any) -> None:
             assert message
 
 
+@pytest.mark.parametrize("name", ["天气\u3000一号", "\U0001f468\u200d\U0001f467", "a\u00a0b"])
+def test_names_of_any_script(name: str) -> None:
+    """An ideographic space, and what joins an emoji, are no control characters."""
+    register = wire.read_register({"name": name})
+    assert isinstance(register, Register)
+    assert register.name == name
+
+
+@pytest.mark.parametrize("sign", ["\0", "\n", "\x1b", "\u2028"])
+def test_names_with_a_control_character(sign: str) -> None:
+    """They would break a line of a log."""
+    refused = wire.read_register({"name": f"a{sign}b"})
+    assert isinstance(refused, BadRegister)
+    assert refused.code == "invalid_name"
+
+
 @given(json_values)
 def test_auth_takes_anything(argument: Any) -> None:
     """An object with a name is a registration; all else is one without."""

@@ -147,10 +147,12 @@ async def test_connections_are_bounded(tmp_path: Path) -> None:
         ('signature_key = "a key of our own"', "degraded"),
         ('signature_key = "a key of our own"\nws_signature_key = "another one"', "up"),
         ("allow_default_keys = true", "up"),
+        ('allow_default_keys = true\njwt_secret = "short"', "degraded"),
+        (f'allow_default_keys = true\njwt_secret = "{"s" * 32}"', "up"),
     ],
 )
-async def test_shipped_keys_stay_on_this_machine(tmp_path: Path, more: str, state: str) -> None:
-    """Where others reach the hub, both must be one's own."""
+async def test_weak_keys_stay_on_this_machine(tmp_path: Path, more: str, state: str) -> None:
+    """Where others reach the hub, both must be one's own, and the secret of logins long."""
     toml = f'{SETTINGS}listen = ["0.0.0.0:0"]\n{more}\n'
     async with octohub(tmp_path, toml) as hub:
         adapter = hub.core.adapters.get("octohub")

@@ -183,6 +183,19 @@ async def test_garbage_is_answered_and_the_node_stays(tmp_path: Path) -> None:
         assert counted(hub.core, name, adapter="octohub", reason="octohub_frame") == 4
 
 
+@pytest.mark.parametrize("key", ["type", "action"])
+async def test_both_keys_both_ways(tmp_path: Path, key: str) -> None:
+    """A node may ask with either key, and is answered, or refused, with both."""
+    async with octohub(tmp_path) as hub, hub.node() as node:
+        for asked, told in (("ping", "pong"), ("echo", "echo"), ("status", "status")):
+            await node.say({key: asked, "data": {"a": 1}})
+            reply = await node.until(action=told)
+            assert reply["type"] == told
+        for bad in ({key: "dance"}, {"type": "task_result"}, [1]):
+            await node.say(bad)
+            assert (await node.until(action="error"))["type"] == "error"
+
+
 async def test_a_message_that_is_too_big_ends_the_connection(tmp_path: Path) -> None:
     """One byte over the limit; up to it all is well."""
     toml = SETTINGS + "max_message_bytes = 1000\n"
@@ -206,7 +219,7 @@ async def test_the_newest_connection_wins(tmp_path: Path) -> None:
         await newer.done(await newer.task())
         assert counted(hub.core, "hubbub_octohub_replacements_total") == 1
         assert counted(hub.core, "hubbub_octohub_nodes") == 0  # until it is scraped
-        hub.core.metrics.refresh()
+        await hub.core.metrics.refresh()
         assert counted(hub.core, "hubbub_octohub_nodes") == 1
 
 

@@ -63,6 +63,15 @@ async def test_a_user_logs_in(tmp_path: Path) -> None:
             assert len(info["createdAt"]) == len("2025-01-01T00:00:00")
 
 
+async def test_a_short_secret_keeps_logins_on_this_machine(tmp_path: Path) -> None:
+    """It is made longer, in the same way after a restart."""
+    short = f'{SETTINGS}jwt_secret = "short"\n'
+    async with octohub(tmp_path, short) as hub:
+        headers = await bearer(hub)
+    async with octohub(tmp_path, short) as hub:
+        assert (await hub.http.get("/user/info", headers=headers)).json()["errcode"] == 0
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'{"email":1,"password":"x"}', b'{"email":"a@example.org"}'], ids=str
 )

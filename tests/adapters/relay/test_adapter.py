@@ -11,7 +11,8 @@ from hubbub.testing import FakeClock
 from hubbub.web.app import build_app
 from hubbub_relay.adapter import RelayAdapter
 from hubbub_relay.config import RelaySettings
-from hubbub_relay.desk import TaskIds
+from hubbub_relay.housekeeping import purge
+from hubbub_relay.ids import TaskIds
 from tests.adapters.relay.serving import BOSS, SETTINGS, Relay, RunRelay
 
 DAY_S = 86_400
@@ -22,10 +23,7 @@ def adapter_of(relay: Relay) -> RelayAdapter:
 
 
 async def scraped(relay: Relay) -> str:
-    relay.core.metrics.refresh()
-    refreshing = adapter_of(relay)._refreshing
-    assert refreshing is not None
-    await refreshing
+    await relay.core.metrics.refresh()
     return relay.core.metrics.render().decode()
 
 
@@ -55,6 +53,8 @@ async def test_metrics(run_relay: RunRelay) -> None:
         ):
             assert line in text
         assert first["attempt"] == 1
+        await relay.task()
+        assert 'hubbub_relay_tasks{state="pending"} 2.0' in await scraped(relay)
 
 
 async def test_old_records_are_archived_and_removed(run_relay: RunRelay, tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ async def test_old_records_are_archived_and_removed(run_relay: RunRelay, tmp_pat
         clock._now_us += 3 * DAY_S * 1_000_000
         await relay.send(type="message", text="new")
         before = await relay.logs()
-        removed = await adapter_of(relay).purge(relay.core, settings)
+        removed = await purge(relay.core, settings)
         assert removed == 3
         assert await relay.logs() == before[3:]
         [file] = archive.iterdir()
         with gzip.open(file) as lines:
             assert [json.loads(line) for line in lines] == before[:3]
-        assert await adapter_of(relay).purge(relay.core, settings) == 0
+        assert await purge(relay.core, settings) == 0
 
 
 async def test_cleared_records_can_be_brought_back_for_7_days(run_relay: RunRelay) -> None:
@@ -88,9 +88,9 @@ async def test_cleared_records_can_be_brought_back_for_7_days(run_relay: RunRela
         await relay.client.post("/clear", headers={"X-Relay-API-Key": BOSS})
         await relay.send(type="message")
         clock._now_us += 6 * DAY_S * 1_000_000
-        assert await adapter_of(relay).purge(relay.core, settings) == 0
+        assert await purge(relay.core, settings) == 0
         clock._now_us += 2 * DAY_S * 1_000_000
-        assert await adapter_of(relay).purge(relay.core, settings) == 3
+        assert await purge(relay.core, settings) == 3
 
 
 async def test_names_and_tasks_survive_a_restart(run_relay: RunRelay) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,7 +28,12 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=8,
 )
-NAMES = TEXTS.filter(lambda text: 1 <= len(text) <= wire.MAX_NAME)
+NAMES = TEXTS.filter(
+    lambda text: (
+        1 <= len(text) <= wire.MAX_NAME
+        and not any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in text)
+    )
+)
 MEMBERS = (
     "from", "to", "type", "task_id", "cmd", "payload", "text", "priority", "not_before",
     "idempotency_key", "callback_url", "status", "child_id", "event",

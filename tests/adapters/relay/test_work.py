@@ -19,7 +19,7 @@ TASK = {"from": "master", "to": "child", "type": "task"}
 async def polls(relay: Relay, number: int) -> None:
     """Return once so many long polls wait."""
     async with asyncio.timeout(10):
-        while len(relay.core.work._polling) != number:  # noqa: ASYNC110  # nothing tells
+        while relay.core.work.pulling.waiting != number:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0)
 
 

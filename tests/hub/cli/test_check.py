@@ -70,7 +70,20 @@ def test_a_route_that_nearly_matched_is_named(
         ("[hub]\nport = 99999\n", "hub.toml:2: hub.port"),
         (
             '[[routes]]\nname = "a"\nmatch = "a"\nto = ["b"]\nwhere = { "data.x" = { re = 1 } }\n',
-            "hub.toml:1: ",
+            "hub.toml:5: routes.0.where: where 'data.x' has the operator 're'",
+        ),
+        (
+            '[[routes]]\nname = "a"\nmatch = "a"\nto = ["b"]\n\ntransform = "no:such"\n',
+            "hub.toml:6: route 'a': no plugin offers the transform 'no'",
+        ),
+        (
+            "[adapters.relay]\nenabled = true\nlisen = []\n",
+            "hub.toml:3: adapters.relay.lisen: unknown key; did you mean 'listen'?",
+        ),
+        ('[hub]\nplugins = ["relais"]\n', "hub.toml:2: hub.plugins.0: no plugin 'relais' is"),
+        (
+            '[engine]\nkind = "nats"\nurl = "nats://127.0.0.1:4222"\n',
+            'hub.toml:2: engine.kind: only "local" is there yet',
         ),
         (
             """[[routes]]\nname = "a"\nmatch = "a"\nto = ["b"]
@@ -78,7 +91,17 @@ def test_a_route_that_nearly_matched_is_named(
             "given.dta: unknown key; did you mean 'data'?",
         ),
     ],
-    ids=["near miss", "no adapter", "range", "operator", "given"],
+    ids=[
+        "near miss",
+        "no adapter",
+        "range",
+        "operator",
+        "transform",
+        "key of an adapter",
+        "plugin that is not there",
+        "engine",
+        "given",
+    ],
 )
 def test_every_error_has_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: str

@@ -34,6 +34,17 @@ def test_the_token_is_that_of_the_hub_in_this_folder(
     assert local_token({}) is None
 
 
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"[1]", b'{"n": 1e999}'])
+def test_what_is_no_hub_is_told_as_such(body: bytes) -> None:
+    """One line for a person, whatever answers there."""
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=body))
+    with (
+        HubClient("http://hub", "t", transport=transport) as hub,
+        pytest.raises(ApiError, match=r"http://hub answered GET /api/v1/endpoints with something"),
+    ):
+        hub.get("/api/v1/endpoints")
+
+
 PROBLEMS = {
     "problem": (
         httpx2.Response(404, json={"type": "tag:hubbub,2026:not_found", "detail": "no such thing"}),

@@ -12,6 +12,7 @@ import pytest
 from hubbub.cli import doctor
 from hubbub.cli.app import main
 from hubbub.testing import running_hub
+from tests.hub.cli.conftest import RunningHub
 
 CHECKS = {"python", "clock", "config", "plugins", "port", "data_dir", "disk", "token", "database"}
 
@@ -66,6 +67,20 @@ def test_each_problem_is_named(
     assert code == 1
     assert {name for name, one in found.items() if not one["ok"]} >= {"port", "data_dir", "disk"}
     assert all(one["mend"] for one in found.values() if not one["ok"])
+
+
+def test_a_running_hub_is_no_problem(
+    capsys: pytest.CaptureFixture[str], hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is its port taken; for another data directory it is."""
+    port = hub.url.rpartition(":")[2]
+    monkeypatch.chdir(hub.folder)
+    monkeypatch.delenv("HUBBUB_ADMIN_TOKEN", raising=False)
+    _, found = run(capsys, "--set", f"hub.port={port}")
+    assert (found["port"]["ok"], found["port"]["mend"]) == (True, "")
+    assert "runs" in found["port"]["says"]
+    _, found = run(capsys, "--set", f"hub.port={port}", "--set", "hub.data_dir=other")
+    assert not found["port"]["ok"]
 
 
 def test_a_broken_file_ends_it_there(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

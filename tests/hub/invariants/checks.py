@@ -33,6 +33,7 @@ RULES: Final = {
     9: "depth of a mailbox is what is reserved and what waits",
     10: "nothing waits without a reason",
     11: "what fails changes nothing but its own",
+    13: "nobody is given more than their guard lets through",
 }
 
 
@@ -274,7 +275,11 @@ def check_memory(moment: Moment) -> None:  # noqa: C901, PLR0912  # one fact aft
             flying[d.id] = d
         if link.closed and link.in_flight:
             raise BrokenRuleError(6, f"closed link of {link.address} has {list(link.in_flight)}")
+        if link.promised:
+            raise BrokenRuleError(6, f"{link.address} keeps slots for {link.promised}")
     for d in core.room.in_hand.values():
+        if d.state == "in_flight" and d.pulled_by is None and d.id not in flying:
+            raise BrokenRuleError(6, f"{d.endpoint} has {d.id}, and no living link of it has")
         if d.state == "in_flight":
             flying[d.id] = d
     waiting = {d.id: d for box in core.room.boxes for d in box.line}
@@ -328,7 +333,7 @@ def _check_reason(
         raise BrokenRuleError(10, f"its deadline has passed: {row}")
     if due_us > now_us - 1_000_000:
         return
-    if known is None and len(core.room.boxes.get(row.mailbox).line) > mailbox.WINDOW // 2:
+    if known is None and _counted(core.room.boxes.get(row.mailbox)) > mailbox.WINDOW // 2:
         return  # memory is bounded: it is read when there is place
     if row.lane is not None and _lane_is_busy(row, moment, waiting, flying):
         return
@@ -350,7 +355,21 @@ def _check_reason(
             continue
         if requirement is not None and address in siblings:
             continue
+        if link.guard is not None and link.guard.wait(now_us / 1e6)[0] > 0:
+            continue
         raise BrokenRuleError(10, f"{address} is free, and {row} waits")
+
+
+def _counted(box: Mailbox) -> int:
+    """Return what counts of the durable ones in memory: half of the places are for blocked keys."""
+    busy = box.line.busy_lanes()
+    leaders = {d.id for d in box.line if d.lane in busy and d.attempts}
+    behind = Counter(
+        d.lane for d in box.line if d.durable and d.lane in busy and d.id not in leaders
+    )
+    counted = sum(d.durable for d in box.line) - behind.total()
+    share = mailbox.WINDOW // 2 // len(behind) if behind else 0
+    return counted + sum(min(number, share) for number in behind.values())
 
 
 def _lane_is_busy(
@@ -389,10 +408,9 @@ def check_empty(core: Core, rows: Rows, links: Mapping[str, EndpointLink]) -> No
                 5, f"{box.name}: lanes {set(box.line.busy_lanes())} are never free"
             )
     for link in links.values():
-        if link.in_flight or link.overtime:
-            raise BrokenRuleError(
-                6, f"{link.address} keeps a slot: {link.in_flight} {link.overtime}"
-            )
+        if link.busy:
+            kept = (link.in_flight, link.overtime, link.promised)
+            raise BrokenRuleError(6, f"{link.address} keeps a slot: {kept}")
     left: dict[str, Any] = dict(core.room.in_hand)
     if left:
         raise BrokenRuleError(9, f"in hand for ever: {left}")

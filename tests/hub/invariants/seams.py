@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from hubbub.errors import StoreUnavailableError
+from hubbub.ports import Change
 from hubbub.store.database import Database
 from hubbub.store.entries import Entry
 from hubbub.store.journal import Journal
@@ -104,6 +105,11 @@ class SteppedJournal(Journal):
         """Entries that are not written."""
         return len(self._waiting)
 
+    def note(self, change: Change, then: Callable[[bool], None] | None = None) -> None:
+        """Write a change as everything else is: real time decides nothing here."""
+        super().note(change, then)
+        self._come()
+
     def _push(self, entry: Entry) -> None:
         if not self.dead:
             self._waiting.append(entry)
@@ -135,7 +141,7 @@ class SteppedJournal(Journal):
             self.refused.append(str(error))
             raise
         self.committed()
-        self._call(self._resolve, entries)
+        self._call(self._resolve, [entry for entry in entries if not entry.told])
         if self._waiting:
             self._come()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
 from hubbub.envelope import TASK_REQUEST, Envelope
+from hubbub.guards import BreakerRule, GuardRule
 from hubbub.values import Receipt, Route, TaskResult
 from tests.hub.invariants.world import (
     ADDRESSES,
@@ -61,8 +62,7 @@ def plain(w: World, **how: Any) -> Envelope:
         "data": {"n": w.number, "k": chance.choice(("p", "q"))},
         "key": key,
         "priority": chance.choice((5, 5, 5, 0, 9)),
-        # Volatile ones of a key may overtake durable ones that wait in the store only.
-        "durable": chance.choice((None, True, True, False)) if key is None else True,
+        "durable": chance.choice((None, True, True, False)),
         "reply_to": _reply_to(w),
     }
     if chance.random() < 0.15:
@@ -167,8 +167,7 @@ async def route(w: World) -> None:
         deliver=chance.choice(("all", "all", "one", "sticky")),
         hold_s=chance.choice((0.0, 0.0, 30.0)),
         key=chance.choice((None, None, "data.k")),
-        # A key's order holds among durable ones; see `plain`.
-        durable=chance.choice((None, None, True)),
+        durable=chance.choice((None, None, True, False)),
         attempts=chance.choice((None, 1, 3)),
         timeout_s=chance.choice((None, 5.0)),
         fallback=chance.random() < 0.2,
@@ -176,6 +175,22 @@ async def route(w: World) -> None:
     )
     w.routes[name] = made
     w.core.table.put(made)
+
+
+@step(5)
+async def guard(w: World) -> None:
+    """Somebody is guarded, otherwise than before, or no longer."""
+    address = w.chance.choice((*ADDRESSES, "pull.a", "pull.a", "pull.b"))
+    if w.guards.pop(address, None) is None:
+        w.guards[address] = GuardRule(
+            match=address,
+            rate_per_s=w.chance.choice((0.0, 0.1, 2.0)),
+            burst=w.chance.choice((1, 3)),
+            concurrency=w.chance.choice((0, 1, 2)),
+            breaker=w.chance.choice((None, BreakerRule(failures=2, open_s=5.0, open_max_s=20.0))),
+        )
+    w.let_through.pop(address, None)
+    w.guard()
 
 
 @step(10)
@@ -327,30 +342,90 @@ async def stop(w: World) -> None:
     await w.start()
 
 
-async def prepare(w: World) -> None:
+async def ask_idle_workers(w: World) -> None:
+    """Workers are there and free, tasks come for them, and the disk may be slow just then."""
+    if w.chance.random() < 0.4:
+        w.journal.held = True
+    if w.chance.random() < 0.5:
+        w.attach(w.chance.choice(("work.a", "work.b")))
+    for _ in range(w.chance.choice((1, 2, 4))):
+        w.number += 1
+        data = {"task_type": w.chance.choice(TASK_TYPES), "k": w.chance.choice(("p", "q"))}
+        envelope = plain(
+            w,
+            subject="tasks.idle",
+            type=TASK_REQUEST,
+            data={**data, "max_attempts": w.chance.choice((1, 2))},
+            durable=None,
+            in_reply_to=None,
+            expires_us=None,
+            to=w.chance.choice((("work.a",), ("work.b",), ())),
+        )
+        w.do(w.core.publish(envelope), partial(_published, w, envelope))
+
+
+async def ask_twice(w: World) -> None:
+    """Ask for a task that is there already, or twice at once: it is given to nobody again."""
+    w.number += 1
+    named = w.chance.choice(w.tasks[-4:]) if w.tasks and w.chance.random() < 0.5 else None
+    asked = {"task_type": w.chance.choice(TASK_TYPES), "task_id": named or f"task-{w.number}"}
+    how: dict[str, Any] = {"subject": "tasks.again", "type": TASK_REQUEST, "in_reply_to": None}
+    claim = {"id": f"asked-{w.number}"} if w.chance.random() < 0.5 else {}
+    envelope = plain(w, data=asked, durable=None, to=(), source="api.p", **how, **claim)
+    for _ in range(w.chance.choice((1, 2))):
+        w.do(
+            w.core.publish(envelope, principal=CLAIMER),
+            partial(_published, w, envelope),
+        )
+
+
+WITH_FREE_WORKERS: Final[dict[Step, int]] = {
+    ask_idle_workers: 30,
+    ask_twice: 8,
+    ask: 6,
+    attach: 10,
+    leave: 12,
+    pause: 10,
+    answer: 12,
+    finish: 20,
+    cancel: 5,
+    rerun: 4,
+    time_passes: 10,
+    long_time_passes: 1,
+    hold_commits: 6,
+    let_commits: 14,
+    break_store: 2,
+    kill: 2,
+    stop: 2,
+}
+"""Steps of runs in which most tasks find somebody who is free for them, and then may not."""
+
+
+async def prepare(w: World, *, routes: int = 4) -> None:
     """Start the hub, with some peers and routes."""
     await w.start()
     for address in w.chance.sample(ADDRESSES, 4):
         w.attach(address)
-    for _ in range(4):
+    for _ in range(routes):
         await route(w)
     w.kind = False
 
 
-async def run_steps(w: World, count: int) -> None:
+async def run_steps(w: World, count: int, weights: Mapping[Step, int] | None = None) -> None:
     """Do weighted random steps, then the finale."""
-    weights = [weight for weight, _ in STEPS.values()]
-    await prepare(w)
+    await prepare(w, routes=4 if weights is None else 0)
+    if weights is None:
+        weights = {step: weight for weight, step in STEPS.values()}
     for _ in range(count):
-        (name,) = w.chance.choices(list(STEPS), weights)
-        await one_step(w, name)
+        (step,) = w.chance.choices(list(weights), list(weights.values()))
+        await one_step(w, step)
     await w.finale()
 
 
-async def one_step(w: World, name: str) -> None:
+async def one_step(w: World, step: Step) -> None:
     """Do one step, then wait for the hub to rest, or not quite."""
-    w.story.append(f"{w.clock.now_us() / 1e6:.1f} {name}")
-    await STEPS[name][1](w)
+    w.story.append(f"{w.clock.now_us() / 1e6:.1f} {step.__name__}")
+    await step(w)
     rest = w.chance.random() < 0.6
     if not rest:
         for _ in range(w.chance.randrange(6)):

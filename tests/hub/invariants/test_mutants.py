@@ -5,9 +5,10 @@ seeds. Which rule is told first is chance; that one is told is not.
 """
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from hubbub.delivery import courier
 from hubbub.delivery import room as room_module
 from hubbub.delivery.boxes import Boxes
 from hubbub.delivery.endings import Endings
+from hubbub.delivery.guarding import Guarding
+from hubbub.delivery.leases import Leases
+from hubbub.delivery.ledger import Ledger
 from hubbub.delivery.lifecycle import Lifecycle
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
+from hubbub.delivery.promises import Promises
 from hubbub.delivery.room import DeliveryRoom
-from hubbub.delivery.work import WorkDesk
 from hubbub.engines.local import LocalEngine
 from hubbub.lanes import Line
 from hubbub.planning import Plan
@@ -31,9 +35,10 @@ from hubbub.sweeper import Sweeper
 from hubbub.tasks import state_of
 from hubbub.values import DeliveryState, TaskState
 from tests.hub.invariants.checks import BrokenRuleError
+from tests.hub.invariants.steps import WITH_FREE_WORKERS, Step
 from tests.hub.invariants.test_random_runs import run
 
-SEEDS = 40
+SEEDS = 80
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -186,10 +191,10 @@ def results_follow_a_loser(patch: pytest.MonkeyPatch) -> None:
         return counted
 
     patch.setattr(Batch, "change", change)
-    patch.setattr(WorkDesk, "_alone", _together)
+    patch.setattr(Ledger, "alone", _together)
 
 
-async def _together(self: WorkDesk, task_id: str, work: Any) -> Any:
+async def _together(self: Ledger, task_id: str, work: Any) -> Any:
     return await work
 
 
@@ -259,6 +264,21 @@ def a_free_lane_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Mailbox, "stir", lambda self: None)
 
 
+def guards_are_not_asked(patch: pytest.MonkeyPatch) -> None:
+    """Whatever a guard says, something is handed over."""
+    patch.setattr(Guarding, "held", lambda self, address, guard: None)
+
+
+def leases_are_not_guarded(patch: pytest.MonkeyPatch) -> None:
+    """Who asks for tasks gets them, whatever the guard says."""
+    patch.setattr(Leases, "may_take", lambda self, link: True)
+
+
+def guards_wake_nobody(patch: pytest.MonkeyPatch) -> None:
+    """When the time of a guard has come, nothing is handed over."""
+    patch.setattr(Guarding, "_over", lambda self, address, guard: None)
+
+
 def acknowledged_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     """The publisher is told before anything is written."""
     original = LocalEngine.keep
@@ -301,6 +321,59 @@ def _attach_only(self: Core, endpoint: Any) -> Any:
     return Attachment(self.attachments, link)
 
 
+def promises_overtake(patch: pytest.MonkeyPatch) -> None:
+    """A task is promised whatever waits, or is on its way, before it."""
+
+    def taker(self: Promises, box: Mailbox, delivery: Any) -> EndpointLink | None:
+        room = self._room
+        pool = box.requirement is not None
+        link = room.member_for(box, delivery) if pool else room.link_of(box.name)
+        able = link is not None and link.free > 0 and not link.endpoint.pull
+        return link if able and delivery.state is DeliveryState.PENDING else None
+
+    patch.setattr(Promises, "_taker", taker)
+
+
+def promises_keep_no_slot(patch: pytest.MonkeyPatch) -> None:
+    """One slot is promised to everybody who comes while the first of them is written."""
+    busy = property(lambda self: len(self.in_flight) + len(self.overtime))
+    patch.setattr(EndpointLink, "busy", busy)
+    patch.setattr(Promises, "_holds", lambda self, link, delivery: not link.closed)
+
+
+def promises_are_kept_to_who_has_left(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks after the commit whether the endpoint is still there."""
+    patch.setattr(Promises, "_holds", lambda self, link, delivery: True)
+
+
+def broken_promises_keep_their_slot(patch: pytest.MonkeyPatch) -> None:
+    """A task that was refused leaves its slot taken."""
+    patch.setattr(Promises, "break_off", lambda self, delivery: delivery.id in self._made)
+
+
+def promises_write_no_attempt(patch: pytest.MonkeyPatch) -> None:
+    """The history of a task does not know who was promised it."""
+    original = Promises.make
+
+    def make(self: Promises, planned: Any) -> None:
+        original(self, planned)
+        planned.record.attempts.clear()
+
+    patch.setattr(Promises, "make", make)
+
+
+def promises_are_not_written(patch: pytest.MonkeyPatch) -> None:
+    """A task is handed over whose row says that it waits."""
+    original = Promises.make
+
+    def make(self: Promises, planned: Any) -> None:
+        queued = list(planned.record.tasks)
+        original(self, planned)
+        planned.record.tasks = queued
+
+    patch.setattr(Promises, "make", make)
+
+
 MUTANTS: tuple[Mutate, ...] = (
     a_closed_link_keeps_what_it_had,
     a_free_lane_wakes_nobody,
@@ -312,7 +385,10 @@ MUTANTS: tuple[Mutate, ...] = (
     claims_are_not_looked_up,
     couriers_speak_of_old_attempts,
     deadlines_are_not_looked_after,
+    guards_are_not_asked,
+    guards_wake_nobody,
     lanes_are_ignored,
+    leases_are_not_guarded,
     memory_is_not_known_to_a_refill,
     nobody_is_woken_by_an_attach,
     nothing_is_recovered,
@@ -332,17 +408,43 @@ MUTANTS: tuple[Mutate, ...] = (
     the_sweeper_sleeps,
 )
 
+MUTANTS_OF_PROMISES: tuple[Mutate, ...] = (
+    broken_promises_keep_their_slot,
+    promises_are_kept_to_who_has_left,
+    promises_are_not_written,
+    promises_keep_no_slot,
+    promises_overtake,
+    promises_write_no_attempt,
+)
+
 
 @pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
 def test_a_mutant_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
 ) -> None:
     """With one rule taken out, a check within a few seeds says so; that the hub crashes is none."""
+    _catch(tmp_path, monkeypatch, mutate)
+
+
+@pytest.mark.parametrize("mutate", MUTANTS_OF_PROMISES, ids=lambda mutate: mutate.__name__)
+def test_a_mutant_of_promises_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
+) -> None:
+    """The same, in runs in which most tasks are promised."""
+    _catch(tmp_path, monkeypatch, mutate, WITH_FREE_WORKERS)
+
+
+def _catch(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mutate: Mutate,
+    weights: Mapping[Step, int] | None = None,
+) -> None:
     mutate(monkeypatch)
     crashed: list[str] = []
     for seed in range(SEEDS):
         try:
-            run(tmp_path, seed, size=4 if seed % 2 else 256)
+            run(tmp_path, seed, size=4 if seed % 2 else 256, weights=weights)
         except BrokenRuleError:
             return
         except Exception as error:  # noqa: BLE001  # what a mutant does to the hub is not the matter

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,11 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hubbub.delivery import boxes, mailbox, work
+from hubbub.delivery import mailbox, pulling
 from hubbub.hookspecs import hookimpl
 from hubbub.testing.stores import shared_server
 from tests.hub.invariants.checks import BrokenRuleError
-from tests.hub.invariants.steps import STEPS, one_step, prepare, run_steps
+from tests.hub.invariants.steps import (
+    STEPS,
+    WITH_FREE_WORKERS,
+    Step,
+    one_step,
+    prepare,
+    run_steps,
+)
 from tests.hub.invariants.world import World, quietly
 
 RUNS = int(os.environ.get("HUBBUB_RUNS", "40"))
@@ -30,7 +37,7 @@ CHUNK = 10
 @contextmanager
 def window(size: int) -> Generator[None]:
     """Keep so few deliveries in memory that the store is read all the time."""
-    modules = (mailbox, boxes, work)
+    modules = (mailbox, pulling)
     before = mailbox.WINDOW
     for module in modules:
         setattr(module, "WINDOW", size)  # noqa: B010  # it is Final, and no setting
@@ -48,6 +55,7 @@ def run(
     steps: int = STEPS_A_RUN,
     size: int = 256,
     store_url: str | None = None,
+    weights: Mapping[Step, int] | None = None,
 ) -> None:
     """Do one run; what is broken is told with its story."""
     world: World | None = None
@@ -56,7 +64,7 @@ def run(
         nonlocal world
         world = World(folder / str(seed), seed, store_url=store_url)
         try:
-            await run_steps(world, steps)
+            await run_steps(world, steps, weights)
         finally:
             await world.close()
 
@@ -79,6 +87,14 @@ def test_the_rules_hold_over_random_runs(tmp_path: Path, first: int, size: int) 
     """Whatever happens in whatever order, rules 1 to 10 hold, and at the end nothing is left."""
     for seed in range(first, min(first + CHUNK, FIRST + RUNS // 2)):
         run(tmp_path, seed, size=size)
+
+
+@pytest.mark.timeout(60 + RUNS)
+@pytest.mark.parametrize("first", range(FIRST, FIRST + RUNS // 2, CHUNK))
+def test_the_rules_hold_where_workers_are_free(tmp_path: Path, first: int) -> None:
+    """Tasks are promised while they are written, and whatever happens until then, happens."""
+    for seed in range(first, min(first + CHUNK, FIRST + RUNS // 2)):
+        run(tmp_path, seed, size=4 if seed % 2 else 256, weights=WITH_FREE_WORKERS)
 
 
 @pytest.mark.postgres
@@ -112,7 +128,7 @@ def test_the_rules_hold_over_generated_runs(
         try:
             await prepare(world)
             for name in names:
-                await one_step(world, name)
+                await one_step(world, STEPS[name][1])
             await world.finale()
         finally:
             await world.close()

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
@@ -25,9 +26,12 @@ from hubbub import rooms as rooms_module
 from hubbub.config import Config, load_config
 from hubbub.core import Core
 from hubbub.delivery.links import EndpointLink
+from hubbub.delivery.mailbox import Mailbox
+from hubbub.delivery.rules import has_another
 from hubbub.envelope import Envelope
 from hubbub.errors import HubError, Reject, Retry
-from hubbub.ports import Leased, Link
+from hubbub.guards import GuardRule
+from hubbub.ports import Leased, Link, Planned
 from hubbub.values import Delivery, Endpoint, Overflow, Principal, Receipt, Route, TaskResult
 from tests.hub.invariants.checks import (
     BrokenRuleError,
@@ -127,6 +131,7 @@ class World:
         self.overflow = self.chance.choice(("wait", "drop_oldest", "drop_newest", "refuse"))
         self.kind = True
         self.number = 0
+        self.guards: dict[str, GuardRule] = {}
         self.routes: dict[str, Route] = {}
         self.claims: dict[tuple[str, str], Claimed] = {}
         self.acked: list[str] = []
@@ -151,7 +156,12 @@ class World:
         self.ended: set[int] = set()
         self.begun: set[int] = set()
         self.accepted: dict[int, Delivery] = {}
+        self.came: dict[int, int] = {}
+        self.taken: set[int] = set()
+        self.promised: set[int] = set()
+        self.there_when_given: dict[int, int] = {}
         self.handed: Counter[int] = Counter()
+        self.let_through: defaultdict[str, list[int]] = defaultdict(list)
         config = self._config()
         with (
             patch.object(rooms_module, "Journal", SteppedJournal),
@@ -164,9 +174,13 @@ class World:
         self.journal = cast("SteppedJournal", self.core.journal)
         self.journal.committed = self._committed
         cast("SteppedDatabase", self.core.database).chance = Random(self.chance.random())
+        self._watch_room()
+
+    def _watch_room(self) -> None:
+        """See what the delivery room takes in, gives and ends."""
         room: Any = self.core.room
         room._chance = Random(self.chance.random()).random
-        ended, accept = room.endings._after_delivery, room.accept
+        ended, accept, given = room.endings._after_delivery, room.accept, room.given
 
         def after(delivery: Delivery) -> None:
             self._ended(delivery)
@@ -175,10 +189,51 @@ class World:
         def accepting(deliveries: Iterable[Delivery]) -> None:
             for one in deliveries:
                 self.accepted[one.id] = one
+                self.came[one.id] = len(self.came)
                 accept([one])
+
+        def giving(delivery: Delivery, address: str) -> None:
+            self.taken.add(delivery.id)
+            self.there_when_given.setdefault(delivery.id, len(self.accepted))
+            given(delivery, address)
+
+        make = room.promises.make
+
+        def making(planned: Planned) -> None:
+            make(planned)
+            for one in planned.deliveries:
+                if one.state == "in_flight":
+                    self.promised.add(one.id)
+                    self._let_through(str(one.endpoint))
 
         room.endings._after_delivery = after
         room.accept = accepting
+        room.given = giving
+        room.promises.make = making
+        self._watch_guards()
+
+    def _watch_guards(self) -> None:
+        """See what guards let through, and what they count."""
+        room: Any = self.core.room
+        taken, failed, forget = room.taken, room.guards.failed, room.guards.forget
+
+        def taking(box: Mailbox, delivery: Delivery, address: str) -> None:
+            self._let_through(address)
+            taken(box, delivery, address)
+
+        def failing(delivery: Delivery) -> float | None:
+            wait_s: float | None = failed(delivery)
+            if wait_s is not None:
+                self.handed[delivery.id] -= 1  # a probe is no attempt
+            return wait_s
+
+        def forgetting(address: str) -> None:
+            self.let_through.pop(address, None)  # who is gone comes again with a full bucket
+            forget(address)
+
+        room.guards.forget = forgetting
+        room.taken = taking
+        room.guards.failed = failing
 
     def _config(self) -> Config:
         toml = self.folder / "hub.toml"
@@ -195,6 +250,7 @@ class World:
         self.found = [row for row in rows if row.outcome is None]
         for route in self.routes.values():
             self.core.table.put(route)
+        self.guard()
         await self.core.start()
         await quiet()
 
@@ -207,7 +263,7 @@ class World:
         self.journal.dead = True
         self.clock.forget()
         core = self.core
-        while under_way := [*self.doing, *core._tasks, *core.work._ending.values()]:
+        while under_way := [*self.doing, *core._tasks, *core.work.ledger.changing.values()]:
             for work in under_way:
                 work.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
@@ -261,10 +317,39 @@ class World:
             self.broken.append(BrokenRuleError(2, f"ended twice in memory: {delivery.id}"))
         self.ended.add(delivery.id)
 
+    def guard(self) -> None:
+        """Let the hub hold to the guards there are now."""
+        self.core.room.guard(list(self.guards.values()))
+
+    def _let_through(self, address: str) -> None:
+        """Check that a guard lets something through: over any time no more than burst and rate."""
+        rule = self.guards.get(address)
+        if rule is None:
+            return
+        now_us = self.clock.now_us()
+        times = self.let_through[address]
+        times.append(now_us)
+        for place, time_us in enumerate(times):
+            most = rule.burst + rule.rate_per_s * (now_us - time_us) / 1e6
+            if rule.rate_per_s and len(times) - place > most + 0.001:
+                self.broken.append(BrokenRuleError(13, f"{address} is given more than {rule}"))
+                return
+        if rule.concurrency and address.startswith("pull."):
+            held = [
+                d for d in self.core.room.in_hand.values()
+                if d.pulled_by is not None and (d.endpoint, d.state) == (address, "in_flight")
+            ]  # fmt: skip
+            if len(held) >= rule.concurrency:
+                self.broken.append(BrokenRuleError(13, f"{address} has {len(held)}: {rule}"))
+
     def _mates(self, delivery: Delivery) -> Iterable[tuple[int, int]]:
-        """Return `(rank, id)` of all others of its key that are in its mailbox and not done."""
+        """Return `(rank, id)` of all others of its key that are in its mailbox and not done.
+
+        Those that came when it was given to its endpoint already, but not handed over, aside.
+        """
         same = (delivery.mailbox, delivery.lane)
-        found = {d.id: d.rank for d in self.accepted.values() if (d.mailbox, d.lane) == same}
+        there = islice(self.accepted.values(), self.there_when_given.get(delivery.id))
+        found = {d.id: d.rank for d in there if (d.mailbox, d.lane) == same}
         found.update((r.id, r.rank) for r in self.found if (r.mailbox, r.lane) == same)
         return [
             (rank, one)
@@ -280,15 +365,35 @@ class World:
         if delivery.id in self.ended:
             raise BrokenRuleError(2, f"handed over after its end: {delivery.id}")
         if delivery.lane is not None:
-            here = self.core.room.boxes.here
             for rank, one in self._mates(delivery):
-                if not delivery.durable and one not in here and one not in self.begun:
-                    continue  # a volatile one does not wait for what only the store has
                 if one in self.begun:
                     raise BrokenRuleError(5, f"{delivery.id} while {one} of its key is not done")
                 if delivery.id not in self.begun and (rank, one) < (delivery.rank, delivery.id):
                     raise BrokenRuleError(5, f"{delivery.id} before {one} of its key")
         self.begun.add(delivery.id)
+
+    def _check_turn(self, link: EndpointLink, delivery: Delivery) -> None:
+        """Check that nothing stands before a task that was promised to somebody beforehand.
+
+        What was in memory all the time since it was accepted, without a key and without a time
+        of its own, must have begun before what was accepted later and ranks behind it.
+        """
+        room = self.core.room
+        if delivery.id not in self.promised or self.handed[delivery.id]:
+            return
+        came = self.came[delivery.id]
+        for box in room.boxes_of(link):
+            first = box.line.head(now_us=self.clock.now_us())
+            if (
+                first is None
+                or first is not self.accepted.get(first.id)
+                or first.id in self.taken
+                or (first.lane or first.due_us or has_another(first, link.address))
+            ):
+                continue
+            earlier = self.came[first.id] < came
+            if earlier and (first.rank, first.id) < (delivery.rank, delivery.id):
+                raise BrokenRuleError(10, f"{delivery.id} overtakes {first.id} at {link.address}")
 
     async def handed_over(self, peer: SimEndpoint, envelope: Envelope) -> None:
         """Be a peer that is handed something."""
@@ -299,9 +404,11 @@ class World:
             mine = [d for d in link.in_flight.values() if d.envelope is envelope]
             if not mine:
                 raise BrokenRuleError(1, f"{peer.address} is handed what is not in flight")
-            if len(link.in_flight) + len(link.overtime) > peer.concurrency:
-                raise BrokenRuleError(6, f"{peer.address} has {len(link.in_flight)} in flight")
-            self.hand_over(max(mine, key=lambda d: d.id))
+            if link.busy > peer.concurrency:
+                raise BrokenRuleError(6, f"{peer.address} has {link.busy} in flight")
+            given = max(mine, key=lambda d: d.id)
+            self._check_turn(link, given)
+            self.hand_over(given)
             task_id = mine[-1].task_id
         except BrokenRuleError as error:
             self.broken.append(error)
@@ -464,7 +571,7 @@ class World:
         if self.journal.behind or self.journal.held or self.journal.broken:
             return False
         waiters = sum(len(box._space) for box in self.core.room.boxes)
-        polls = len(self.core.work._polling)
+        polls = self.core.work.pulling.waiting
         return len(self.doing) <= waiters + polls
 
     def let(self) -> None:
@@ -477,6 +584,8 @@ class World:
         """Let everybody be there, free and kind for long enough: then nothing may be left."""
         self.story.append("finale")
         self.kind = True
+        self.guards.clear()
+        self.guard()
         self.let()
         for hang in list(self.hanging):
             if not hang.answer.done():

@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
 
 from hubbub.listeners import HttpListener
 from hubbub.listeners.http import HEADER_BYTES, HEADERS_S
@@ -22,6 +23,10 @@ GET = b"GET /%s HTTP/1.1\r\nHost: hub\r\n\r\n"
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Answer by the path; echo over WebSocket."""
     if scope["type"] == "websocket":
+        if scope["path"] == "/refused":
+            await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b"no"})
+            return
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] != "websocket.disconnect":
             if message["type"] == "websocket.receive":
@@ -64,6 +69,67 @@ async def test_requests_and_their_count(bench: Bench) -> None:
         assert await socket.recv() == "hello"
         assert bench.open == 1
     await bench.until(lambda: bench.open == 0)
+
+
+async def test_mistakes_of_websocket_clients_are_not_logged(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A refused handshake, text that is no UTF-8: the client is told, the log is not."""
+    listener = await bench.http(app)
+    url = listener.url.replace("http", "ws")
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"{url}/refused", proxy=None):
+            pass
+    assert (refused.value.response.status_code, refused.value.response.body) == (401, b"no")
+    for frames in (
+        [Frame(Opcode.TEXT, b"\xff\xfe")],
+        [Frame(Opcode.TEXT, b"\xe2", fin=False), Frame(Opcode.CONT, b"\x82")],
+    ):
+        async with connect(url, proxy=None) as socket:
+            for frame in frames:
+                socket.transport.write(frame.serialize(mask=True))
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1007
+    await bench.until(lambda: bench.open == 0)
+    assert caplog.text == ""
+
+
+async def test_how_a_websocket_ended(bench: Bench) -> None:
+    """1006 for a peer that vanished, 1005 for one that closed without a code, else its code."""
+    codes: list[int] = []
+
+    async def listening(_: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] != "websocket.disconnect":
+            pass
+        codes.append(message["code"])
+
+    listener = await bench.http(listening)
+    url = listener.url.replace("http", "ws")
+    async with connect(url, proxy=None) as socket:
+        socket.transport.abort()
+    await bench.until(lambda: codes == [1006])
+    async with connect(url, proxy=None) as socket:
+        socket.transport.write(Frame(Opcode.CLOSE, b"").serialize(mask=True))
+        await socket.wait_closed()
+    await bench.until(lambda: codes == [1006, 1005])
+    async with connect(url, proxy=None) as socket:
+        await socket.close(4321)
+    await bench.until(lambda: codes == [1006, 1005, 4321])
+
+
+async def test_texts_in_pieces(bench: Bench) -> None:
+    """A sign may be cut in two between frames."""
+    listener = await bench.http(app)
+    async with connect(listener.url.replace("http", "ws"), proxy=None) as socket:
+        euro = "€".encode()
+        await socket.send([euro.decode(), "", "xyz"])
+        assert await socket.recv() == "€xyz"
+        socket.transport.write(Frame(Opcode.TEXT, euro[:1], fin=False).serialize(mask=True))
+        socket.transport.write(Frame(Opcode.CONT, euro[1:]).serialize(mask=True))
+        assert await socket.recv() == "€"
 
 
 @pytest.mark.parametrize(

@@ -362,3 +362,9 @@ async def test_what_was_written_arrives_before_the_end(bench: Bench) -> None:
     await bench.until(lambda: bench.open == 1)
     await listener.stop(1)
     assert await peer.rest() == b"bye\n"
+
+
+def test_frames_have_to_be_cut() -> None:
+    """A connection of frames that does not say where they end cannot be made."""
+    with pytest.raises(TypeError, match="cut"):
+        FrameConnection()  # type: ignore[abstract]

@@ -68,3 +68,24 @@ def test_nothing_on_the_path_reads_a_whole_table(
             assert not [step for step in read_whole if step.startswith("SCAN")], plan
     assert asked
     engine.dispose()
+
+
+def test_waiting_tasks_are_counted_in_indexes(tmp_path: Path) -> None:
+    """However many wait, rows that are done are not looked at."""
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+    Database(url).migrate()
+    engine = create_engine(url)
+    asked: list[str] = []
+    with Session(engine) as session:
+        driver: Any = session.connection().connection.driver_connection
+        driver.set_trace_callback(asked.append)
+        assert tasks.counts(session) == {}
+        driver.set_trace_callback(None)
+    with engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked[-1]}").all()
+    steps = {row[3] for row in plan if "delivery" in row[3]}
+    assert steps == {
+        "SCAN delivery USING INDEX ix_delivery_waiting",
+        "SCAN delivery USING INDEX ix_delivery_in_flight",
+    }
+    engine.dispose()

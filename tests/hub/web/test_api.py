@@ -267,7 +267,7 @@ async def test_a_route_is_put_tried_and_taken_out(served: Served) -> None:
     """Whatever characters its name has; it is used at once."""
     desk = RecordingEndpoint("plugin.desk")
     served.core.attach(desk)
-    for name in ("eu", "a b/c?d", "ä.*", "test", "x\ny"):
+    for name in ("eu", "a b/c?d", "ä.*", "test", "x·y"):
         path = f"{API}/routes/{_quoted(name)}"
         body = {"match": "orders.>", "to": ["plugin.desk"], "where": {"data.n": {"gt": 1}}}
         made = await served.client.put(path, json=body)
@@ -544,7 +544,7 @@ METRICS = [
     "hubbub_delivery_retries_total{adapter=", "hubbub_publish_seconds_count",
     "hubbub_delivery_seconds_count{adapter=", "hubbub_mailbox_depth{adapter=\"plugin\"}",
     "hubbub_endpoints{adapter=\"plugin\",state=\"online\"} 1.0",
-    "hubbub_tasks{state=\"queued\"} 1.0",
+    "hubbub_tasks{state=\"queued\"} 1.0", "hubbub_tasks{state=\"cancelled\"} 0.0",
     "hubbub_routes ", "# TYPE hubbub_adapter_up gauge",
     "# TYPE hubbub_plugin_errors_total counter",
     "hubbub_journal_commit_seconds_count", "hubbub_journal_batch_size_count",

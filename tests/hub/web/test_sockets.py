@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from hubbub.web.sockets.frames import Publish, read_frame
 from tests.hub.web.conftest import ADMIN, Served
 
 
@@ -202,6 +205,33 @@ async def test_a_stream_is_a_worker(served: Served) -> None:
         assert (await heard(socket, "refused"))["problem"]["code"] == "not_found"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "labels=gpu:yes,zone:eu",
+        "labels=gpu%3Dyes&label=zone%3Deu",
+        'labels={"gpu":"yes","zone":"eu"}',
+    ],
+)
+async def test_labels_are_said_in_any_of_three_ways(served: Served, said: str) -> None:
+    """With a colon, with an equals sign, or as a JSON object."""
+    async with stream(served, f"name=a&{said}") as socket:
+        await heard(socket, "hello")
+        found = await served.get("/api/v1/endpoints/stream.a")
+        assert found["labels"] == {"gpu": "yes", "zone": "eu"}
+
+
+def test_the_page_shows_frames_that_are_read() -> None:
+    """Those to the hub, in its table and in its examples."""
+    page = (Path(__file__).parents[3] / "docs" / "streams.md").read_text(encoding="utf-8")
+    table = page.partition("## Frames to the hub")[2].partition("## Frames from the hub")[0]
+    shown = re.findall(r"^\| `(\{.*?\})` \|", table, re.MULTILINE)
+    kinds = {type(read_frame(text)).__name__ for text in shown}
+    assert kinds == {"Subscribe", "Unsubscribe", "Ack", "Nack", "Publish", "Request"}
+    examples = re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert [type(read_frame(text)) for text in examples] == [Publish, Publish]
+
+
 BAD_FRAMES = {
     "not json": "{",
     "no type": "{}",
@@ -230,7 +260,8 @@ async def test_a_bad_frame_is_answered_and_the_connection_stays(served: Served, 
 @pytest.mark.parametrize(
     ("query", "status"),
     [("ack=maybe", 422), ("concurrency=0", 422), ("colour=red", 422), ("durable=1", 422),
-     ("subject=a..b", 422), ("label=nocolon", 422)],
+     ("subject=a..b", 422), ("label=nocolon", 422), ("labels=%7B", 422),
+     ("labels=:x", 422), ('labels={"a":1}', 422)],
 )  # fmt: skip
 async def test_a_bad_query_is_refused_at_the_handshake(
     served: Served, query: str, status: int
@@ -240,6 +271,17 @@ async def test_a_bad_query_is_refused_at_the_handshake(
         async with stream(served, query):
             pass
     assert refusal.value.response.status_code == status
+
+
+async def test_a_refused_handshake_is_no_error_of_the_hub(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody can be refused as often as he likes without filling the log."""
+    with pytest.raises(InvalidStatus):
+        async with stream(served, "", "wrong"):
+            pass
+    await served.get("/healthz")  # the refused one has been served to its end by now
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_scopes_hold_on_streams_too(served: Served) -> None:

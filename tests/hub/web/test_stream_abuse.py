@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from hubbub.delivery.mailbox import WINDOW
 from hubbub.hub import Hub
 from hubbub.testing import counted, serving_hub
-from hubbub.web.sockets import MAX_REQUESTS
+from hubbub.web.sockets.connection import MAX_REQUESTS
 
 ADMIN = "the-admin-token-of-the-tests"
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}

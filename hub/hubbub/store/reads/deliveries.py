@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, delete, exists, func, literal_column
+from sqlalchemy import ColumnElement, Executable, Row, delete, exists, func, literal_column
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from hubbub.envelope import Envelope
 from hubbub.store.reads.envelopes import PIECE, SCAN, fixed_part
 from hubbub.store.rows import delivery_of, envelope_of, task_of
-from hubbub.store.tables import DeliveryRow, EnvelopeRow, TaskRow
+from hubbub.store.tables import DeliveryRow, EnvelopeRow, TaskRow, table_of
 from hubbub.subjects import is_pattern, matches
-from hubbub.values import Delivery, DeliveryState, Outcome
+from hubbub.values import Delivery, DeliveryState, Outcome, Task
 
 __all__ = [
     "DeliveryFilter",
@@ -32,6 +34,10 @@ __all__ = [
     "waiting",
 ]
 
+_delivery = table_of(DeliveryRow)
+_envelope = table_of(EnvelopeRow)
+_task = table_of(TaskRow)
+
 OVERDUE_AT_ONCE = 500
 MOST_HELD = 10_000
 """Ids of one query; what is in flight beyond that is shown as the store has it."""
@@ -47,23 +53,23 @@ def waiting(
     task_type: str | None = None,
 ) -> list[Delivery]:
     """Return deliveries that may be handed over now, lowest rank first."""
+    of = _delivery.c
     query = (
-        select(DeliveryRow)
+        _delivery.select()
         .where(
-            DeliveryRow.mailbox == mailbox,
-            DeliveryRow.state != DeliveryState.DONE,
-            DeliveryRow.state == DeliveryState.PENDING,
-            DeliveryRow.due_us <= now_us,
+            of.mailbox == mailbox,
+            of.state != DeliveryState.DONE,
+            of.state == DeliveryState.PENDING,
+            of.due_us <= now_us,
         )
-        .order_by(col(DeliveryRow.rank), col(DeliveryRow.id))
+        .order_by(of.rank, of.id)
         .limit(limit)
     )
     if skip_keys:
-        lane = col(DeliveryRow.lane)
-        query = query.where(lane.is_(None) | lane.not_in(skip_keys))
+        query = query.where(of.lane.is_(None) | of.lane.not_in(skip_keys))
     if task_type is not None:
-        query = query.where(DeliveryRow.task_type == task_type)
-    return _whole(session, session.exec(query).all())
+        query = query.where(of.task_type == task_type)
+    return _whole(session, session.connection().execute(query).all())
 
 
 def counts(session: Session) -> dict[str, int]:
@@ -263,26 +269,22 @@ def _of_subject(pattern: str) -> ColumnElement[bool]:
     return subject.startswith(fixed_part(pattern), autoescape=True)
 
 
-def _whole(session: Session, rows: Sequence[DeliveryRow]) -> list[Delivery]:
-    """Return deliveries with their envelopes and tasks, in two reads for all of them."""
+def _whole(session: Session, rows: Sequence[DeliveryRow | Row[Any]]) -> list[Delivery]:
+    """Return deliveries with their envelopes and tasks, in two reads for all of them.
+
+    Mailboxes are refilled by this: an object of a table class a row would cost more than the rest.
+    """
     seqs = {row.envelope_seq for row in rows}
     if not seqs:
         return []
-    envelopes = {
-        row.seq: envelope_of(row)
-        for row in session.exec(select(EnvelopeRow).where(col(EnvelopeRow.seq).in_(seqs)))
-    }
+    found = session.connection().execute(_envelope.select().where(_envelope.c.seq.in_(seqs)))
+    envelopes = {row.seq: envelope_of(row) for row in found}
     task_ids = {row.task_id for row in rows if row.task_id is not None}
-    tasks = {
-        row.id: task_of(row)
-        for row in session.exec(select(TaskRow).where(col(TaskRow.id).in_(task_ids)))
-    }
-    siblings: dict[int, list[Delivery]] = {}
-    among = col(DeliveryRow.envelope_seq).in_({row.envelope_seq for row in rows if not row.leased})
-    first_given = among, col(DeliveryRow.leased).is_(False), col(DeliveryRow.replay_of).is_(None)
-    for row in session.exec(select(DeliveryRow).where(*first_given)):
-        one = delivery_of(row, envelopes[row.envelope_seq])
-        siblings.setdefault(row.envelope_seq, []).append(one)
+    tasks: dict[str, Task] = {}
+    if task_ids:
+        found = session.connection().execute(_task.select().where(_task.c.id.in_(task_ids)))
+        tasks = {row.id: task_of(row) for row in found}
+    siblings = _siblings(session, {row.envelope_seq for row in rows if not row.leased}, envelopes)
     whole: list[Delivery] = []
     for row in rows:
         delivery = delivery_of(row, envelopes[row.envelope_seq])
@@ -292,3 +294,18 @@ def _whole(session: Session, rows: Sequence[DeliveryRow]) -> list[Delivery]:
             delivery.siblings = tuple(others)
         whole.append(delivery)
     return whole
+
+
+def _siblings(
+    session: Session, seqs: set[int], envelopes: Mapping[int, Envelope]
+) -> dict[int, list[Delivery]]:
+    """Return what was planned together, by envelope; replays and tasks have none."""
+    siblings: dict[int, list[Delivery]] = {}
+    if not seqs:
+        return siblings
+    of = _delivery.c
+    first_given = of.envelope_seq.in_(seqs), of.leased.is_(False), of.replay_of.is_(None)
+    for row in session.connection().execute(_delivery.select().where(*first_given)):
+        one = delivery_of(row, envelopes[row.envelope_seq])
+        siblings.setdefault(row.envelope_seq, []).append(one)
+    return siblings

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func
+from sqlalchemy import func, literal_column
 from sqlmodel import Session, col, select
 
 from hubbub.store.rows import task_of
-from hubbub.store.tables import TaskAttemptRow, TaskRow
-from hubbub.values import Task
+from hubbub.store.tables import DeliveryRow, TaskAttemptRow, TaskRow
+from hubbub.values import Task, TaskState
 
 __all__ = ["attempts", "attempts_of", "counts", "listed", "one", "some"]
 
@@ -27,13 +27,18 @@ def attempts(session: Session, task_id: str) -> list[TaskAttemptRow]:
 
 
 def counts(session: Session) -> dict[str, int]:
-    """Return how many tasks are not final, by state."""
-    query = (
-        select(TaskRow.state, func.count())
-        .where(col(TaskRow.finished_us).is_(None))
-        .group_by(TaskRow.state)
-    )
-    return dict(session.exec(query).all())
+    """Return how many tasks are not final, by state.
+
+    A task is what its delivery is, and of that the indexes alone tell, however many wait; only
+    tasks are in flight in the store.
+    """
+    number = select(func.count()).select_from(DeliveryRow)
+    not_done = DeliveryRow.state != literal_column("'done'")
+    unfinished = number.where(not_done, col(DeliveryRow.leased)).scalar_subquery()
+    in_flight = number.where(DeliveryRow.state == literal_column("'in_flight'")).scalar_subquery()
+    not_final, dispatched = session.exec(select(unfinished, in_flight)).one()
+    found = {TaskState.QUEUED: not_final - dispatched, TaskState.DISPATCHED: dispatched}
+    return {state.value: count for state, count in found.items() if count}
 
 
 def some(session: Session, task_ids: Sequence[str]) -> list[Task]:

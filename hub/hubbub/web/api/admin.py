@@ -9,7 +9,7 @@ from typing import Final
 
 from hubbub.adapters import RunningAdapter
 from hubbub.envelope import rfc3339
-from hubbub.observe.metrics import total_of, value_of
+from hubbub.observe.labels import total_of, value_of
 from hubbub.store.reads import audit as audit_reads
 from hubbub.store.reads import tasks as task_reads
 from hubbub.web import pages

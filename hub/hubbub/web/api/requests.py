@@ -27,7 +27,7 @@ async def request(call: Call) -> Reply:
     envelopes, batch = read_forms(body, call.scope["headers"], given, batch_limit=1)
     if batch:
         raise InvalidError("a request is one envelope, not a batch; send them one by one")
-    answer = await call.core.router.request(
+    answer = await call.core.asking.request(
         envelopes[0], timeout_s=timeout_s, principal=call.principal
     )
     return Reply(200, answer.encode())

@@ -16,14 +16,15 @@ import pytest
 from websockets.asyncio.client import connect
 
 from hubbub.testing import FakeClock, running_hub
-from hubbub_kenko.admin.packages import MAX_PACKAGE
 from hubbub_kenko.admin.runners import ANSWER_S
 from hubbub_kenko.admin.shelf import SIGNED_S, Shelf
+from hubbub_kenko.runner.packages import MAX_PACKAGE
 from tests.adapters.kenko.admin.serving import (
     MANIFEST,
     RUNNERS,
     Kenko,
     PlainApp,
+    application,
     package,
     running_kenko,
     zipped,
@@ -326,6 +327,34 @@ async def test_a_runner_may_refuse_and_answer_nonsense(runners: Kenko) -> None:
         assert "no room" in error["error"]["message"]
         assert (await runners.get(f"/deployments/{made['id']}"))["pid"] is None
     assert ANSWER_S == 30
+
+
+async def test_output_is_taken_from_its_runner_only(runners: Kenko) -> None:
+    """Not from an application, nor from another runner; what does not fit is refused."""
+    mine = await runners.post("/runners/join-token", {"name": "r1"}, status=201)
+    other = await runners.post("/runners/join-token", {"name": "r2"}, status=201)
+    body = {"package_id": await uploaded(runners), "runner_id": mine["id"]}
+    made = await runners.post("/deployments", body, status=201)
+    line = {"number": 1, "at_us": 1_700_000_000_000_000, "text": "hello"}
+    said = {"deployment_id": made["id"], "life": "l", "lines": [line]}
+    async with (
+        application(runners) as stranger,
+        joined(runners, other["token"]) as wrong,
+        joined(runners, mine["token"]) as right,
+    ):
+        for app in (stranger, wrong):
+            await app.send("runner.output", **{**said, "lines": [{**line, "text": "not me"}]})
+            await app.send("ping")
+            await app.receive("pong")
+        for bad in ({"number": 0}, {"at_us": 2**60}, {"text": "x" * 4097}, {"text": 1}):
+            await right.send("runner.output", **{**said, "lines": [{**line, **bad}]})
+            assert (await right.receive("error"))["code"] == "bad_data"
+        await right.send("runner.output", **{**said, "lines": [line] * 101})
+        assert (await right.receive("error"))["code"] == "bad_data"
+        await right.send("runner.output", **said)
+        assert await runners.log_of(made["id"], "hello") == ["hello"]
+        (item,) = (await runners.get(f"/deployments/{made['id']}/log"))["items"]
+        assert item["time"] == "2023-11-14T22:13:20.000000Z"
 
 
 async def test_only_a_known_token_joins(runners: Kenko) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from hubbub_kenko import wire
 
 __all__ = ["FILE_BYTES", "LINES", "MAX_LINE", "Output", "OutputLine"]
 
 LINES: Final = 1000
 """Lines in memory."""
 
-MAX_LINE: Final = 4096
+MAX_LINE: Final = wire.MAX_LINE
 """Bytes of a line in memory; a longer one is several."""
 
 FILE_BYTES: Final = 5 * 1024**2
@@ -29,16 +32,22 @@ class OutputLine:
 
 
 class Output:
-    """The output of one deployment, over all its processes."""
+    """The output of one deployment, over all its processes.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file; None for one that is kept in memory alone.
+        grown: Called when there may be more lines.
+    """
+
+    def __init__(self, path: Path | None, *, grown: Callable[[], None] | None = None) -> None:
         self._path = path
+        self._grown = grown
         self._lines: deque[OutputLine] = deque(maxlen=LINES)
         self._count = 0
         self._begun = b""
 
     def note(self, text: str, at_us: int) -> None:
-        """Add a line of the hub's own."""
+        """Add a line about the process."""
         self.add(f"[hub] {text}\n".encode(), at_us)
 
     def add(self, chunk: bytes, at_us: int) -> None:
@@ -50,12 +59,19 @@ class Output:
             self._begun = self._begun[MAX_LINE:]
         for line in lines:
             self._line(line, at_us)
+        self._tell()
+
+    def line(self, text: str, at_us: int) -> None:
+        """Add one line to those in memory, as somebody else has it."""
+        self._count += 1
+        self._lines.append(OutputLine(self._count, at_us, text))
 
     def end(self, at_us: int) -> None:
         """Add a last line that has no end."""
         if self._begun:
             self._line(self._begun, at_us)
             self._begun = b""
+            self._tell()
 
     def after(self, number: int, limit: int) -> list[OutputLine]:
         """Return lines after a number, oldest first."""
@@ -63,11 +79,16 @@ class Output:
 
     def _line(self, line: bytes, at_us: int) -> None:
         for start in range(0, max(1, len(line)), MAX_LINE):
-            self._count += 1
             text = line[start : start + MAX_LINE].decode("utf-8", "replace").rstrip("\r")
-            self._lines.append(OutputLine(self._count, at_us, text))
+            self.line(text, at_us)
+
+    def _tell(self) -> None:
+        if self._grown is not None:
+            self._grown()
 
     def _write(self, chunk: bytes) -> None:
+        if self._path is None:
+            return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._path.exists() and self._path.stat().st_size + len(chunk) > FILE_BYTES:
             self._path.replace(self._path.with_name(self._path.name + ".1"))

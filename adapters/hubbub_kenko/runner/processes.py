@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,8 @@ import structlog
 
 from hubbub.errors import HubError
 from hubbub.ports import Clock, Timer
-from hubbub_kenko.admin import launch, packages
-from hubbub_kenko.admin.output import Output
+from hubbub_kenko.runner import launch, packages
+from hubbub_kenko.runner.output import Output
 
 __all__ = ["LIMITS", "MAX_QUICK", "PAUSE_MAX_S", "PAUSE_S", "Process", "Processes", "Status"]
 
@@ -70,7 +71,12 @@ class Status:
 
 @dataclass(slots=True)
 class Process:
-    """One deployment as this runner has it."""
+    """One deployment as this runner has it.
+
+    Attributes:
+        wanted: It shall run, and is started again when it fails.
+        done: It has ended by itself, well or for good.
+    """
 
     folder: Path
     entry: str
@@ -79,6 +85,7 @@ class Process:
     changed: Callable[[Status], None]
     status: Status = field(default_factory=lambda: Status("stopped"))
     wanted: bool = False
+    done: bool = False
     quick: int = 0
     running: asyncio.subprocess.Process | None = None
     watching: asyncio.Task[None] | None = None
@@ -86,12 +93,23 @@ class Process:
 
 
 class Processes:
-    """All processes of one runner, by the id of their deployment."""
+    """All processes of one runner, by the id of their deployment.
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    Args:
+        wrote: Called with the id of a deployment that has more output.
+    """
+
+    def __init__(
+        self, folder: Path, clock: Clock, *, wrote: Callable[[str], None] | None = None
+    ) -> None:
         self._folder = folder
         self._clock = clock
+        self._wrote = wrote
         self._processes: dict[str, Process] = {}
+
+    def ids(self) -> list[str]:
+        """Return the deployments that are here, whether they run or not."""
+        return list(self._processes)
 
     def find(self, deployment_id: str) -> Process | None:
         """Return what runs for a deployment."""
@@ -100,7 +118,10 @@ class Processes:
     def output_of(self, deployment_id: str) -> Output:
         """Return the output of a deployment; of one that is not here, an empty one."""
         process = self._processes.get(deployment_id)
-        return process.output if process else Output(self._folder / deployment_id / "output.log")
+        if process is not None:
+            return process.output
+        grown = None if self._wrote is None else partial(self._wrote, deployment_id)
+        return Output(self._folder / deployment_id / "output.log", grown=grown)
 
     async def start(
         self,
@@ -136,7 +157,7 @@ class Processes:
         process = self._processes.get(deployment_id)
         if process is None:
             return
-        process.wanted = False
+        process.wanted = process.done = False
         if process.timer is not None:
             process.timer.cancel()
             process.timer = None
@@ -178,7 +199,7 @@ class Processes:
                 start_new_session=True,
             )
         except OSError as error:
-            process.wanted = False
+            process.wanted, process.done = False, True
             self._tell(process, "failed", None, f"it cannot be started: {error.strerror}")
             return
         if not process.wanted:  # it was stopped meanwhile
@@ -201,7 +222,7 @@ class Processes:
         if not process.wanted:
             self._tell(process, "stopped", code, "stopped")
         elif code == 0:
-            process.wanted = False
+            process.wanted, process.done = False, True
             self._tell(process, "stopped", code, "it has ended")
         else:
             self._again(process, code, quick=now_us - began_us < SETTLED_US)
@@ -209,7 +230,7 @@ class Processes:
     def _again(self, process: Process, code: int, *, quick: bool) -> None:
         process.quick = process.quick + 1 if quick else 1
         if process.quick > MAX_QUICK:
-            process.wanted = False
+            process.wanted, process.done = False, True
             why = f"it ended {process.quick} times in a row, the last time with {code}"
             self._tell(process, "failed", code, why)
             return

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hubbub.testing import FakeClock
-from hubbub_kenko.admin import processes as running
-from hubbub_kenko.admin.output import FILE_BYTES, LINES, MAX_LINE, Output
-from hubbub_kenko.admin.processes import LIMITS, MAX_QUICK, Processes, Status
+from hubbub_kenko.runner import processes as running
+from hubbub_kenko.runner.output import FILE_BYTES, LINES, MAX_LINE, Output
+from hubbub_kenko.runner.processes import LIMITS, MAX_QUICK, Processes, Status
 from tests.adapters.kenko.admin.serving import package
 
 

@@ -237,9 +237,7 @@ def _readable() -> Generator[None]:
 
 
 def _too_large(size: int) -> TooLargeError:
-    return TooLargeError(
-        what="what is in the package", size_bytes=size, limit_bytes=MAX_UNPACKED, setting="nothing"
-    )
+    return TooLargeError(what="what is in the package", size_bytes=size, limit_bytes=MAX_UNPACKED)
 
 
 def _manifest(text: bytes, checked: _Checked) -> Manifest:

@@ -1,0 +1,226 @@
+"""One HTTP request of the relay: whose it is, its body, its answer.
+
+Plain ASGI, because `send` is the hot path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from hubbub.errors import (
+    ConflictError,
+    ForbiddenError,
+    HubError,
+    InvalidError,
+    KeyReusedError,
+    MalformedError,
+    NotFoundError,
+    RateLimitedError,
+    TooLargeError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from hubbub.web import ClientGoneError, UnreadBodyError, read_body
+from hubbub_relay import wire
+from hubbub_relay.desk import Desk
+from hubbub_relay.keys import Caller, Keys, caller_of_token
+from hubbub_relay.metrics import RelayMetrics
+from hubbub_relay.results import Results
+from hubbub_relay.sending import Sending
+from hubbub_relay.wire import RelayError
+
+if TYPE_CHECKING:
+    from hubbub import Hub
+
+__all__ = ["Answer", "Call", "Handle", "Path", "Room"]
+
+JSON: Final = (b"content-type", b"application/json")
+CLOSE: Final = (b"connection", b"close")
+
+FORBIDDEN: Final = 403
+
+Answer = tuple[int, bytes]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+# The first one that fits: subclasses before their classes.
+_STATUS: Final[tuple[tuple[type[HubError], int], ...]] = (
+    (KeyReusedError, 422),
+    (UnauthorizedError, 401),
+    (ForbiddenError, 403),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (TooLargeError, 413),
+    (RateLimitedError, 429),
+    (UnavailableError, 503),
+    (MalformedError, 400),
+    (InvalidError, 400),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the handlers work with while the adapter is up."""
+
+    hub: Hub
+    sending: Sending
+    desk: Desk
+    results: Results
+    keys: Keys
+    metrics: RelayMetrics
+    public_read: bool
+    max_body_bytes: int
+
+
+class Call:
+    """One request under way.
+
+    Attributes:
+        unread: Its body was not read to its end, so that nothing can follow on its connection.
+    """
+
+    __slots__ = ("_query", "headers", "method", "receive", "room", "scope", "unread")
+
+    def __init__(self, room: Room, scope: Scope, receive: Receive) -> None:
+        self.room = room
+        self.scope = scope
+        self.receive = receive
+        self.method: str = scope["method"]
+        self.headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        self.unread = False
+        self._query: dict[str, str] | None = None
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """Parameters of the query string."""
+        if self._query is None:
+            self._query = wire.read_query(self.scope["query_string"])
+        return self._query
+
+    def header(self, name: bytes) -> bytes:
+        """Return a header; empty when it is not there."""
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return b""
+
+    def part(self, name: str) -> str:
+        """Return a part of the path that the route names."""
+        return str(self.scope["path_params"][name])
+
+    def known_caller(self) -> Caller | None:
+        """Return whose key or token came with the request; None when it is nobody's.
+
+        The header decides; a query parameter counts only where the header is absent or empty.
+        """
+        key = self.header(b"x-relay-api-key")
+        if not key and self.scope["query_string"]:
+            key = self.query.get("api_key", "").encode("utf-8", "surrogatepass")
+        if key:
+            return self.room.keys.find(key)
+        scheme, _, token = self.header(b"authorization").decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return None
+        try:
+            return caller_of_token(self.room.hub.authenticate(token.strip()))
+        except UnauthorizedError:
+            return None
+
+    def caller(self, *scopes: str) -> Caller:
+        """Return who calls.
+
+        Raises:
+            RelayError: nobody known (401), or without one of these scopes (403).
+        """
+        found = self.known_caller()
+        if found is None:
+            raise RelayError(wire.UNAUTHORIZED, 401)
+        found.need(*scopes)
+        return found
+
+    async def body(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            RelayError: it is over the limit, or the client went away.
+        """
+        try:
+            return await read_body(self.scope, self.receive, limit)
+        except TooLargeError as error:
+            self.unread = isinstance(error, UnreadBodyError)
+            raise RelayError("body too large", 413) from None
+        except ClientGoneError:
+            raise RelayError("the client went away") from None
+
+
+Handle = Callable[[Call], Awaitable[Answer]]
+
+
+class Path:
+    """One path: its methods, and what is the same for all of them."""
+
+    def __init__(
+        self, name: str, room: Callable[[], Room | None], methods: Mapping[str, Handle]
+    ) -> None:
+        self._name = name
+        self._room = room
+        self._methods = dict(methods)
+        if "GET" in methods:
+            self._methods["HEAD"] = methods["GET"]
+        self._allow = (b"allow", ", ".join(sorted(self._methods)).encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = perf_counter()
+        room = self._room()
+        if room is None:
+            await _answer(send, 503, wire.error("the relay is not running"))
+            return
+        call = Call(room, scope, receive)
+        handle = self._methods.get(call.method)
+        headers: tuple[tuple[bytes, bytes], ...] = ()
+        if handle is None:
+            status, body = 405, wire.error("method not allowed")
+            headers = (self._allow,)
+        else:
+            status, body = await self._handled(handle, call)
+        if call.unread:
+            headers = (CLOSE,)
+        metrics = room.metrics
+        metrics.requests[self._name, str(status)].inc()
+        metrics.seconds.observe(perf_counter() - began)
+        await _answer(send, status, body, headers)
+
+    async def _handled(self, handle: Handle, call: Call) -> Answer:
+        try:
+            return await handle(call)
+        except RelayError as error:
+            if error.status == FORBIDDEN:
+                log.info("relay.forbidden", endpoint=self._name)
+            return error.status, wire.error(str(error))
+        except HubError as error:
+            for kind, status in _STATUS:
+                if isinstance(error, kind):
+                    return status, wire.error(error.message)
+            log.exception("relay.failed", endpoint=self._name)
+        except Exception:  # one request fails; its client gets JSON, we the trace
+            log.exception("relay.failed", endpoint=self._name)
+        return 500, wire.error("internal error")
+
+
+async def _answer(
+    send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    start: Message = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [JSON, (b"content-length", b"%d" % len(body)), *headers],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": body})

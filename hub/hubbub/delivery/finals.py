@@ -1,0 +1,92 @@
+"""Finals: a task ends by what its worker or its asker said, who waits until it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hubbub.delivery.endings import memory_of
+from hubbub.errors import StoreUnavailableError
+from hubbub.ports import Change, Record, Row
+from hubbub.tasks import after
+from hubbub.values import Delivery, DeliveryState, Outcome, TaskResult
+
+if TYPE_CHECKING:
+    from hubbub.delivery.room import DeliveryRoom
+
+__all__ = ["End", "Finals"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a task ends.
+
+    Attributes:
+        by: Endpoint that brought the result; None for the one that has the task.
+        result: What the worker said.
+        rows: Of the adapter's own, kept in the commit of the result.
+        otherwise: Kept when somebody was quicker.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    by: str | None = None
+    result: TaskResult | None = None
+    rows: Sequence[Row] = ()
+    otherwise: Record | None = field(default=None, repr=False)
+
+
+class Finals:
+    """Writes them."""
+
+    def __init__(self, room: DeliveryRoom) -> None:
+        self._room = room
+
+    async def write(self, delivery: Delivery, end: End) -> bool:
+        """End a task, and publish its result; False when somebody was quicker.
+
+        Raises:
+            StoreUnavailableError: everything is as it was.
+        """
+        room = self._room
+        before = memory_of(delivery)
+        room.endings.forget(delivery)
+        self._end(delivery, end)
+        assert room.follow is not None
+        assert delivery.task is not None
+        planned = room.follow.result(delivery.task, delivery)
+        planned.record.rows += end.rows
+        change = Change(
+            delivery=delivery,
+            task=delivery.task,
+            ended=delivery.task.state,
+            error=delivery.task.error if end.result is not None else None,
+            follows=planned.record,
+            otherwise=end.otherwise,
+        )
+        try:
+            counted = (await room.engine.settle([change]))[0]
+        except StoreUnavailableError:
+            room.endings.restore(delivery, before)
+            room.endings.release(planned)
+            raise
+        room.boxes.written(delivery)
+        room.endings.done(delivery, before[1])
+        if not counted:
+            room.endings.release(planned)
+            return False
+        room.accept(planned.deliveries)
+        room.tell(delivery)
+        return True
+
+    def _end(self, delivery: Delivery, end: End) -> None:
+        now_us = self._room.clock.now_us()
+        delivery.state = DeliveryState.DONE
+        delivery.outcome = end.outcome
+        delivery.reason = end.reason
+        delivery.endpoint = end.by or delivery.endpoint
+        delivery.lease_until_us = None
+        delivery.updated_us = now_us
+        assert delivery.task is not None
+        delivery.task = after(delivery.task, delivery, now_us=now_us, result=end.result)
