@@ -326,6 +326,23 @@ async def test_whoever_has_it_when_another_brings_the_result_stays_busy(
     assert '"boom"' in late.detail
 
 
+async def test_a_result_that_comes_before_the_task_was_handed_over_leaves_no_slot_taken(
+    core: Core,
+) -> None:
+    """As after a restart: nodes bring what they kept, while their tasks are on the way to others.
+
+    Who was to get it has never seen it, so no answer will free that slot.
+    """
+    receipt = await submit(core)
+    second = node(core, "b")  # its hand-over is being written from here on
+    result = TaskResult(receipt.task_id or "", "completed")
+    assert (await core.work.finish(result, by="node.a", anyone=True)).verdict == "done"
+    await rest(core)
+    assert second.tasks == []
+    following = await submit(core)
+    assert second.tasks == [following.task_id]
+
+
 async def test_a_late_result_is_noted_when_it_came(core: Core, clock: FakeClock) -> None:
     """Not when the task ended."""
     slow = node(core, "a")
@@ -430,6 +447,16 @@ async def test_a_cancelled_task_keeps_the_slot_until_the_worker_answers(core: Co
     assert one.tasks == [receipt.task_id, following.task_id]
     with pytest.raises(ConflictError, match="cancelled already"):
         await core.work.cancel(receipt.task_id or "")
+
+
+async def test_a_task_cancelled_before_it_was_handed_over_leaves_no_slot_taken(core: Core) -> None:
+    """Nobody has seen it: there is nobody whose answer would free the slot."""
+    receipt = await submit(core)
+    worker = node(core)
+    await core.work.cancel(receipt.task_id or "")
+    await rest(core)
+    following = await submit(core)
+    assert worker.tasks == [following.task_id]
 
 
 async def test_the_answer_of_a_cancelled_run_frees_the_slot_for_the_next_run(core: Core) -> None:

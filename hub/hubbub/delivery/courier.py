@@ -69,6 +69,8 @@ class Couriers:
                 delivery, attempt = link.todo.popleft()
                 if is_mine(delivery, attempt):
                     await self._hand_over(link, delivery, attempt)
+                else:
+                    self._room.leases.unseen(link, delivery, attempt)
         finally:
             link.couriers -= 1
             carrying = self._carrying.get(link)
@@ -81,6 +83,7 @@ class Couriers:
             return
         try:
             if not await self._leased(link, delivery, attempt):
+                self._room.leases.unseen(link, delivery, attempt)
                 return
             answer = await self._deliver(link, delivery, envelope)
         except Reject as signal:
@@ -93,6 +96,8 @@ class Couriers:
                 delivery.attempts -= 1  # the peer has not seen it
                 due_us = self._room.clock.now_us() + self._room.backoff_us(delivery)
                 self._room.endings.again(delivery, error.code, due_us=due_us)
+            else:
+                self._room.leases.unseen(link, delivery, attempt)
         except Exception as error:
             reason, after_us = self._reason(link, delivery, error)
             # A task's hand-over is written before the peer sees it: that attempt always counts.

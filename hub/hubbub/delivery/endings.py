@@ -211,6 +211,7 @@ class Endings:
         link = self._room.link_of(delivery.endpoint or "")
         if link is not None and not link.endpoint.pull:
             link.in_flight[delivery.id] = delivery
+            link.overtime.pop((delivery.id, delivery.attempts), None)  # one slot, not two
         if delivery.lease_until_us is not None:
             self._room.leases.watch(delivery)
 

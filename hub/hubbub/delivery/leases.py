@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hubbub.delivery.links import EndpointLink
@@ -110,14 +111,14 @@ class Leases:
         slot = (delivery.id, delivery.attempts)
         link.overtime[slot] = delivery.task_id
 
-        def over() -> None:
-            if slot in link.overtime:
-                del link.overtime[slot]
-                self._room.pump_link(link)
-
         self._room.timers.at(
-            self._room.clock.now_us() + int(self._room.policy.slot_grace_s * 1e6), over
+            self._room.clock.now_us() + int(self._room.policy.slot_grace_s * 1e6),
+            partial(self._free, link, slot),
         )
+
+    def unseen(self, link: EndpointLink, delivery: Delivery, attempt: int) -> None:
+        """An attempt ended before its endpoint saw it: no answer would ever free that slot."""
+        self._free(link, (delivery.id, attempt))
 
     def answered(self, task_id: str, address: str) -> None:
         """An endpoint has answered after its time: the slot of its earliest attempt is free.
@@ -129,5 +130,9 @@ class Leases:
             return
         slots = [slot for slot, of in link.overtime.items() if of == task_id]
         if slots:
-            del link.overtime[min(slots)]
+            self._free(link, min(slots))
+
+    def _free(self, link: EndpointLink, slot: tuple[int, int]) -> None:
+        if slot in link.overtime:
+            del link.overtime[slot]
             self._room.pump_link(link)
