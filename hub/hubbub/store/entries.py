@@ -27,6 +27,7 @@ class Entry(msgspec.Struct, eq=False):
         then: Called with what became of a change.
         kept: Called with what became of a record; with None when it was not kept.
         told: Nobody waits any more: it was refused while its fate was not known.
+        number: Its place in order of arrival.
     """
 
     record: Record | None = None
@@ -39,11 +40,30 @@ class Entry(msgspec.Struct, eq=False):
     size: int = 0
     answer: Kept | list[bool] | None = None
     told: bool = False
+    number: int = 0
 
     @property
     def empty(self) -> bool:
         """Nothing to write: it only waits for its turn."""
         return self.record is None and not self.changes and not self.statements
+
+    @property
+    def fresh(self) -> bool:
+        """It only adds rows: no change that waits is about them."""
+        record = self.record
+        return record is not None and not record.reruns and not self.changes and not self.statements
+
+    @property
+    def plain(self) -> bool:
+        """The outcome of a plain delivery, from which nothing follows; nobody waits for it."""
+        if self.future is not None or len(self.changes) != 1:
+            return False
+        change = self.changes[0]
+        return (
+            change.task is None
+            and change.follows is None
+            and self.snapshots[0][STATE] is DeliveryState.DONE
+        )
 
 
 def done_in(entries: Iterable[Entry]) -> list[int]:

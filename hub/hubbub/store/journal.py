@@ -1,9 +1,10 @@
 """The journal: one writer, group commit.
 
-While the writer commits, entries gather; they are the next batch. What nobody waits for makes no
-batch of its own as long as another one comes soon: it goes along. One batch is one transaction, in
-the order: claims, conditions, changes, inserts. What an entry asks for is decided on the rows
-as they stand inside the transaction, so that of two results for one delivery exactly one counts.
+While the writer commits, entries gather; they are the next batch (`queue.py`). What nobody waits
+for makes no batch of its own as long as another one comes soon: it goes along. One batch is one
+transaction, in the order: claims, conditions, changes, inserts. What an entry asks for is decided
+on the rows as they stand inside the transaction, so that of two results for one delivery exactly
+one counts.
 
 When the database cannot be used, the writer tries again until it can. Who waits is told after
 `PATIENCE_S`, who comes later at once; what nobody waits for is kept and written afterwards.
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic, perf_counter, sleep
@@ -30,16 +30,14 @@ from hubbub.store.commits import CutOffError, commit, held, probe
 from hubbub.store.database import Database
 from hubbub.store.entries import Entry, Statement, done_in
 from hubbub.store.outages import cause_of, is_conflict, is_outage, reason_of
+from hubbub.store.queue import Queue
 from hubbub.store.rows import changed_values
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_ENTRIES", "Journal", "Statement"]
-
-MAX_BATCH_ENTRIES: Final = 512
-MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+__all__ = ["Journal", "Statement"]
 
 LINGER_S: Final = 0.02
-"""How long what nobody waits for may wait for a batch that takes it along. A kill before that
-repeats a delivery, as a kill before any commit does."""
+"""How long what nobody waits for may wait for a batch that takes it along, or that it makes. A kill
+before that repeats a delivery, as a kill before any commit does."""
 
 PATIENCE_S: Final = 1.0
 """A database that is back within this time is not noticed by those who wait."""
@@ -69,7 +67,7 @@ class Journal:
         self._database = database
         self._metrics = metrics
         self._settled = settled
-        self._waiting: deque[Entry] = deque()
+        self._queue: Final = Queue()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._writer: Connection | None = None
@@ -77,6 +75,7 @@ class Journal:
         self._out_since = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lingers = False
+        self._due = False
         self._thread = threading.Thread(target=self._run, name="hubbub-journal", daemon=True)
         self._stopped: asyncio.Event = asyncio.Event()
 
@@ -127,7 +126,7 @@ class Journal:
     def note(self, change: Change, then: Callable[[bool], None] | None = None) -> None:
         """Write a change with a next commit, kept until that succeeds; nobody waits for it."""
         snapshot = changed_values(change.delivery)
-        self._waiting.append(Entry(changes=(change,), snapshots=(snapshot,), then=then))
+        self._queue.add(Entry(changes=(change,), snapshots=(snapshot,), then=then))
         if not self._lingers:
             self._lingers = True
             asyncio.get_running_loop().call_later(LINGER_S, self._lingered)
@@ -158,24 +157,22 @@ class Journal:
         return entry.future
 
     def _push(self, entry: Entry) -> None:
-        self._waiting.append(entry)
+        self._queue.add(entry)
         if not self._wake.is_set():
             self._wake.set()
 
     def _lingered(self) -> None:
         self._lingers = False
-        if self._waiting:
+        if self._queue:
+            self._due = True
             self._wake.set()
 
     def _gather(self) -> list[Entry]:
-        entries: list[Entry] = []
-        size = 0
-        waiting = self._waiting
-        while waiting and len(entries) < MAX_BATCH_ENTRIES and size < MAX_BATCH_BYTES:
-            entry = waiting.popleft()
-            size += entry.size
-            entries.append(entry)
-        return entries
+        """Take out the next batch."""
+        due = self._due
+        if due:  # only then: what is set meanwhile must not be lost
+            self._due = False
+        return self._queue.gather(due=due or self._stop.is_set())
 
     # On the journal's thread
 
@@ -185,7 +182,7 @@ class Journal:
             woken = self._wake.wait(idle_s)
             self._wake.clear()
             entries = self._gather()
-            if self._waiting or self._stop.is_set():
+            if self._queue.waiting or self._stop.is_set():
                 self._wake.set()
             if not entries:
                 if self._stop.is_set():
@@ -265,8 +262,7 @@ class Journal:
             if out_s > (PATIENCE_S if ticket is None else DOUBT_S):
                 entries = self._tell(entries, doubtful=ticket is not None)
             if out_s > PATIENCE_S:
-                queue = [self._waiting.popleft() for _ in range(len(self._waiting))]
-                entries += self._tell(queue, doubtful=False)
+                entries += self._tell(self._queue.take_all(), doubtful=False)
                 if self._stop.is_set():
                     self._tell(entries, doubtful=False)
                     return
@@ -291,8 +287,9 @@ class Journal:
         """Write first what was not written, but for those who were told so already."""
         told = [entry for entry in entries if entry.told]
         self._call(self._fail, told, StoreUnavailableError(str(self._problem)))
-        self._waiting.extendleft(reversed([entry for entry in entries if not entry.told]))
-        if self._waiting:
+        self._queue.put_back([entry for entry in entries if not entry.told])
+        if self._queue:
+            self._due = True
             self._wake.set()
         else:
             self._recovered()

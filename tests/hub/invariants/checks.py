@@ -349,6 +349,8 @@ def _check_reason(
         for other in moment.rows.deliveries.values()
         if other.envelope_seq == row.envelope_seq and other.id != row.id
     }
+    if known is not None:  # of volatile ones there is no row
+        siblings |= {other.endpoint or other.mailbox for other in known.siblings if other != known}
     for address in addresses:
         link = moment.links.get(address)
         if link is None or link.closed or link.free <= 0 or (link.endpoint.pull and row.leased):

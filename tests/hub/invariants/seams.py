@@ -26,6 +26,9 @@ from hubbub.testing import FakeClock
 
 T = TypeVar("T")
 
+LINGERED = 0.5
+"""How often outcomes go along with a batch that could leave them aside."""
+
 
 async def quiet(most: int = 2000) -> None:
     """Return once nothing is left that can run without the test."""
@@ -62,6 +65,7 @@ class SteppedJournal(Journal):
         broken: The disk is full.
         dead: The process is: nothing is ever written again.
         refused: Entries the database refused as bad; there should be none.
+        chance: Decides whether outcomes have stood aside for long enough; None writes them at once.
         committed: Called after each commit, before anybody is answered.
     """
 
@@ -72,6 +76,7 @@ class SteppedJournal(Journal):
         self.dead = False
         self.refused: list[str] = []
         self.committed: Callable[[], None] = lambda: None
+        self.chance: Random | None = None
         self._connection: Connection | None = None
         self._coming = False
 
@@ -83,7 +88,7 @@ class SteppedJournal(Journal):
     async def stop(self) -> None:
         """Write what is queued and end."""
         self.held = self.broken = False
-        while self._waiting and not self.dead:
+        while self._queue and not self.dead:
             self._commit_some()
             for _ in range(3):  # what follows from it may be written too
                 await asyncio.sleep(0)
@@ -103,7 +108,7 @@ class SteppedJournal(Journal):
     @property
     def behind(self) -> int:
         """Entries that are not written."""
-        return len(self._waiting)
+        return len(self._queue)
 
     def note(self, change: Change, then: Callable[[bool], None] | None = None) -> None:
         """Write a change as everything else is: real time decides nothing here."""
@@ -112,7 +117,7 @@ class SteppedJournal(Journal):
 
     def _push(self, entry: Entry) -> None:
         if not self.dead:
-            self._waiting.append(entry)
+            self._queue.add(entry)
             self._come()
 
     def _come(self) -> None:
@@ -126,12 +131,13 @@ class SteppedJournal(Journal):
             self._commit_some()
 
     def _commit_some(self) -> None:
-        entries = self._gather()
+        due = self.chance is None or not self._queue.waiting or self.chance.random() < LINGERED
+        entries = self._queue.gather(due=due)
         if not entries:
             return
         if self.broken:
             told = [entry for entry in entries if entry.future is not None]
-            self._waiting.extendleft(reversed([e for e in entries if e.future is None]))
+            self._queue.put_back([entry for entry in entries if entry.future is None])
             self._call(self._fail, told, StoreUnavailableError("the disk is full"))
             return
         self._connection = self._connection or self._database.writer()
@@ -142,7 +148,7 @@ class SteppedJournal(Journal):
             raise
         self.committed()
         self._call(self._resolve, [entry for entry in entries if not entry.told])
-        if self._waiting:
+        if self._queue:
             self._come()
 
     def _refuse(self, entry: Entry, error: Exception) -> None:

@@ -123,6 +123,7 @@ class World:
         self.folder = folder
         self.chance = Random(seed)
         self.quickness = Random(seed)  # of its own, so that the runs of old are still the same
+        self.patience = Random(seed + 1)  # of the journal with outcomes; also of its own
         self.clock = SimClock()
         self.story: list[str] = []
         self.broken: list[BaseException] = []
@@ -172,6 +173,7 @@ class World:
         for name, plugin in self.plugins.items():
             self.core.plugins.add(name, plugin)
         self.journal = cast("SteppedJournal", self.core.journal)
+        self.journal.chance = self.patience
         self.journal.committed = self._committed
         cast("SteppedDatabase", self.core.database).chance = Random(self.chance.random())
         self._watch_room()
@@ -218,7 +220,7 @@ class World:
         taken, failed, forget = room.taken, room.guards.failed, room.guards.forget
 
         def taking(box: Mailbox, delivery: Delivery, address: str) -> None:
-            self._let_through(address)
+            self._let_through(address, leased=delivery.leased)
             taken(box, delivery, address)
 
         def failing(delivery: Delivery) -> float | None:
@@ -321,8 +323,11 @@ class World:
         """Let the hub hold to the guards there are now."""
         self.core.room.guard(list(self.guards.values()))
 
-    def _let_through(self, address: str) -> None:
-        """Check that a guard lets something through: over any time no more than burst and rate."""
+    def _let_through(self, address: str, *, leased: bool = True) -> None:
+        """Check that a guard lets something through: over any time no more than burst and rate.
+
+        What workers have in hand is counted apart from what is written to the same endpoint.
+        """
         rule = self.guards.get(address)
         if rule is None:
             return
@@ -334,7 +339,7 @@ class World:
             if rule.rate_per_s and len(times) - place > most + 0.001:
                 self.broken.append(BrokenRuleError(13, f"{address} is given more than {rule}"))
                 return
-        if rule.concurrency and address.startswith("pull."):
+        if rule.concurrency and leased and address.startswith("pull."):
             held = [
                 d for d in self.core.room.in_hand.values()
                 if d.pulled_by is not None and (d.endpoint, d.state) == (address, "in_flight")

@@ -46,10 +46,10 @@ def open_deliveries(session: Session) -> int:
     ).one()
 
 
-async def test_an_outcome_goes_along_with_the_next_batch(
+async def test_outcomes_stand_aside_until_a_batch_has_more_than_new_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three messages one after the other are three commits, not six."""
+    """Three messages one after the other are three commits, not six, and none of them is longer."""
     monkeypatch.setattr(journal, "LINGER_S", NEVER_S)
     async with hub_with_a_taker(tmp_path) as (core, taker):
         await core.journal.flush()
@@ -57,7 +57,7 @@ async def test_an_outcome_goes_along_with_the_next_batch(
         for number in (1, 2, 3):
             await give(core, taker, number)
         assert counted(core, "hubbub_journal_batch_size_count") - before == 3
-        assert await core.database.read(open_deliveries) == 1
+        assert await core.database.read(open_deliveries) == 3
         await core.journal.flush()
         assert await core.database.read(open_deliveries) == 0
 

@@ -192,7 +192,7 @@ async def test_a_client_that_floods_waits_itself_and_nobody_else(hub: Hub) -> No
                 )  # fmt: skip
                 assert (await heard(calm, "accepted"))["ref"] == number
             journal = hub.core.journal
-            assert len(journal._waiting) <= MAX_REQUESTS + 1
+            assert journal._queue.waiting <= MAX_REQUESTS + 1
         pouring.cancel()
         with suppress(asyncio.CancelledError, ConnectionClosed):
             await pouring
