@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -297,7 +298,8 @@ async def test_who_still_sends_hears_of_the_limit(
             await peer.send(b"800\r\n" + b"x" * 2048 + b"\r\n")
         if not closes:
             await peer.send(b"0\r\n\r\n")
-        assert await peer.line() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+        phrase = HTTPStatus(413).phrase  # Python 3.13 has other words for it
+        assert await peer.line() == f"HTTP/1.1 413 {phrase}\r\n".encode()
         headers = [await peer.line()]
         while headers[-1] != b"\r\n":
             headers.append(await peer.line())
