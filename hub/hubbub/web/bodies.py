@@ -48,9 +48,12 @@ class UnreadBodyError(TooLargeError):
 
 
 async def read_body(
-    scope: Scope, receive: Receive, limit_bytes: int, *, setting: str = "hub.max_body"
+    scope: Scope, receive: Receive, limit_bytes: int, *, setting: str | None = "hub.max_body"
 ) -> bytes:
-    """Read a whole body, and no more of it than the limit, which `setting` says.
+    """Read a whole body, and no more of it than the limit.
+
+    Args:
+        setting: What sets the limit; None where it is fixed.
 
     Raises:
         TooLargeError: over the limit, by what Content-Length says or by what came.
