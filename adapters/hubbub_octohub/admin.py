@@ -47,7 +47,7 @@ RULE: Final = ("admin",)
 
 def admin_routes(room: Callable[[], Room | None]) -> list[BaseRoute]:
     """Return the routes; they answer 503 while there is no room."""
-    here = while_up("octohub", room)
+    here = while_up("the adapter octohub", room)
     paths: list[tuple[str, str, Handle, str, tuple[str, ...], Spec]] = [
         ("POST", "/tasks", _submit, "Submit a task", WORK, specs.SUBMIT),
         ("GET", "/tasks", _tasks, "Tasks, the newest first", LOOK, specs.TASKS),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from hubbub.intake import MAX_TEXT
 from hubbub.values import TaskState
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "NodeRuleView",
     "OctohubTask",
     "OctohubTaskDetail",
+    "OctohubTaskIn",
     "OctohubTaskList",
     "OctohubTaskSubmitted",
     "UserIn",
@@ -24,6 +26,28 @@ __all__ = [
 ]
 
 Time = Annotated[str, Meta(description="RFC 3339, UTC, microseconds")]
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+Span = Annotated[float | str, Meta(description="such as `30s`; a number is seconds")]
+When = Annotated[
+    float | str,
+    Meta(description="RFC 3339 or a duration from now; a number is seconds since 1970"),
+]
+
+
+class OctohubTaskIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A task that somebody wants done."""
+
+    task_type: Text
+    data: Any = {}
+    node: str | None = None
+    labels: dict[str, str] | None = None
+    priority: Annotated[int, Meta(ge=0, le=9, description="9 first")] = 5
+    timeout: Span | None = None
+    max_attempts: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    idempotency_key: Text | None = None
+    not_before: When | None = None
+    callback_url: str | None = None
+    retry_on_failure: bool = False
 
 
 class OctohubTaskSubmitted(msgspec.Struct, forbid_unknown_fields=True):

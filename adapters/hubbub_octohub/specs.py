@@ -7,7 +7,6 @@ from typing import Final
 from hubbub.values import TaskState
 from hubbub.web import CURSOR, LIMIT, Parameter, Spec
 from hubbub_octohub import shapes
-from hubbub_octohub.desk import TaskIn
 
 __all__ = [
     "CHANGE_NODE",
@@ -44,7 +43,7 @@ FILTERS: Final = (
 
 SUBMIT: Final = Spec(
     answers=dict.fromkeys((200, 202), shapes.OctohubTaskSubmitted),
-    body=TaskIn,
+    body=shapes.OctohubTaskIn,
     problems=(404, 409, 422, 429),
 )
 TASKS: Final = Spec(answers={200: shapes.OctohubTaskList}, parameters=(*FILTERS, LIMIT, CURSOR))

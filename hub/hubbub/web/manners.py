@@ -41,18 +41,18 @@ HUBS: Final = Manners()
 """Those of the hub itself."""
 
 
-def while_up(name: str, room: Callable[[], R | None]) -> Callable[[], R]:
+def while_up(what: str, room: Callable[[], R | None]) -> Callable[[], R]:
     """Return what gives the room of an adapter, and raises while that is down.
 
     Args:
-        name: The adapter's.
+        what: Whose it is, such as `the adapter relay`.
         room: Gives what its handlers work with; None while it is down.
     """
 
     def here() -> R:
         found = room()
         if found is None:
-            raise UnavailableError(f"the adapter {name} is not running")
+            raise UnavailableError(f"{what} is not running")
         return found
 
     return here
