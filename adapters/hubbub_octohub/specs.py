@@ -55,8 +55,8 @@ NODES: Final = Spec(answers={200: shapes.NodeList})
 CHANGE_NODE: Final = Spec(
     answers={200: shapes.NodeRuleView}, body=shapes.NodeRuleIn, parameters=PC_ID
 )
-FORGET_NODE: Final = Spec(answers={204: None}, parameters=PC_ID, problems=(404,))
-KICK: Final = Spec(answers={200: shapes.NodeKicked}, parameters=PC_ID, problems=(404,))
+FORGET_NODE: Final = Spec(answers={204: None}, parameters=PC_ID, problems=(400, 404))
+KICK: Final = Spec(answers={200: shapes.NodeKicked}, parameters=PC_ID, problems=(400, 404))
 
 USERS: Final = Spec(answers={200: shapes.UserList}, parameters=(LIMIT, CURSOR))
 CREATE_USER: Final = Spec(answers={201: shapes.UserView}, body=shapes.UserIn, problems=(409, 429))

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from hubbub.errors import InvalidError, MalformedError, NotFoundError
 from hubbub.web import (
     Call,
+    Manners,
     Operation,
     Reply,
     limit_of,
@@ -138,7 +139,7 @@ def routes(shown: Callable[[], Shown]) -> list[BaseRoute]:
         Operation("POST", "/api/files/mkdir", api.make, "Make a folder", spec=shapes.MAKE),
         Operation("POST", "/api/files/move", api.move, "Move a file", spec=shapes.MOVE),
     ]
-    return [*operation_routes(operations)]
+    return [*operation_routes(operations, Manners(ready=shown))]
 
 
 def _order(entry: Entry) -> str:
