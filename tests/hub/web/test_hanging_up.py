@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from hubbub import hookimpl
 from hubbub.config import Address
@@ -114,17 +115,18 @@ async def test_a_client_that_hangs_up_is_nobodys_mistake(
     """Nothing above debug is logged, whatever the path reads its body with."""
     plugin = Reads()
     async with serving(tmp_path / "hub", FAST, plugins={"reads": plugin}) as served:
-        caplog.set_level(logging.DEBUG)
-        caplog.clear()
         peer = await connected(served)
         await peer.send(head(path, "Content-Length: 100") + b"half of it")
-        async with asyncio.timeout(10):
-            await plugin.begun.wait()
-            peer.vanish()
-            await plugin.ended.wait()
-        await served.get("/healthz")  # the one that is gone has been served to its end by now
-        loud = [one.getMessage() for one in caplog.records if one.levelno > logging.DEBUG]
-        assert [line for line in loud if "HTTP Request" not in line] == []
+        with capture_logs() as logged:
+            async with asyncio.timeout(10):
+                await plugin.begun.wait()
+                peer.vanish()
+                await plugin.ended.wait()
+            await served.get("/healthz")  # the one that is gone has been served to its end by now
+        assert [(one["event"], one["log_level"]) for one in logged] == [
+            ("web.client_gone", "debug")
+        ]
+        assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize("path", ["/limited", "/plain", "/plain/part", "/operation"])
