@@ -51,7 +51,7 @@ LOCALE: Final = Parameter(
 TEXTS: Final = dict[str, str]
 
 LIST: Final = Spec(answers={200: LocaleList})
-SHOW: Final = Spec(answers={200: TEXTS}, parameters=(LOCALE,), problems=(422,))
+SHOW: Final = Spec(answers={200: TEXTS}, parameters=(LOCALE,), problems=(404, 422))
 PUT: Final = Spec(answers={200: TEXTS}, body=dict[str, str | None], parameters=(LOCALE,))
 SAY: Final = Spec(answers={200: Said}, body=Wanted)
 
