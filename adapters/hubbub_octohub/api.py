@@ -25,7 +25,7 @@ from hubbub.errors import (
     TooLargeError,
     UnauthorizedError,
 )
-from hubbub.web import UnreadBodyError, read_body
+from hubbub.web import UnreadBodyError, bearer_of, read_body
 from hubbub_octohub.accounts import Accounts
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
@@ -268,10 +268,8 @@ async def _login(room: Room, request: Request) -> object:
 
 
 async def _logged_in(room: Room, request: Request) -> User:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    bearer = token.strip() if scheme.lower() == "bearer" else ""
     try:
-        return await room.accounts.user(bearer)
+        return await room.accounts.user(bearer_of(request.scope["headers"]) or "")
     except UnauthorizedError as error:
         room.metrics.auth_failures["token"].inc()
         raise ApiError(401, NOT_LOGGED_IN, f"认证失败：{error}") from error

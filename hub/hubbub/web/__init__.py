@@ -4,7 +4,7 @@ The names here are for adapters and plugins that have paths of their own.
 """
 
 from hubbub.web.auth import bearer_of
-from hubbub.web.bodies import ClientGoneError, UnreadBodyError, body_chunks, read_body
+from hubbub.web.bodies import ClientGoneError, UnreadBodyError, read_body
 from hubbub.web.calls import ANYONE, OPEN, Call, Operation, Reply, Spec
 from hubbub.web.inputs import CURSOR, LIMIT
 from hubbub.web.manners import Manners, in_room, while_up
@@ -27,7 +27,6 @@ __all__ = [
     "Spec",
     "UnreadBodyError",
     "bearer_of",
-    "body_chunks",
     "in_room",
     "limit_of",
     "number_after",

@@ -77,3 +77,23 @@ async def test_who_still_sends_hears_of_the_limit(
             assert code in ("too_large", 1000)
         finally:
             await peer.close()
+
+
+async def test_while_the_adapter_is_down_it_is_503(tmp_path: Path) -> None:
+    """With a token, a login and neither; on paths of the original in their form."""
+    async with octohub(tmp_path) as hub:
+        await hub.core.adapters.get("octohub").adapter.stop()
+        for headers in (hub.admin, {"authorization": "Bearer a.b.c"}, {}):
+            answer = await hub.http.get("/api/octohub/tasks", headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert answer.headers["retry-after"] == "1"
+        answer = await hub.http.post("/login/login", json={})
+        assert (answer.status_code, answer.json()["errcode"]) == (503, 1000)
+
+
+async def test_other_methods_are_a_problem(tmp_path: Path) -> None:
+    """With all methods that the path has."""
+    async with octohub(tmp_path) as hub:
+        answer = await hub.http.put("/api/octohub/tasks", headers=hub.admin)
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == "GET, POST"
