@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -34,7 +34,7 @@ CONFORM: list[Any] = [
 
 
 @contextmanager
-def living(data_dir: Path, toml: str = "") -> Iterator[Served]:
+def living(data_dir: Path, toml: str = "") -> Generator[Served]:
     """Run a hub in a thread of its own, so that a client that waits can be used."""
     running: list[Served] = []
     begun, end = threading.Event(), threading.Event()
