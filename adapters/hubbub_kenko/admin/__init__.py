@@ -46,7 +46,10 @@ class Admin:
         """Return the routes; `room()` is None while the adapter is down."""
         from hubbub_kenko.admin import faces, paths  # noqa: PLC0415  # only where a hub serves
 
-        return [*paths.routes(lambda: self._features), *faces.routes(room)]
+        def features() -> Features | None:
+            return None if room() is None else self._features
+
+        return [*paths.routes(features), *faces.routes(room)]
 
     async def start(self, room: Room) -> None:
         """Begin; what shall run runs again."""
