@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,3 @@ class Room:
     apps: Apps
     history: History
     desk: Desk
-
-    def new_trace(self) -> str:
-        """Return an id for a trace that begins here."""
-        return secrets.token_hex(16)

@@ -35,6 +35,10 @@ MAX_PASSWORD: Final = 1024
 """Characters of a password, at most: each of them costs time."""
 
 MAX_EMAIL: Final = 254
+
+ID_DIGITS: Final = 18
+"""Of the id of a user, at most: what a database can look for."""
+
 HASHING: Final = 4
 """Passwords that are looked at at once; each takes 64 MiB for a moment."""
 
@@ -212,7 +216,7 @@ class Accounts:
         Raises:
             NotFoundError: there is none.
         """
-        by_id = name.isascii() and name.isdigit()
+        by_id = name.isascii() and name.isdigit() and len(name) <= ID_DIGITS
         user = await self._hub.read(
             lambda session: (
                 records.user_by_id(session, int(name))

@@ -25,6 +25,7 @@ from hubbub.errors import (
     TooLargeError,
     UnauthorizedError,
 )
+from hubbub.web import UnreadBodyError, bearer_of, read_body
 from hubbub_octohub.accounts import Accounts
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
@@ -38,7 +39,7 @@ from hubbub_octohub.socket import Socket
 from hubbub_octohub.talk import Talk
 from hubbub_octohub.user import Users
 
-__all__ = ["Api", "Room", "read_body"]
+__all__ = ["Api", "Room"]
 
 LOGIN_BODY: Final = 64 * 1024
 """Bytes of a login, at most."""
@@ -92,23 +93,6 @@ Handler = Callable[[Room, Request], Awaitable[object]]
 
 def _json(status: int, body: Mapping[str, object]) -> Response:
     return Response(encode_json(body), status, media_type="application/json")
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Return the whole body.
-
-    Raises:
-        TooLargeError: it is over the limit, in bytes.
-    """
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise TooLargeError(
-                what="the body", size_bytes=None, limit_bytes=limit,
-                setting="adapters.octohub.max_message_bytes",
-            )  # fmt: skip
-    return bytes(body)
 
 
 class Api:
@@ -175,7 +159,10 @@ class Api:
             except ApiError as error:
                 return _json(error.status, {"errcode": error.errcode, "errmsg": str(error)})
             except TooLargeError as error:
-                return _json(413, {"errcode": GENERAL, "errmsg": str(error)})
+                refused = _json(413, {"errcode": GENERAL, "errmsg": str(error)})
+                if isinstance(error, UnreadBodyError):
+                    refused.headers["connection"] = "close"
+                return refused
 
         return answer
 
@@ -268,7 +255,7 @@ class _Login(msgspec.Struct, frozen=True):
 
 async def _login(room: Room, request: Request) -> object:
     """`POST /login/login`: a token for an email address and a password."""
-    body = await read_body(request, LOGIN_BODY)
+    body = await read_body(request.scope, request.receive, LOGIN_BODY, setting=None)
     try:
         given = msgspec.json.decode(body, type=_Login)
         user, token = await room.accounts.log_in(given.email, given.password)
@@ -281,10 +268,8 @@ async def _login(room: Room, request: Request) -> object:
 
 
 async def _logged_in(room: Room, request: Request) -> User:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    bearer = token.strip() if scheme.lower() == "bearer" else ""
     try:
-        return await room.accounts.user(bearer)
+        return await room.accounts.user(bearer_of(request.scope["headers"]) or "")
     except UnauthorizedError as error:
         room.metrics.auth_failures["token"].inc()
         raise ApiError(401, NOT_LOGGED_IN, f"认证失败：{error}") from error

@@ -12,7 +12,8 @@ from hubbub.adapters import RunningAdapter, speaks_http
 from hubbub.config import Address
 from hubbub.core import Core
 from hubbub.listeners import HttpListener, Opened, TlsError
-from hubbub.web.app import HubApp, build_adapter_app, build_app, listener_routes
+from hubbub.web.app import HubApp, build_adapter_app, build_app
+from hubbub.web.board import listener_routes
 
 __all__ = ["Doors"]
 

@@ -9,20 +9,21 @@ from typing import Final
 import msgspec
 from starlette.routing import BaseRoute
 
-from hubbub.envelope import rfc3339
 from hubbub.errors import InvalidError, MalformedError, NotFoundError
 from hubbub.web import (
     Call,
+    Manners,
     Operation,
     Reply,
     limit_of,
     operation_routes,
     page,
-    read_body,
     text_after,
 )
+from hubbub_files import shapes
 from hubbub_files.errors import ReadOnlyError
 from hubbub_files.folders import Entry
+from hubbub_files.shapes import Content, Move, NewFolder, RootView, entry_view
 from hubbub_files.shown import Shown
 
 __all__ = ["SCOPE_KEY", "routes"]
@@ -33,26 +34,6 @@ SCOPE_KEY: Final = "hubbub.files"
 
 MAX_JSON: Final = 6
 """Bytes that one byte of a file may take as JSON."""
-
-
-class NewFolder(msgspec.Struct, forbid_unknown_fields=True):
-    """A folder to make."""
-
-    path: str
-
-
-class Move(msgspec.Struct, forbid_unknown_fields=True):
-    """Something to move."""
-
-    source: str = msgspec.field(name="from")
-    target: str = msgspec.field(name="to")
-
-
-class Content(msgspec.Struct, forbid_unknown_fields=True):
-    """A file to write, as text."""
-
-    path: str
-    content: str
 
 
 class _Api:
@@ -68,7 +49,7 @@ class _Api:
         if path is None:
             writable, shown = self._writable(call), _roots(call)
             roots = [
-                {"name": name, "path": name, "kind": "root", "writable": writable}
+                RootView(name, name, "root", writable)
                 for name in folders.roots
                 if shown is None or name in shown
             ]
@@ -79,7 +60,7 @@ class _Api:
         if after is not None:
             entries = [entry for entry in entries if _order(entry) > after]
         following = _order(entries[limit - 1]) if len(entries) > limit else None
-        return page([_view(entry) for entry in entries[:limit]], following)
+        return page([entry_view(entry) for entry in entries[:limit]], following)
 
     async def content(self, call: Call) -> Reply:
         """Return a file as it is; `?offset=&length=` for a part of it."""
@@ -95,14 +76,14 @@ class _Api:
         path = call.argument("path")
         limit = shown.max_bytes * (1 if path else MAX_JSON)
         setting = "plugins.files.max_file"
-        body = await read_body(call.scope, call.receive, limit, setting=setting)
+        body = await call.body_within(limit, setting=setting)
         if path is None:
             wanted = _decoded(body)
             path, body = wanted.path, wanted.content.encode()
         _check_root(call, path)
         entry, is_new = await asyncio.to_thread(shown.folders.write, path, body)
         await _audit(call, "files.write", entry.path, f"{len(body)} bytes")
-        return Reply(201 if is_new else 200, _view(entry))
+        return Reply(201 if is_new else 200, entry_view(entry))
 
     async def make(self, call: Call) -> Reply:
         """Make a folder."""
@@ -111,7 +92,7 @@ class _Api:
         _check_root(call, path)
         entry = await asyncio.to_thread(shown.folders.make, path)
         await _audit(call, "files.mkdir", entry.path)
-        return Reply(201, _view(entry))
+        return Reply(201, entry_view(entry))
 
     async def move(self, call: Call) -> Reply:
         """Move something to where nothing is."""
@@ -121,7 +102,7 @@ class _Api:
         _check_root(call, wanted.target)
         entry = await asyncio.to_thread(shown.folders.move, wanted.source, wanted.target)
         await _audit(call, "files.move", wanted.source, entry.path)
-        return Reply(200, _view(entry))
+        return Reply(200, entry_view(entry))
 
     async def remove(self, call: Call) -> Reply:
         """Remove a file or an empty folder."""
@@ -149,25 +130,16 @@ class _Api:
 def routes(shown: Callable[[], Shown]) -> list[BaseRoute]:
     """Return the paths. Files are for administrators only, also to read."""
     api = _Api(shown)
+    content = "/api/files/content"
     operations = [
-        Operation("GET", "/api/files", api.listed, "Files"),
-        Operation("DELETE", "/api/files", api.remove, "Remove a file"),
-        Operation("GET", "/api/files/content", api.content, "A file"),
-        Operation("PUT", "/api/files/content", api.write, "Write a file"),
-        Operation("POST", "/api/files/mkdir", api.make, "Make a folder"),
-        Operation("POST", "/api/files/move", api.move, "Move a file"),
+        Operation("GET", "/api/files", api.listed, "Roots, or a folder", spec=shapes.LIST),
+        Operation("DELETE", "/api/files", api.remove, "Remove a file", spec=shapes.REMOVE),
+        Operation("GET", content, api.content, "A file", spec=shapes.READ),
+        Operation("PUT", content, api.write, "Write a file", spec=shapes.WRITE),
+        Operation("POST", "/api/files/mkdir", api.make, "Make a folder", spec=shapes.MAKE),
+        Operation("POST", "/api/files/move", api.move, "Move a file", spec=shapes.MOVE),
     ]
-    return [*operation_routes(operations)]
-
-
-def _view(entry: Entry) -> dict[str, object]:
-    return {
-        "name": entry.name,
-        "path": entry.path,
-        "kind": entry.kind,
-        "size": entry.size,
-        "modified": rfc3339(entry.modified_us),
-    }
+    return [*operation_routes(operations, Manners(ready=shown))]
 
 
 def _order(entry: Entry) -> str:

@@ -6,8 +6,8 @@ import asyncio
 
 from starlette.routing import BaseRoute
 
-from hubbub.web import Call, Operation, Reply, operation_routes
-from hubbub_system.figures import read_figures
+from hubbub.web import Call, Operation, Reply, Spec, operation_routes
+from hubbub_system.figures import Figures, read_figures
 
 __all__ = ["routes"]
 
@@ -20,4 +20,6 @@ async def show(call: Call) -> Reply:
 
 def routes() -> list[BaseRoute]:
     """Return the one path."""
-    return [*operation_routes([Operation("GET", "/api/system", show, "The machine", ("read",))])]
+    spec = Spec(answers={200: Figures})
+    operation = Operation("GET", "/api/system", show, "The machine", ("read",), spec)
+    return [*operation_routes([operation])]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from hubbub.ports import Link
-    from hubbub_kenko.admin.paths import Features
+    from hubbub_kenko.admin.features import Features
     from hubbub_kenko.rooms import Room
 
 __all__ = ["TABLES", "Admin"]
@@ -46,12 +46,15 @@ class Admin:
         """Return the routes; `room()` is None while the adapter is down."""
         from hubbub_kenko.admin import faces, paths  # noqa: PLC0415  # only where a hub serves
 
-        return [*paths.routes(room, lambda: self._features), *faces.routes(room)]
+        def features() -> Features | None:
+            return None if room() is None else self._features
+
+        return [*paths.routes(features), *faces.routes(room)]
 
     async def start(self, room: Room) -> None:
         """Begin; what shall run runs again."""
         from hubbub_kenko.admin.deployments import Deployments  # noqa: PLC0415
-        from hubbub_kenko.admin.paths import Features  # noqa: PLC0415
+        from hubbub_kenko.admin.features import Features  # noqa: PLC0415
         from hubbub_kenko.admin.shelf import Shelf  # noqa: PLC0415
         from hubbub_kenko.admin.simulator import Simulator  # noqa: PLC0415
 
@@ -59,7 +62,7 @@ class Admin:
         deployments = Deployments(room.hub, room.apps, shelf)
         if room.settings.runners:
             await deployments.begin()
-        self._features = Features(simulator, shelf, deployments)
+        self._features = Features(room, simulator, shelf, deployments)
         self._link = room.hub.attach(simulator)
 
         def render(key: str, args: Mapping[str, Any], lang: str) -> str:

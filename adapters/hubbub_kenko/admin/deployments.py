@@ -19,7 +19,7 @@ from hubbub_kenko.admin.runners import LOCAL, Runners, object_in
 from hubbub_kenko.admin.shelf import Shelf, manifest_of
 from hubbub_kenko.admin.tables import KenkoDeploymentRow, KenkoPackageRow
 from hubbub_kenko.apps import Apps
-from hubbub_kenko.calls import PREFIX
+from hubbub_kenko.operations import PREFIX
 from hubbub_kenko.runner.output import OutputLine
 from hubbub_kenko.runner.packages import check_env
 from hubbub_kenko.runner.processes import Processes, Status

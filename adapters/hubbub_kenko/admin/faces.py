@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hubbub.envelope import encode_json
 from hubbub_kenko.admin.shapes import as_hops, as_statistics
-from hubbub_kenko.calls import PREFIX
+from hubbub_kenko.operations import PREFIX, refusal_of
 from hubbub_kenko.rooms import Room
 
 __all__ = ["routes"]
@@ -79,7 +79,7 @@ class _Face:
         room = self._room()
         sent = _Rewriting(send, self._change if scope["method"] == "GET" else None)
         if room is None:
-            await sent.refuse(503, "unavailable", "the kenko adapter is not running")
+            await sent.refuse(503, "unavailable", "the adapter kenko is not running")
             return
         path = self._target.replace("{name}", scope.get("path_params", {}).get("name", ""))
         inner: dict[str, Any] = {
@@ -143,8 +143,8 @@ class _Rewriting:
         elif said.get("code") in OF_CALLERS:
             await self._write(start, self._body, PROBLEM)
         else:
-            error = {"code": said.get("code", "error"), "message": said.get("detail", "")}
-            await self._write(start, encode_json({"error": error}), b"application/json")
+            refusal = refusal_of(said.get("code", "error"), said.get("detail", ""))
+            await self._write(start, encode_json(refusal), b"application/json")
 
     async def _write(self, start: Message, body: bytes, kind: bytes) -> None:
         kept = [
@@ -158,6 +158,6 @@ class _Rewriting:
 
     async def refuse(self, status: int, code: str, message: str) -> None:
         """Write an error of this API's own."""
-        body = encode_json({"error": {"code": code, "message": message}})
+        body = encode_json(refusal_of(code, message))
         start: Message = {"type": "http.response.start", "status": status, "headers": []}
         await self._write(start, body, b"application/json")

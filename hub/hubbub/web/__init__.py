@@ -1,25 +1,40 @@
 """The HTTP side of the hub: its API, health, metrics, and the paths of adapters and plugins.
 
-The names here are for plugins that have paths of their own.
+The names here are for adapters and plugins that have paths of their own.
 """
 
+from hubbub.web.auth import bearer_of
 from hubbub.web.bodies import ClientGoneError, UnreadBodyError, read_body
-from hubbub.web.calls import Call, Operation, Reply, Spec
+from hubbub.web.calls import ANYONE, OPEN, Call, Operation, Reply, Spec
+from hubbub.web.inputs import CURSOR, LIMIT
+from hubbub.web.manners import Manners, in_room, while_up
 from hubbub.web.mounting import operation_routes
 from hubbub.web.pages import limit_of, number_after, page, text_after, time_in
+from hubbub.web.problems import status_of
+from hubbub.web.specs import Parameter
 
 __all__ = [
+    "ANYONE",
+    "CURSOR",
+    "LIMIT",
+    "OPEN",
     "Call",
     "ClientGoneError",
+    "Manners",
     "Operation",
+    "Parameter",
     "Reply",
     "Spec",
     "UnreadBodyError",
+    "bearer_of",
+    "in_room",
     "limit_of",
     "number_after",
     "operation_routes",
     "page",
     "read_body",
+    "status_of",
     "text_after",
     "time_in",
+    "while_up",
 ]

@@ -8,7 +8,18 @@ from hubbub.core import Core
 from hubbub.errors import ForbiddenError, UnauthorizedError
 from hubbub.values import Principal
 
-__all__ = ["authenticated", "has_scope", "need"]
+__all__ = ["authenticated", "bearer_of", "has_scope", "need"]
+
+
+def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the token of a request; None without one."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                return token.strip().decode("latin-1")
+            return None
+    return None
 
 
 def authenticated(core: Core, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
@@ -17,12 +28,9 @@ def authenticated(core: Core, headers: Iterable[tuple[bytes, bytes]]) -> Princip
     Raises:
         UnauthorizedError: no token, or one that is unknown, expired or revoked.
     """
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() != b"bearer" or not token.strip():
-                break
-            return core.tokens.authenticate(token.strip().decode("latin-1"))
+    token = bearer_of(headers)
+    if token is not None:
+        return core.tokens.authenticate(token)
     raise UnauthorizedError(
         "this path needs a token: send the header `Authorization: Bearer <token>`; "
         "`hubbub token create` makes one"

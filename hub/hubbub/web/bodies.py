@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from difflib import get_close_matches
 from typing import Final, TypeVar
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from hubbub.errors import InvalidError, MalformedError, TooLargeError
@@ -14,6 +16,7 @@ from hubbub.intake import check_depth
 __all__ = [
     "ClientGoneError",
     "UnreadBodyError",
+    "body_chunks",
     "check_utf8",
     "decode",
     "members_of",
@@ -33,8 +36,11 @@ _skip = msgspec.json.Decoder(msgspec.Raw).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class ClientGoneError(Exception):
-    """The caller hung up while it was still sending; nobody is left to answer."""
+class ClientGoneError(ClientDisconnect):
+    """The caller hung up while it was still sending; nobody is left to answer.
+
+    Whoever reads a body by `Request` gets Starlette's; what holds for that one holds for both.
+    """
 
 
 class UnreadBodyError(TooLargeError):
@@ -42,23 +48,19 @@ class UnreadBodyError(TooLargeError):
 
 
 async def read_body(
-    scope: Scope, receive: Receive, limit_bytes: int, *, setting: str = "hub.max_body"
+    scope: Scope, receive: Receive, limit_bytes: int, *, setting: str | None = "hub.max_body"
 ) -> bytes:
-    """Read a whole body, and no more of it than the limit, which `setting` says.
+    """Read a whole body, and no more of it than the limit.
+
+    Args:
+        setting: What sets the limit; None where it is fixed.
 
     Raises:
         TooLargeError: over the limit, by what Content-Length says or by what came.
         UnreadBodyError: so far over it that it was not read to its end.
         ClientGoneError: the caller hung up.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
-            raise TooLargeError(
-                what="the body",
-                size_bytes=int(value),
-                limit_bytes=limit_bytes,
-                setting=setting,
-            )
+    check_length(scope, limit_bytes, what="the body", setting=setting)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -67,35 +69,77 @@ async def read_body(
             raise ClientGoneError
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
+        more: bool = message.get("more_body", False)
         if size > limit_bytes:
-            more = message.get("more_body", False)
-            read = not more or await _discard(receive, DISCARDED * limit_bytes - size)
-            refusal = TooLargeError if read else UnreadBodyError
+            refusal = await _over(receive, size, limit_bytes, more=more)
             raise refusal(
                 what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting
             )
-        if not message.get("more_body", False):
+        if not more:
             return b"".join(chunks) + chunk if chunks else chunk
         chunks.append(chunk)
 
 
-async def _discard(receive: Receive, limit_bytes: int) -> bool:
+async def body_chunks(
+    scope: Scope,
+    receive: Receive,
+    limit_bytes: int,
+    *,
+    what: str = "the body",
+    setting: str | None = None,
+) -> AsyncGenerator[bytes]:
+    """Yield a body as it comes, for one that is too large for memory; errors as of `read_body`.
+
+    Args:
+        what: What the body is, for whoever sent too much of it.
+        setting: What sets the limit; None where it is fixed.
+    """
+    check_length(scope, limit_bytes, what=what, setting=setting)
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        more = message.get("more_body", False)
+        if size > limit_bytes:
+            refusal = await _over(receive, size, limit_bytes, more=more)
+            raise refusal(what=what, size_bytes=None, limit_bytes=limit_bytes, setting=setting)
+        yield chunk
+
+
+def check_length(scope: Scope, limit_bytes: int, *, what: str, setting: str | None) -> None:
+    """Refuse a body that says by itself that it is too long.
+
+    Raises:
+        TooLargeError: by what Content-Length says.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
+            raise TooLargeError(
+                what=what, size_bytes=int(value), limit_bytes=limit_bytes, setting=setting
+            )
+
+
+async def _over(
+    receive: Receive, size: int, limit_bytes: int, *, more: bool
+) -> type[TooLargeError]:
     """Throw the rest of a body away, so that the refusal reaches who is still sending it.
 
     Returns:
-        False where there is more of it than the limit.
+        What to raise: another error where there is so much more that it was not read.
 
     Raises:
         ClientGoneError: the caller hung up.
     """
-    size, more = 0, True
-    while more and size <= limit_bytes:
+    while more and size <= DISCARDED * limit_bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         size += len(message.get("body", b""))
         more = message.get("more_body", False)
-    return not more
+    return UnreadBodyError if more else TooLargeError
 
 
 def check_utf8(body: bytes) -> None:

@@ -7,21 +7,30 @@ answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hubbub.core import Core
 from hubbub.envelope import encode_json
-from hubbub.errors import HubError, InvalidError, NotFoundError, StoreUnavailableError
+from hubbub.errors import (
+    ForbiddenError,
+    HubError,
+    InvalidError,
+    NotFoundError,
+    StoreUnavailableError,
+    UnauthorizedError,
+)
 from hubbub.values import Principal
-from hubbub.web.auth import authenticated, need
-from hubbub.web.bodies import ClientGoneError, UnreadBodyError, decode, read_body
+from hubbub.web.auth import authenticated, bearer_of, need
+from hubbub.web.bodies import body_chunks, decode, read_body
+from hubbub.web.manners import HUBS, Manners
 from hubbub.web.problems import InternalError, MethodError, header, problem_of
 from hubbub.web.specs import NOTHING, Parameter, Spec
 
@@ -46,6 +55,9 @@ JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 MAX_QUERY: Final = 100
 """Parameters in one query."""
+
+OF_CALLERS: Final = (UnauthorizedError, ForbiddenError)
+"""Errors about who calls are problems on every path; those derived from them need not be."""
 
 OPEN: Final = None
 """For everybody, without a token."""
@@ -91,16 +103,24 @@ class Call:
         assert self._principal is not None
         return self._principal
 
-    def authenticate(self, scopes: tuple[str, ...]) -> None:
+    def authenticate(self, scopes: tuple[str, ...], known: Principal | None = None) -> None:
         """Find out who calls, and whether it has one of these scopes.
+
+        Args:
+            known: Who calls, where something else than a token of the hub has told that.
 
         Raises:
             UnauthorizedError: no known token.
             ForbiddenError: none of the scopes.
         """
-        self._principal = authenticated(self.core, self.scope["headers"])
+        self._principal = known or authenticated(self.core, self.scope["headers"])
         if scopes:
             need(self._principal, scopes)
+
+    @property
+    def bearer(self) -> str | None:
+        """The token that came with the request, whoever's it is; None without one."""
+        return bearer_of(self.scope["headers"])
 
     def header(self, name: bytes) -> str | None:
         """Return a header by its lower-case name."""
@@ -133,8 +153,24 @@ class Call:
 
         Raises:
             TooLargeError: over `hub.max_body`.
+            ClientGoneError: the caller hung up; it is nobody's mistake and passes through.
         """
         return await read_body(self.scope, self.receive, self.core.config.hub.max_body)
+
+    async def body_within(self, limit_bytes: int, *, setting: str) -> bytes:
+        """Return the body, where another limit holds, which `setting` says; errors as above."""
+        return await read_body(self.scope, self.receive, limit_bytes, setting=setting)
+
+    def chunks(
+        self, limit_bytes: int, *, what: str = "the body", setting: str | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Return the body as it comes, for one that is too large for memory; errors as above.
+
+        Args:
+            what: What the body is, for whoever sent too much of it.
+            setting: What sets the limit; None where it is fixed.
+        """
+        return body_chunks(self.scope, self.receive, limit_bytes, what=what, setting=setting)
 
     async def json(self, model: type[T]) -> T:
         """Return the body as a model.
@@ -184,10 +220,13 @@ class _Path:
 
 
 class Paths:
-    """All operations of the hub, as one ASGI application."""
+    """Operations as one ASGI application."""
 
-    def __init__(self, core: Core, operations: Iterable[Operation]) -> None:
+    def __init__(
+        self, core: Core, operations: Iterable[Operation], manners: Manners = HUBS
+    ) -> None:
         self.operations: Final = tuple(operations)
+        self._manners = manners
         self.sockets: Final[dict[str, ASGIApp]] = {}
         self._core = core
         self._exact: dict[str, _Path] = {}
@@ -212,21 +251,25 @@ class Paths:
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send)
             return
+        manners = self._manners
         try:
+            if manners.ready is not None:
+                manners.ready()
             operation, params = self._find(scope["method"], scope["path"])
             call = Call(self._core, scope, receive, send, params)
             if operation.scopes is not None:
-                call.authenticate(operation.scopes)
+                known = None if manners.login is None else await manners.login(call)
+                call.authenticate(operation.scopes, known)
             reply = await operation.handle(call)
             if reply is not None:
                 await _send(scope, send, reply)
         except HubError as error:
-            await send_problem(self._core, scope, send, error)
-        except ClientGoneError:
-            return
+            await send_problem(self._core, scope, send, error, manners)
+        except ClientDisconnect:
+            log.debug("web.client_gone", path=scope["path"][:200])
         except Exception as error:
             log.exception("web.failed", method=scope["method"], path=scope["path"][:200])
-            await send_problem(self._core, scope, send, _internal(error))
+            await send_problem(self._core, scope, send, _internal(error), manners)
 
     def _find(self, method: str, path: str) -> tuple[Operation, Mapping[str, str]]:
         """Return what answers a request.
@@ -263,12 +306,21 @@ class Paths:
             await send({"type": "websocket.close", "code": 4404, "reason": "no such path"})
 
 
-async def send_problem(core: Core, scope: Scope, send: Send, error: HubError) -> None:
-    """Answer with a problem."""
+async def send_problem(
+    core: Core, scope: Scope, send: Send, error: HubError, manners: Manners = HUBS
+) -> None:
+    """Answer with a problem, or with what stands for it by these manners."""
+    said: HubError | Reply = error
+    if manners.refuse is not None and type(error) not in OF_CALLERS:
+        said = manners.refuse(error)
+    if isinstance(said, HubError):
+        error = said
     problem, headers = problem_of(error, scope["headers"], core.ids.trace())
-    if isinstance(error, UnreadBodyError):
-        headers.append((b"connection", b"close"))
-    await _send(scope, send, Reply(problem.status, problem, PROBLEM, headers))
+    if isinstance(said, HubError):
+        reply = Reply(problem.status, problem, PROBLEM, headers)
+    else:
+        reply = Reply(said.status, said.value, said.content_type, (*headers, *said.headers))
+    await _send(scope, send, reply)
 
 
 async def _send(scope: Scope, send: Send, reply: Reply) -> None:

@@ -1,14 +1,18 @@
-"""The description of the HTTP API (OpenAPI 3.1), made of the table of operations. Pure."""
+"""The description of the HTTP API (OpenAPI 3.1), made of the tables of operations. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final, cast
 
+from hubbub.errors import HubError, InvalidError
 from hubbub.web.calls import Operation, Parameter
-from hubbub.web.problems import Problem
+from hubbub.web.manners import Manners
+from hubbub.web.mounting import Offer
+from hubbub.web.problems import Problem, status_of
 from hubbub.web.schemas import canonical_schemas, components
 
 __all__ = ["openapi"]
@@ -40,16 +44,23 @@ SAYS: Final = {
 }
 
 
-def openapi(operations: Iterable[Operation], *, version: str) -> dict[str, Any]:
-    """Return the description of these operations."""
-    known = list(operations)
+def openapi(
+    operations: Iterable[Operation], offers: Iterable[Offer] = (), *, version: str
+) -> dict[str, Any]:
+    """Return the description of the hub's operations, and of those of plugins and adapters."""
+    known = [*(Offer(_tag_of(one.path), one) for one in operations), *offers]
     models = list(_models(known))
     refs, named = components([*models, Problem], at=AT)
     schema_of = dict(zip(map(id, models), refs, strict=False))
     paths: dict[str, dict[str, Any]] = {}
-    for operation in known:
-        path = _PART.sub(r"{\1}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, schema_of)
+    names = Counter[str]()
+    for offer in known:
+        path = _PART.sub(r"{\1}", offer.operation.path)
+        described = _operation(offer, schema_of)
+        names[described["operationId"]] += 1
+        if names[described["operationId"]] > 1:  # of paths that differ in signs only
+            described["operationId"] += f"_{names[described['operationId']]}"
+        paths.setdefault(path, {})[offer.operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -74,11 +85,11 @@ def openapi(operations: Iterable[Operation], *, version: str) -> dict[str, Any]:
     }
 
 
-def _models(operations: Iterable[Operation]) -> Iterator[object]:
+def _models(offers: Iterable[Offer]) -> Iterator[object]:
     seen: set[int] = set()
-    for operation in operations:
-        spec = operation.spec
-        for model in _each((*spec.answers.values(), spec.body)):
+    for offer in offers:
+        spec = offer.operation.spec
+        for model in _each((*spec.answers.values(), spec.body, offer.manners.refusal)):
             if model is not None and not isinstance(model, str) and id(model) not in seen:
                 seen.add(id(model))
                 yield model
@@ -92,28 +103,37 @@ def _each(models: Iterable[object]) -> Iterator[object]:
             yield model
 
 
-def _schema(model: object, schema_of: dict[int, Any]) -> dict[str, Any]:
-    if isinstance(model, tuple):
-        parts = cast("tuple[object, ...]", model)
-        return {"anyOf": [schema_of[id(part)] for part in parts]}
-    found: dict[str, Any] = schema_of[id(model)]
-    return found
+def _content(model: object, media: Iterable[str], schema_of: dict[int, Any]) -> dict[str, Any]:
+    """Describe a body: its types by their schemas, other media types as text."""
+    parts = list(_each((model,)))
+    content: dict[str, Any] = {
+        part: {"schema": {"type": "string"}} for part in parts if isinstance(part, str)
+    }
+    schemas = [schema_of[id(part)] for part in parts if not isinstance(part, str)]
+    if schemas:
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        content |= {one: {"schema": schema} for one in media}
+    return content
 
 
-def _operation(operation: Operation, schema_of: dict[int, Any]) -> dict[str, Any]:
-    spec = operation.spec
+def _operation(offer: Offer, schema_of: dict[int, Any]) -> dict[str, Any]:
+    operation, spec = offer.operation, offer.operation.spec
+    in_path = {one.name: one for one in spec.parameters if one.place == "path"}
+    others = [one for one in spec.parameters if one.place != "path"]
+    responses = {
+        **{
+            str(status): _answer(status, model, schema_of) for status, model in spec.answers.items()
+        },
+        **{str(status): _refusal(status, offer, schema_of) for status in _problems(offer)},
+    }
+    if not spec.answers:
+        responses["default"] = {"description": "What it answers is not described."}
     described: dict[str, Any] = {
         "operationId": _name_of(operation),
         "summary": operation.says,
-        "tags": [_tag_of(operation.path)],
-        "parameters": [*_parts(operation.path), *map(_parameter, spec.parameters)],
-        "responses": {
-            **{
-                str(status): _answer(status, model, schema_of)
-                for status, model in spec.answers.items()
-            },
-            **{str(status): _problem(status) for status in _problems(operation)},
-        },
+        "tags": [offer.owner],
+        "parameters": [*_parts(operation.path, in_path), *map(_parameter, others)],
+        "responses": responses,
     }
     if operation.scopes is None:
         described["security"] = []
@@ -123,38 +143,51 @@ def _operation(operation: Operation, schema_of: dict[int, Any]) -> dict[str, Any
     if spec.body is not None:
         described["requestBody"] = {
             "required": spec.body_needed,
-            "content": {media: {"schema": _schema(spec.body, schema_of)} for media in spec.media},
+            "content": _content(spec.body, spec.media, schema_of),
         }
     return described
 
 
-def _problems(operation: Operation) -> list[int]:
-    spec = operation.spec
+def _problems(offer: Offer) -> list[int]:
+    operation, spec = offer.operation, offer.operation.spec
     found = set(spec.problems)
+    invalid = _status_of_invalid(offer.manners)
     if operation.scopes is not None:
         found |= {401, 403}
     if spec.body is not None:
-        found |= {400, 413, 422}
-    if spec.parameters:
-        found.add(422)
-    if operation.method != "GET":
+        found |= {400, 413, invalid}
+    if any(one.place != "path" for one in spec.parameters):
+        found.add(invalid)
+    if operation.method != "GET" or offer.manners.ready is not None:
         found.add(503)
     return sorted(found - set(spec.answers))
 
 
+def _status_of_invalid(manners: Manners) -> int:
+    """Return the status of what was parsed but is not valid."""
+    error = InvalidError("a sample")
+    said = error if manners.refuse is None else manners.refuse(error)
+    return status_of(said) if isinstance(said, HubError) else said.status
+
+
 def _answer(status: int, model: object, schema_of: dict[int, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    if isinstance(model, str):
-        said["content"] = {model: {"schema": {"type": "string"}}}
-    elif model is not None:
-        said["content"] = {JSON: {"schema": _schema(model, schema_of)}}
+    if model is not None:
+        said["content"] = _content(model, (JSON,), schema_of)
     return said
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _refusal(status: int, offer: Offer, schema_of: dict[int, Any]) -> dict[str, Any]:
+    """Describe an error: a problem, unless these manners have another form for it."""
+    refusal, of_callers = offer.manners.refusal, status in (401, 403)
+    content: dict[str, Any] = {}
+    if refusal is None or of_callers:
+        content[PROBLEM] = {"schema": {"$ref": AT + "Problem"}}
+    if refusal is not None and (not of_callers or status in offer.operation.spec.problems):
+        content |= _content(refusal, (JSON,), schema_of)
     said: dict[str, Any] = {
-        "description": SAYS[status],
-        "content": {PROBLEM: {"schema": {"$ref": AT + "Problem"}}},
+        "description": SAYS.get(status, HTTPStatus(status).phrase),
+        "content": content,
     }
     if status in (429, 503):
         said["headers"] = {
@@ -163,15 +196,18 @@ def _problem(status: int) -> dict[str, Any]:
     return said
 
 
-def _parts(path: str) -> Iterator[dict[str, Any]]:
+def _parts(path: str, said: Mapping[str, Parameter]) -> Iterator[dict[str, Any]]:
     for name, _ in _PART.findall(path):
-        yield {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "description": PARTS[name],
-            "schema": {"type": "string", "minLength": 1},
-        }
+        if name in said:
+            yield {**_parameter(said[name]), "required": True}
+        else:
+            yield {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "description": PARTS.get(name, f"Part {name!r} of the path."),
+                "schema": {"type": "string", "minLength": 1},
+            }
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

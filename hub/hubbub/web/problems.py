@@ -23,6 +23,7 @@ from hubbub.errors import (
     UnavailableError,
 )
 from hubbub.observe.tracing import parse_traceparent
+from hubbub.web.bodies import UnreadBodyError
 
 __all__ = [
     "InternalError",
@@ -147,4 +148,6 @@ def _headers_of(error: HubError, status: int) -> list[tuple[bytes, bytes]]:
         more.append((b"retry-after", b"%d" % max(1, math.ceil(min(after, 3600)))))
     if isinstance(error, MethodError):
         more.append((b"allow", error.allowed.encode()))
+    if isinstance(error, UnreadBodyError):
+        more.append((b"connection", b"close"))
     return more

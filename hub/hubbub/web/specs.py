@@ -11,7 +11,7 @@ __all__ = ["NOTHING", "Parameter", "Spec"]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a query or one header, as the description of the API shows it.
+    """One parameter of a query, header or part of a path, as the description of the API shows it.
 
     Attributes:
         schema: JSON Schema of its value.
@@ -21,7 +21,7 @@ class Parameter:
     name: str
     says: str
     schema: Mapping[str, object]
-    place: Literal["query", "header"] = "query"
+    place: Literal["query", "header", "path"] = "query"
     repeated: bool = False
 
 
@@ -30,11 +30,10 @@ class Spec:
     """What the description of the API says about an operation beside its path.
 
     Attributes:
-        answers: Type of the answer by status; None for one without a body, a text for another
-            media type than JSON.
-        body: Type of the body; None for none. Several types in a tuple are alternatives, here
-            and in `answers`.
-        media: Media types the body may have.
+        answers: Type of the answer by status; None for one without a body.
+        body: Type of the body; None for none. Here and in `answers` a text is another media type
+            than JSON, and several in a tuple are alternatives.
+        media: Media types that a body of such a type may have.
         body_needed: Whether an empty body is refused.
         problems: Statuses of errors that are this operation's own; 401 and the like come by
             themselves.

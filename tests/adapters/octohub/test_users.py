@@ -129,6 +129,14 @@ async def test_a_login_ends(tmp_path: Path) -> None:
         assert (await hub.http.get("/user/info", headers=headers)).status_code == 401
 
 
+@pytest.mark.parametrize("name", ["7", "9" * 18, "9" * 19, "9" * 400, "nobody@example.org", "%00"])
+async def test_a_user_who_is_not_there_cannot_be_removed(tmp_path: Path, name: str) -> None:
+    """Whatever number it is."""
+    async with octohub(tmp_path) as hub:
+        answer = await hub.http.delete(f"/api/octohub/users/{name}", headers=hub.admin)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 async def test_old_hashes_are_taken_and_renewed(tmp_path: Path) -> None:
     """bcrypt, as the original's database has them."""
     async with octohub(tmp_path) as hub:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-import hypothesis
 import msgspec
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase
-from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
-from schemathesis.specs.openapi import checks as _checks
 
-from hubbub.testing import RecordingEndpoint
 from hubbub.web.api.deliveries import Other, Some
 from hubbub.web.api.tasks import SubmissionIn
 from hubbub.web.api.tokens import NewToken
@@ -28,53 +18,18 @@ from hubbub.web.forms import Event as EventForm
 from hubbub.web.forms import Short
 from hubbub.web.inputs import EnvelopeIn, EventIn, NewTokenIn, ReplayIn, ReplaySomeIn, TaskIn
 from hubbub.web.schemas import CANONICAL
-from tests.hub.web.conftest import ADMIN, FAST, Served, serving
+from tests.hub.web.conftest import ADMIN, Served
+from tests.hub.web.fuzzing import fetch, fuzz, living, operations_of
 
 EXAMPLES = 15
-ENDLESS = {"/api/v1/stream"}
-checks: Any = _checks
-CONFORM: list[Any] = [
-    checks.content_type_conformance,
-    checks.response_headers_conformance,
-    checks.response_schema_conformance,
-    checks.status_code_conformance,
-]
-MAY_FAIL = {503, 504}
-"""What the hub says when it cannot now; every other 5xx is a mistake of its own."""
+OWN = ("/api/v1/", "/healthz", "/readyz", "/metrics")
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A hub in a thread of its own, so that a client that waits can be used."""
-    data_dir = tmp_path_factory.mktemp("fuzzed")
-    running: list[Served] = []
-    begun, end = threading.Event(), threading.Event()
-
-    async def run() -> None:
-        async with serving(data_dir / "hub", FAST) as served:
-            served.core.attach(RecordingEndpoint("plugin.desk"))
-            running.append(served)
-            begun.set()
-            await asyncio.to_thread(end.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    assert begun.wait(20)
-    yield running[0]
-    end.set()
-    thread.join(20)
-
-
-def operations_of(live: Served) -> list[Any]:
-    """Return all operations, as schemathesis reads them; one it cannot read is an error."""
-    schema: Any = schemathesis.openapi.from_dict(fetch(live))
-    return [result.ok() for result in schema.get_all_operations()]
-
-
-def fetch(live: Served) -> dict[str, Any]:
-    import httpx2
-
-    return cast("dict[str, Any]", httpx2.get(f"{live.url}/api/v1/openapi.json").json())
+    with living(tmp_path_factory.mktemp("fuzzed") / "hub") as served:
+        yield served
 
 
 # As it is written
@@ -187,47 +142,14 @@ async def test_malformed_task_requests_are_refused(served: Served, type_: str, d
     assert (await served.client.post("/api/v1/envelopes", json=chat)).status_code == 202
 
 
-# Fuzzed
-
-
-def shorten(body: Any) -> None:
-    """Let no request wait long for its answer."""
-    match body:
-        case {"timeout": _}:
-            body["timeout"] = "1s"
-        case _:
-            pass
+# Fuzzed; paths of plugins and adapters have a module of their own
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
 def test_answers_are_as_described(live: Served, mode: GenerationMode) -> None:
     """Whatever is sent, no 500, and every answer has a status, type and shape that is described."""
-    headers = {"authorization": f"Bearer {ADMIN}"}
-    seen: Counter[int] = Counter()
-    for operation in operations_of(live):
-        if operation.path in ENDLESS:
-            continue
-
-        @hypothesis.settings(
-            max_examples=EXAMPLES,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            phases=[Phase.explicit, Phase.generate],
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        )
-        @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
-        def sends(case: Any) -> None:
-            shorten(case.body)
-            response = case.call(base_url=live.url, headers=headers, timeout=10)
-            seen[response.status_code] += 1
-            assert response.status_code < 500 or response.status_code in MAY_FAIL, (
-                case.as_curl_command()
-            )
-            case.validate_response(response, checks=CONFORM)
-
-        with suppress(Unsatisfiable):  # nothing that could be wrong
-            sends()
+    operations = [one for one in operations_of(live) if one.path.startswith(OWN)]
+    seen = fuzz(live, operations, mode, examples=EXAMPLES)
     assert seen.total() > 200
     assert {200, 404, 422} <= seen.keys()
 
