@@ -290,3 +290,26 @@ async def test_what_a_read_gave_before_it_was_admitted_is_handed_over_once(core:
         assert (len(peer.taken), box.depth, box.behind) == (WINDOW + 2, 0, 0)
     finally:
         peer.let.set()
+
+
+def test_what_makes_room_says_nothing_of_what_the_store_has() -> None:
+    """The last of memory may rank behind what only the store has: a new one is not let between."""
+
+    def come(number: int, rank: int, due_us: int = 0) -> bool:
+        one = Delivery(
+            id=number, envelope=ENVELOPE, seq=number, mailbox="m", route="r",
+            rank=rank, due_us=due_us,
+        )  # fmt: skip
+        return box.admit(one, now_us=0)[0]
+
+    with window(2):
+        box = Mailbox("m", limit=10, overflow="refuse")
+        assert [come(1, 1), come(2, 9)] == [True, True]
+        assert not come(3, 99, due_us=99_000_000)
+        assert not come(4, 5)
+        assert come(5, -1)  # the one of rank 9 makes room
+        for _ in range(2):
+            first = box.line.head(now_us=0)
+            assert first is not None
+            box.line.take(first)
+        assert not come(6, 7)
