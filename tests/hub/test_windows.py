@@ -221,7 +221,7 @@ def count_reads(core: Core) -> Iterator[int]:
         return await take(*what, **how)
 
     core.engine.take = counted  # type: ignore[method-assign]
-    return iter(lambda: reads, None)  # type: ignore[arg-type]
+    return iter(lambda: reads, None)
 
 
 async def test_a_blocked_key_does_not_block_its_mailbox(core: Core) -> None:
