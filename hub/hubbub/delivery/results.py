@@ -108,10 +108,10 @@ class Results:
             rows=said.rows,
             otherwise=self._late(delivery, said),
         )
-        counted = await self._finals.write(delivery, end)
+        published = await self._finals.write(delivery, end)
         if not holds:
             self._room.leases.answered(said.result.task_id, said.by)
-        return Finished("done" if counted else "late", delivery.task)
+        return Finished("late" if published is None else "done", delivery.task, published)
 
     async def _keep_late(self, delivery: Delivery | None, said: Said) -> None:
         """Keep what came after another result."""
