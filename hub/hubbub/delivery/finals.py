@@ -51,6 +51,10 @@ class Finals:
         """
         room = self._room
         before = memory_of(delivery)
+        # Its slot is free from here on: whoever said this is done with it, committed or not. What
+        # is handed over meanwhile is the lowest rank that waits, and none of its key: the lane is
+        # free only in `done`. If the commit fails, the link has one more than its slots until the
+        # result is said again, and is given nothing.
         room.endings.forget(delivery)
         self._end(delivery, end)
         assert room.follow is not None
