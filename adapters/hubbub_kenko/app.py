@@ -24,7 +24,7 @@ from hubbub_kenko import wire
 from hubbub_kenko.chat import Dispatch, Speaker
 from hubbub_kenko.config import KenkoSettings
 from hubbub_kenko.history import KenkoAppRow
-from hubbub_kenko.session import REMOVED, State
+from hubbub_kenko.session import REMOVED, REPLACED, State
 from hubbub_kenko.wire import Frame, Register
 from hubbub_kenko.wiring import CHAT_LABEL, WANTED
 
@@ -251,6 +251,10 @@ class App(Endpoint):
     def kick(self) -> None:
         """Disconnect it."""
         self._connection.close(REMOVED, "removed by an administrator")
+
+    def replaced(self) -> None:
+        """Disconnect a runner whose token another one has joined with."""
+        self._connection.close(REPLACED, "another runner has joined with this token")
 
     async def answer(self, frame: Frame) -> None:
         """Write one frame, before messages that wait, if it is still there."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from hubbub.errors import NotFoundError
 from hubbub_kenko.app import App
-from hubbub_kenko.wire import RunnerOutput
+from hubbub_kenko.wire import BadRegister, Register, RunnerOutput
 
-__all__ = ["App", "Apps"]
+__all__ = ["NO_RUNNERS", "App", "Apps"]
+
+NO_RUNNERS: Final = BadRegister("unauthorized", "the join token of this runner is not valid")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -27,8 +29,8 @@ class Apps:
     """All of them, by id: names repeat.
 
     Attributes:
-        admits_runner: Tells whether an application with the capability `runner` may register, by
-            its `join_token`; None refuses all.
+        admits_runner: Tells why an application with the capability `runner` may not register;
+            None refuses all.
         on_joined: Called for each one that registered; `on_left` when it is gone.
         on_result: Called with the `data` of each `runner.result`.
         on_output: Called with each `runner.output`.
@@ -36,7 +38,7 @@ class Apps:
 
     def __init__(self) -> None:
         self._apps: dict[str, App] = {}
-        self.admits_runner: Callable[[str], bool] | None = None
+        self.admits_runner: Callable[[Register], BadRegister | None] | None = None
         self.on_joined: list[AppOf] = []
         self.on_left: list[AppOf] = []
         self.on_result: list[ResultOf] = []

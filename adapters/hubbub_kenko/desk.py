@@ -22,7 +22,7 @@ from hubbub.errors import (
 from hubbub.values import Receipt, TaskResult
 from hubbub_kenko import wire
 from hubbub_kenko.app import App, WrittenApp
-from hubbub_kenko.apps import Apps
+from hubbub_kenko.apps import NO_RUNNERS, Apps
 from hubbub_kenko.chat import (
     PLATFORM,
     Dispatch,
@@ -175,8 +175,9 @@ class Desk:
             return BadRegister("unauthorized", "the access token is missing or wrong")
         if "runner" in register.capabilities:
             admits = self.apps.admits_runner
-            if admits is None or not admits(register.join_token):
-                return BadRegister("unauthorized", "the join token of this runner is not valid")
+            refusal = NO_RUNNERS if admits is None else admits(register)
+            if refusal is not None:
+                return refusal
         most = self.settings.max_apps
         if most is not None and len(self.apps) + self._registering >= most:
             return BadRegister("too_many_apps", f"there are {most} applications, the limit")

@@ -45,6 +45,7 @@ __all__ = [
     "NOT_REGISTERED",
     "OVERLOADED",
     "REMOVED",
+    "REPLACED",
     "SHUTDOWN",
     "TOO_LARGE",
     "Close",
@@ -63,6 +64,7 @@ NOT_REGISTERED: Final = 4001
 HEARTBEAT_MISSED: Final = 4002
 ABUSE: Final = 4003
 REMOVED: Final = 4004
+REPLACED: Final = 4009
 
 ABUSE_FRAMES: Final = 10
 """So many frames that are no JSON objects, within `ABUSE_S` seconds, end the connection."""

@@ -20,6 +20,7 @@ from hubbub.ports import Kept, Record, RowsOf
 from hubbub.rooms import Rooms
 from hubbub.store import sizes
 from hubbub.store.journal import Statement
+from hubbub.store.reads import envelopes
 from hubbub.store.tables import AuditRow
 from hubbub.tasks import read_result, request_envelope
 from hubbub.tokens import ADMIN_FILE
@@ -60,6 +61,10 @@ class Facade(Rooms):
     async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
         """Take the result of a task from the endpoint that was given it.
 
+        Returns:
+            The receipt of the result that counts, which is another one's where this is late; of
+            the request, where the task is tried again.
+
         Raises:
             NotFoundError: no such task.
             ConflictError: it was never given to this endpoint.
@@ -70,13 +75,17 @@ class Facade(Rooms):
             raise NotFoundError(f"no task {result.task_id!r}")
         if finished.verdict == "stranger":
             raise ConflictError(f"task {result.task_id!r} was not given to {by!r}")
+        if finished.published is not None:
+            return finished.published
+        task, late = finished.task, finished.verdict == "late"
+        found = await self.read(lambda s: envelopes.result_of(s, task)) if late else None
         return Receipt(
-            id=envelope.id or self.ids.ulid(),
-            trace_id=finished.task.trace_id,
+            id=found[0] if found is not None else task.envelope_id or task.id,
+            trace_id=task.trace_id,
             outcome="accepted",
-            deliveries=1,
-            duplicate=finished.verdict == "late",
-            task_id=result.task_id,
+            deliveries=0 if found is None else found[1],
+            duplicate=late,
+            task_id=task.id,
         )
 
     async def publish(

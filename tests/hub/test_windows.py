@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,9 +22,10 @@ from hubbub import Envelope, Route
 from hubbub.core import Core
 from hubbub.delivery import mailbox as mailbox_module
 from hubbub.delivery.mailbox import MAX_BUSY_LANES, WINDOW, Mailbox
+from hubbub.envelope import TASK_REQUEST
 from hubbub.lanes import Line
 from hubbub.testing import RecordingEndpoint, settle
-from hubbub.values import Delivery
+from hubbub.values import Delivery, Submission
 from tests.hub.invariants.test_random_runs import window
 
 ENVELOPE = Envelope(source="t", subject="t")
@@ -181,7 +182,8 @@ class Hanging(RecordingEndpoint):
     """A peer that takes everything but those of one key."""
 
     def __init__(self, concurrency: int) -> None:
-        super().__init__("app.a", concurrency=concurrency, accepts=("hubbub.event.v1",))
+        accepts = ("hubbub.event.v1", TASK_REQUEST)
+        super().__init__("app.a", concurrency=concurrency, accepts=accepts)
         self.let = asyncio.Event()
 
     async def deliver(self, envelope: Envelope) -> None:
@@ -199,6 +201,27 @@ async def publish(core: Core, keys: Sequence[str | None], *, durable: bool = Tru
             for place, key in enumerate(keys)
         ]
     )
+
+
+async def publish_later(core: Core) -> None:
+    """Publish what waits in the store for hours, whatever is handed over meanwhile."""
+    hour_s = core.clock.now_us() / 1e6 + 3600
+    work = Submission(task_type="t", source="t", to=("app.a",), not_before=hour_s, priority=9)
+    await core.submit(work)
+
+
+def count_reads(core: Core) -> Iterator[int]:
+    """Return what gives, each time, how often a mailbox was read since now."""
+    reads = 0
+    take = core.engine.take
+
+    async def counted(*what: Any, **how: Any) -> Sequence[Delivery]:
+        nonlocal reads
+        reads += 1
+        return await take(*what, **how)
+
+    core.engine.take = counted  # type: ignore[method-assign]
+    return iter(lambda: reads, None)
 
 
 async def test_a_blocked_key_does_not_block_its_mailbox(core: Core) -> None:
@@ -233,21 +256,68 @@ async def test_few_keys_in_a_long_mailbox_do_not_read_the_store_for_each(core: C
     assert link is not None
     link.slots = 0
     await publish(core, [f"k{place % 4}" for place in range(4 * WINDOW)])
-    reads = 0
-    take = core.engine.take
-
-    async def counted(*what: Any, **how: Any) -> Sequence[Delivery]:
-        nonlocal reads
-        reads += 1
-        return await take(*what, **how)
-
-    core.engine.take = counted  # type: ignore[method-assign]
+    reads = count_reads(core)
     link.slots = 4
     await peer.wait_for(4 * WINDOW)
-    assert reads < 4 * WINDOW / 16
+    assert next(reads) < 4 * WINDOW / 16
     for key in range(4):
         mine = [envelope.json() for envelope in peer.taken if envelope.key == f"k{key}"]
         assert mine == list(range(key, 4 * WINDOW, 4))
+
+
+class OneByOne(RecordingEndpoint):
+    """A peer that takes one whenever it is let."""
+
+    def __init__(self) -> None:
+        super().__init__("app.a", accepts=("hubbub.event.v1", TASK_REQUEST))
+        self.turns = asyncio.Semaphore(0)
+
+    async def deliver(self, envelope: Envelope) -> None:
+        """Wait for its turn."""
+        await self.turns.acquire()
+        await super().deliver(envelope)
+
+
+async def test_a_busy_key_does_not_read_the_store_for_each_that_comes(core: Core) -> None:
+    """Nor for each that is done: once, for what came while the first was under way."""
+    peer = OneByOne()
+    core.attach(peer)
+    core.table.put(Route(name="r", match="e", to=("app.a",)))
+    await publish_later(core)
+    boxes = core.room.boxes
+    try:
+        await publish(core, ["k"])
+        await boxes.read_more(boxes.get("app.a"))
+        reads = count_reads(core)
+        for _ in range(20):
+            await publish(core, ["k"])
+            await boxes.read_more(boxes.get("app.a"))
+        came = next(reads)
+        for number in range(21):
+            peer.turns.release()
+            await peer.wait_for(number + 1)
+            await settle()
+            await boxes.read_more(boxes.get("app.a"))
+        assert (came, next(reads)) == (0, 2)
+    finally:
+        peer.turns = asyncio.Semaphore(99)
+
+
+async def test_what_was_in_doubt_behind_a_crowded_key_goes_after_it(core: Core) -> None:
+    """Its key was left out of the read that would have told: the last of the crowd asks anew."""
+    with window(4):
+        peer = Hanging(concurrency=1)
+        core.attach(peer)
+        core.table.put(Route(name="r", match="e", to=("app.a",)))
+        try:
+            await publish(core, ["blocked"] * 3)
+            await publish_later(core)
+            await publish(core, ["blocked"], durable=False)
+            await settle()
+        finally:
+            peer.let.set()
+        await peer.wait_for(4)
+        assert [envelope.durable for envelope in peer.taken] == [True, True, True, False]
 
 
 async def test_a_volatile_one_waits_for_those_of_its_key_in_the_store(core: Core) -> None:
@@ -290,3 +360,26 @@ async def test_what_a_read_gave_before_it_was_admitted_is_handed_over_once(core:
         assert (len(peer.taken), box.depth, box.behind) == (WINDOW + 2, 0, 0)
     finally:
         peer.let.set()
+
+
+def test_what_makes_room_says_nothing_of_what_the_store_has() -> None:
+    """The last of memory may rank behind what only the store has: a new one is not let between."""
+
+    def come(number: int, rank: int, due_us: int = 0) -> bool:
+        one = Delivery(
+            id=number, envelope=ENVELOPE, seq=number, mailbox="m", route="r",
+            rank=rank, due_us=due_us,
+        )  # fmt: skip
+        return box.admit(one, now_us=0)[0]
+
+    with window(2):
+        box = Mailbox("m", limit=10, overflow="refuse")
+        assert [come(1, 1), come(2, 9)] == [True, True]
+        assert not come(3, 99, due_us=99_000_000)
+        assert not come(4, 5)
+        assert come(5, -1)  # the one of rank 9 makes room
+        for _ in range(2):
+            first = box.line.head(now_us=0)
+            assert first is not None
+            box.line.take(first)
+        assert not come(6, 7)

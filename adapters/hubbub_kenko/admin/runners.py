@@ -33,8 +33,8 @@ from hubbub.envelope import rfc3339
 from hubbub.errors import DeadlineError, HubError, NotFoundError, UnavailableError
 from hubbub.store.tables import table_of
 from hubbub_kenko.admin.tables import KenkoRunnerRow
-from hubbub_kenko.apps import App, Apps
-from hubbub_kenko.wire import RunnerOutput
+from hubbub_kenko.apps import NO_RUNNERS, App, Apps
+from hubbub_kenko.wire import BadRegister, Register, RunnerOutput
 
 __all__ = ["ANSWER_S", "LOCAL", "MAX_RUNNERS", "Runners", "object_in"]
 
@@ -213,8 +213,16 @@ class Runners:
 
     # What comes from them
 
-    def _admits(self, token: str) -> bool:
-        return self._of_token(token) is not None
+    def _admits(self, register: Register) -> BadRegister | None:
+        row = self._of_token(register.join_token)
+        if row is None:
+            return NO_RUNNERS
+        if register.standby and self._app_of(row) is not None:
+            return BadRegister(
+                "runner_connected",
+                f"runner {row.name!r} is connected from elsewhere; give each a token of its own",
+            )
+        return None
 
     def _of_token(self, token: str) -> KenkoRunnerRow | None:
         wanted, found = _hash(token), None
@@ -236,7 +244,8 @@ class Runners:
         row.app_id, row.version = app.id, app.register.version
         self._seen(row)
         if older is not None:
-            older.kick()
+            log.warning("kenko.runner_replaced", runner=row.id, name=row.name, older=older.id)
+            older.replaced()
         self._joined(row.id)
 
     def _on_left(self, app: App) -> None:

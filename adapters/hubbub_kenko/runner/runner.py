@@ -91,6 +91,7 @@ class Runner:
         self._obeying: set[asyncio.Task[None]] = set()
         self._socket: ClientConnection | None = None
         self._stop = asyncio.Event()
+        self._standby = False
 
     @property
     def connected(self) -> bool:
@@ -138,8 +139,11 @@ class Runner:
             try:
                 async with self._connection() as socket:
                     began_s, connected = time.monotonic(), True
-                    await self._talk(socket)
+                    with suppress(ConnectionClosed):  # in whatever way
+                        await self._talk(socket)
                 log.warning("%s has closed: %s", settings.url, socket.close_reason or "no reason")
+                if socket.close_code == wire.REPLACED:
+                    await self._replaced()
             except RefusedError as error:
                 connected = False
                 log.error("%s", error)  # noqa: TRY400  # where it comes from helps nobody
@@ -150,6 +154,18 @@ class Runner:
                 log.warning("no connection to %s: %s", settings.url, why)
             pauses = pauses.after(time.monotonic() - began_s if connected else 0.0)
             await asyncio.sleep(pauses.next_s(self._chance()))
+
+    async def _replaced(self) -> None:
+        """Leave the place to the newer one: what runs here runs there by now, and nobody ends it.
+
+        It waits until that one is gone. If each took the place back, both would for ever.
+        """
+        log.error(
+            "this runner ends what it runs, and waits until the other one is gone; "
+            "to use both, give each a token of its own (POST /api/kenko/runners/join-token)"
+        )
+        self._standby = True
+        await self._bench.end_all()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[ClientConnection]:
@@ -170,7 +186,9 @@ class Runner:
             RefusedError: the hub does not let it join.
         """
         name = gethostname()[:MAX_NAME] or "runner"
-        await socket.send(wire.register(name, _version(), self._settings.token))
+        await socket.send(
+            wire.register(name, _version(), self._settings.token, standby=self._standby)
+        )
         beside: list[asyncio.Task[None]] = []
         try:
             async for text in socket:
@@ -194,6 +212,7 @@ class Runner:
         """Tell the hub how everything is: it may have been away, or begun anew."""
         log.info("joined %s", self._settings.url)
         self._socket = socket
+        self._standby = False
         self._frames.clear()
         self._tails.again()
         for deployment_id, status in self._bench.statuses().items():

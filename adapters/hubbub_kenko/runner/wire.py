@@ -25,6 +25,7 @@ from hubbub_kenko.runner.output import OutputLine
 from hubbub_kenko.runner.processes import Status
 
 __all__ = [
+    "REPLACED",
     "Frame",
     "Order",
     "OrderError",
@@ -128,8 +129,16 @@ def _id_in(data: msgspec.Raw) -> str | None:
             return None
 
 
-def register(name: str, version: str, token: str) -> str:
-    """Return the registration; a runner wants no messages."""
+REPLACED: Final = 4009
+"""Close code: another runner has joined with this token."""
+
+
+def register(name: str, version: str, token: str, *, standby: bool) -> str:
+    """Return the registration; a runner wants no messages.
+
+    Args:
+        standby: Do not take the place of another one that has joined with this token.
+    """
     return _text(
         "register",
         {
@@ -139,6 +148,7 @@ def register(name: str, version: str, token: str) -> str:
             "author": "",
             "capabilities": ["runner"],
             "join_token": token,
+            "standby": standby,
             "subscribe": [],
         },
     )

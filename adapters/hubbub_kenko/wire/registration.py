@@ -34,6 +34,7 @@ class _Given(msgspec.Struct):
     capabilities: list[str] = []
     task_types: list[str] | None = None
     join_token: str = ""
+    standby: bool = False
     subscribe: list[str] | None = None
     concurrency: int = 16
 
@@ -68,6 +69,7 @@ def read_register(value: object) -> Register | BadRegister:
         capabilities=CAPABILITIES.intersection(given.capabilities),
         task_types=None if given.task_types is None else tuple(given.task_types),
         join_token=given.join_token,
+        standby=given.standby,
         subscribe=None if given.subscribe is None else tuple(given.subscribe),
         concurrency=given.concurrency,
         speaks=speaks,

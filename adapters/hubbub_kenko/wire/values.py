@@ -40,7 +40,13 @@ ABSENT: Final = msgspec.Raw(b"")
 
 Code = Literal["bad_json", "bad_type", "bad_data"]
 Refusal = Literal[
-    "invalid_data", "invalid_name", "unauthorized", "too_many_apps", "shutting_down", "internal"
+    "invalid_data",
+    "invalid_name",
+    "unauthorized",
+    "too_many_apps",
+    "runner_connected",
+    "shutting_down",
+    "internal",
 ]
 
 
@@ -67,6 +73,7 @@ class Register(msgspec.Struct, frozen=True, gc=False):
         speaks: The language it named itself, in which it is told what goes wrong; None for none.
         subscribe: Subject patterns; None when the application named none at all.
         task_types: What it works on, with the capability `task`; None for all.
+        standby: Of a runner: it shall not take the place of another one of its token.
     """
 
     kind: ClassVar[str] = "register"
@@ -79,6 +86,7 @@ class Register(msgspec.Struct, frozen=True, gc=False):
     capabilities: frozenset[str] = frozenset()
     task_types: tuple[str, ...] | None = None
     join_token: str = ""
+    standby: bool = False
     subscribe: tuple[str, ...] | None = None
     concurrency: int = 16
     speaks: str | None = None

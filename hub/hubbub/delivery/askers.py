@@ -43,7 +43,7 @@ class Askers:
         if in_flight:
             self._room.leases.grace(delivery)
         end = End(outcome=Outcome.DROPPED, reason="cancelled")
-        if not await self._finals.write(delivery, end):
+        if await self._finals.write(delivery, end) is None:
             raise ConflictError(f"task {task_id!r} ended meanwhile")
         link = self._room.link_of(delivery.endpoint or "")
         if in_flight and link is not None:

@@ -133,14 +133,11 @@ class Boxes:
         else:
             self.here.pop(delivery.id, None)
 
-    def take_in(
-        self, box: Mailbox, found: Sequence[Delivery], *, now_us: int, all_due: bool
-    ) -> None:
-        """Take into memory what the store gave."""
+    def _know(self, found: Sequence[Delivery]) -> None:
+        """Note that memory has what the store gave."""
         for delivery in found:
             self.here[delivery.id] = delivery
             self._relate(delivery)
-        box.refilled(found, now_us=now_us, all_due=all_due)
 
     def _relate(self, delivery: Delivery) -> None:
         """Let a delivery from the store and its siblings in memory know each other."""
@@ -157,15 +154,58 @@ class Boxes:
     async def read_more(self, box: Mailbox) -> bool:
         """Read more of a mailbox and wait for it; False when there is nothing to read."""
         if box.refilling:  # somebody reads already, for everybody
-            read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._reads.setdefault(box.name, []).append(read)
-            await read
+            await self._read_of(box)
             return True
         if not box.wants_refill:
             return False
         box.refilling = True
         await self._refill(box)
         return True
+
+    async def fetch(self, box: Mailbox, task_types: frozenset[str], *, limit: int) -> bool:
+        """Read tasks of some types out of turn, those of lowest rank.
+
+        Returns:
+            Whether another look is of use: more may be there now than this one saw.
+
+        Raises:
+            StoreUnavailableError: the store cannot be read.
+        """
+        if box.refilling:
+            await self._read_of(box)
+            return True
+        # Two reads at once could take in the later of a key, and give the earlier one back.
+        box.refilling = True
+        box.stirred = False
+        now_us = self._clock.now_us()
+        try:
+            with self.reading():
+                found = await self._engine.take(
+                    box.name,
+                    limit=limit,
+                    now_us=now_us,
+                    skip_keys=box.line.busy_lanes(),
+                    task_types=task_types,
+                )
+                self._know(found)
+                box.fetched(found, now_us=now_us)
+        finally:
+            self._was_read(box)
+        stirred = box.stirred
+        self.refill(box)  # that waited for this
+        return stirred
+
+    async def _read_of(self, box: Mailbox) -> None:
+        """Wait until the store has been read, by somebody else, for this mailbox."""
+        read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reads.setdefault(box.name, []).append(read)
+        await read
+
+    def _was_read(self, box: Mailbox) -> None:
+        box.refilling = False
+        for read in self._reads.pop(box.name, ()):
+            if not read.done():
+                read.set_result(None)
 
     def forget_idle(self, *, needed: Callable[[str], bool]) -> None:
         """Forget mailboxes in which nothing is and which nobody needs."""
@@ -190,7 +230,8 @@ class Boxes:
                     box.name, limit=limit, now_us=now_us, skip_keys=blocked
                 )
                 all_due = len(found) < limit
-                self.take_in(box, found, now_us=now_us, all_due=all_due)
+                self._know(found)
+                box.refilled(found, now_us=now_us, all_due=all_due)
                 box.line.sure(doubts, up_to=None if all_due else found[-1])
                 for delivery in box.make_room():
                     self.let_go(delivery)
@@ -199,10 +240,7 @@ class Boxes:
             box.dry = True
             self._spawn(self._refill_later(box))
         finally:
-            box.refilling = False
-            for read in self._reads.pop(box.name, ()):
-                if not read.done():
-                    read.set_result(None)
+            self._was_read(box)
         self._filled(box)
 
     async def _refill_later(self, box: Mailbox) -> None:

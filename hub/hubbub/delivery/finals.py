@@ -10,7 +10,7 @@ from hubbub.delivery.endings import memory_of
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Change, Record, Row
 from hubbub.tasks import after
-from hubbub.values import Delivery, DeliveryState, Outcome, TaskResult
+from hubbub.values import Delivery, DeliveryState, Outcome, Receipt, TaskResult
 
 if TYPE_CHECKING:
     from hubbub.delivery.room import DeliveryRoom
@@ -43,14 +43,18 @@ class Finals:
     def __init__(self, room: DeliveryRoom) -> None:
         self._room = room
 
-    async def write(self, delivery: Delivery, end: End) -> bool:
-        """End a task, and publish its result; False when somebody was quicker.
+    async def write(self, delivery: Delivery, end: End) -> Receipt | None:
+        """End a task, and publish its result; None when somebody was quicker.
 
         Raises:
             StoreUnavailableError: everything is as it was.
         """
         room = self._room
         before = memory_of(delivery)
+        # Its slot is free from here on: whoever said this is done with it, committed or not. What
+        # is handed over meanwhile is the lowest rank that waits, and none of its key: the lane is
+        # free only in `done`. If the commit fails, the link has one more than its slots until the
+        # result is said again, and is given nothing.
         room.endings.forget(delivery)
         self._end(delivery, end)
         assert room.follow is not None
@@ -75,10 +79,10 @@ class Finals:
         room.endings.done(delivery, before[1])
         if not counted:
             room.endings.release(planned)
-            return False
+            return None
         room.accept(planned.deliveries)
         room.tell(delivery)
-        return True
+        return planned.receipt
 
     def _end(self, delivery: Delivery, end: End) -> None:
         now_us = self._room.clock.now_us()

@@ -160,7 +160,8 @@ class Mailbox:
                     self._leave(delivery)
                     return False, None
                 self.line.drop(moved)
-                self.horizon = moved.rank
+                # It may stand behind others that only the store has: they decide where that begins.
+                self.horizon = min(self.horizon, moved.rank) if self.behind > 0 else moved.rank
                 self._leave(moved)
         in_doubt = delivery.lane is not None and not delivery.durable and self.behind > 0
         self.line.add(delivery, now_us=now_us, in_doubt=in_doubt)
@@ -180,6 +181,12 @@ class Mailbox:
             self.horizon = max(self.horizon, delivery.rank)
         self.not_behind(len(deliveries))
         self.dry = all_due and not self.stirred
+
+    def fetched(self, deliveries: Sequence[Delivery], *, now_us: int) -> None:
+        """Take in what the store gave out of turn; others of lower rank may be there still."""
+        for delivery in deliveries:
+            self.line.add(delivery, now_us=now_us)
+        self.not_behind(len(deliveries))
 
     def not_behind(self, number: int) -> None:
         """So many of those in the store only are so no longer."""

@@ -11,7 +11,7 @@ from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import WINDOW, Mailbox, requirement_of
 from hubbub.errors import ConflictError, NotFoundError, StoreUnavailableError
 from hubbub.ports import Change, Leased
-from hubbub.values import Delivery, DeliveryState, Outcome, Requirement
+from hubbub.values import Delivery, DeliveryState, Outcome
 
 if TYPE_CHECKING:
     from hubbub.delivery.room import DeliveryRoom
@@ -167,7 +167,7 @@ class Pulling:
         taken: list[Delivery] = []
         changes: list[Change] = []
         for _, box in sources:
-            await self._read_more(box, task_types)
+            await self._read_more(box, task_types, limit)
         while len(taken) < limit:
             best = self._best([one for one in sources if room.leases.may_take(one[0])], task_types)
             if best is None:
@@ -202,27 +202,18 @@ class Pulling:
             Leased(d.envelope, d.task_id or "", d.attempts, d.lease_until_us or 0) for d in mine
         ]
 
-    async def _read_more(self, box: Mailbox, task_types: frozenset[str] | None) -> None:
+    async def _read_more(self, box: Mailbox, task_types: frozenset[str] | None, limit: int) -> None:
         """Read from the store what memory does not have and a filter may want."""
         room = self._room
         if _first(box, task_types, room.clock.now_us()) is not None:
             return
         await room.boxes.read_more(box)
-        if task_types is None or box.behind <= 0 or box.refilling:
+        if task_types is None:
             return
-        for task_type in sorted(task_types):
-            if _first(box, task_types, room.clock.now_us()) is not None:
+        limit = min(limit, WINDOW)
+        while box.behind > 0 and _first(box, task_types, room.clock.now_us()) is None:
+            if not await room.boxes.fetch(box, task_types, limit=limit):
                 return
-            now_us = room.clock.now_us()
-            wanted = Requirement((), task_type=task_type)
-            found = await room.engine.take(
-                box.name,
-                limit=WINDOW // 8,
-                now_us=now_us,
-                skip_keys=box.line.busy_lanes(),
-                where=wanted,
-            )
-            room.boxes.take_in(box, found, now_us=now_us, all_due=box.dry)
 
     def _best(
         self, sources: Sequence[tuple[EndpointLink, Mailbox]], task_types: frozenset[str] | None

@@ -53,10 +53,15 @@ class Results:
         return await self._ledger.alone(said.result.task_id, self._take(said))
 
     async def _take(self, said: Said) -> Finished:
-        task, delivery = await self._ledger.find(said.result.task_id)
-        if task is None:
-            return Finished("unknown", None)
-        if not await self._is_welcome(task, delivery, said):
+        with self._room.boxes.reading() as here:
+            task, delivery = await self._ledger.find(said.result.task_id)
+            if task is None:
+                return Finished("unknown", None)
+            welcome = await self._is_welcome(task, delivery, said)
+            if delivery is not None:  # memory may have come to have it while that was read
+                delivery = here.get(delivery.id, delivery)
+                task = delivery.task or task
+        if not welcome:
             # Not believed; but if it was given an earlier run, it is free again.
             self._room.leases.answered(task.id, said.by)
             return Finished("stranger", task)
@@ -103,10 +108,10 @@ class Results:
             rows=said.rows,
             otherwise=self._late(delivery, said),
         )
-        counted = await self._finals.write(delivery, end)
+        published = await self._finals.write(delivery, end)
         if not holds:
             self._room.leases.answered(said.result.task_id, said.by)
-        return Finished("done" if counted else "late", delivery.task)
+        return Finished("late" if published is None else "done", delivery.task, published)
 
     async def _keep_late(self, delivery: Delivery | None, said: Said) -> None:
         """Keep what came after another result."""

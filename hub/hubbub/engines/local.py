@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 
 from hubbub.ports import Change, EngineLimits, Kept, Record
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal
 from hubbub.store.reads import deliveries as reads
-from hubbub.values import Delivery, Presence, Requirement
+from hubbub.values import Delivery, Presence
 
 __all__ = ["LocalEngine"]
 
@@ -43,22 +44,18 @@ class LocalEngine:
         limit: int,
         now_us: int,
         skip_keys: frozenset[str] = frozenset(),
-        where: Requirement | None = None,
+        task_types: frozenset[str] | None = None,
     ) -> Sequence[Delivery]:
         """Return waiting deliveries that are due, lowest rank first, and hold them."""
-        held = self._held.get(box, ())
-        reach = limit + len(held)
+        had = frozenset(self._held.get(box, ()))
+        if task_types is None:
+            query = partial(reads.waiting, limit=limit + len(had))
+        else:
+            query = partial(reads.waiting_of, task_types=task_types, limit=limit, held=had)
         self._taking += 1
         try:
             found = await self._database.read(
-                lambda session: reads.waiting(
-                    session,
-                    box,
-                    limit=reach,
-                    now_us=now_us,
-                    skip_keys=skip_keys,
-                    task_type=where.task_type if where else None,
-                )
+                lambda session: query(session, box, now_us=now_us, skip_keys=skip_keys)
             )
             # What was held at any time since the query began may be done by now: what is
             # let go meanwhile stays held until here.

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from hubbub.ports.records import Change, Claim, Record
-from hubbub.values import Delivery, Presence, Requirement
+from hubbub.values import Delivery, Presence
 
 __all__ = ["Engine", "EngineLimits", "Kept", "Verdict"]
 
@@ -60,9 +60,15 @@ class Engine(Protocol):
         limit: int,
         now_us: int,
         skip_keys: frozenset[str] = frozenset(),
-        where: Requirement | None = None,
+        task_types: frozenset[str] | None = None,
     ) -> Sequence[Delivery]:
-        """Return waiting deliveries that are due, lowest rank first, and hold them."""
+        """Return waiting deliveries that are due, lowest rank first, and hold them.
+
+        Args:
+            skip_keys: Nothing of these keys.
+            task_types: Only tasks of these types, and of a key only one before which nothing
+                stands that is not held.
+        """
         ...
 
     def hold(self, delivery: Delivery) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from hubbub.envelope import Envelope
 from hubbub.ports.records import Row
-from hubbub.values import Task, TaskResult
+from hubbub.values import Receipt, Task, TaskResult
 
 __all__ = ["Finished", "Leased", "Work"]
 
@@ -31,10 +31,12 @@ class Finished(msgspec.Struct, frozen=True):
             failed and the task waits for its next attempt. `unknown`: nobody asked for it.
             `stranger`: it comes from an endpoint that was never given the task.
         task: The task as it is now; None when it is unknown.
+        published: The result's envelope, when it is the result.
     """
 
     verdict: Literal["done", "late", "again", "unknown", "stranger"]
     task: Task | None
+    published: Receipt | None = None
 
 
 class Work(Protocol):

@@ -145,11 +145,16 @@ def _outbound() -> dict[str, dict[str, Any]]:
             "ref": ref,
             "id": {"type": "string"},
             "deliveries": {"type": "integer", "minimum": 0},
+            "late": {"const": True},
         },
         "refused": {"ref": ref, "problem": problem},
         "reply": {"ref": ref, "envelope": event},
         "error": {"problem": problem},
     }
+
+
+_SOMETIMES: Final = frozenset({"late"})
+"""Members that a frame to a client may lack."""
 
 
 def _frames() -> dict[str, Any]:
@@ -165,7 +170,7 @@ def _frames() -> dict[str, Any]:
             "name": name,
             "payload": {
                 "type": "object",
-                "required": ["type", *members],
+                "required": ["type", *(one for one in members if one not in _SOMETIMES)],
                 "properties": {"type": {"const": name}, **members},
             },
         }

@@ -56,5 +56,6 @@ def test_every_close_code_is_named() -> None:
         session.HEARTBEAT_MISSED,
         session.ABUSE,
         session.REMOVED,
+        session.REPLACED,
     }
     assert {int(code) for code in re.findall(r"^\| close (\d+)", PAGE, re.MULTILINE)} == codes

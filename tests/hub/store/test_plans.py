@@ -33,7 +33,15 @@ READS: dict[str, Callable[[Session], object]] = {
         rows_with(s.connection(), table_of(DeliveryRow), ("id", "state"), IDS, lock=True)
     ),
     "what waits in a mailbox": lambda s: deliveries.waiting(
-        s, "relay.child", limit=256, now_us=1, skip_keys=frozenset({"a"}), task_type="echo"
+        s, "relay.child", limit=256, now_us=1, skip_keys=frozenset({"a"})
+    ),
+    "what waits there of a type": lambda s: deliveries.waiting_of(
+        s,
+        "relay.child",
+        task_types=frozenset({"echo"}),
+        limit=256,
+        now_us=1,
+        skip_keys=frozenset({"a"}),
     ),
     "what is overdue": lambda s: deliveries.overdue(s, now_us=1),
     "what is due": lambda s: deliveries.due_mailboxes(s, after_us=0, now_us=1),

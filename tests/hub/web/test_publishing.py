@@ -77,7 +77,7 @@ async def test_a_reply_to_without_a_dot_is_the_id_of_what_is_answered(served: Se
 async def test_a_structured_cloud_event_is_accepted(
     served: Served, headers: dict[str, str]
 ) -> None:
-    """Known extensions are kept, unknown lower-case ones are left out."""
+    """Known extensions are kept, unknown lower-case ones are left out; `time` is the hub's."""
     event = {
         "specversion": "1.0",
         "id": "e1",
@@ -97,6 +97,7 @@ async def test_a_structured_cloud_event_is_accepted(
     assert answer.json()["trace_id"] == TRACE
     kept = (await served.get(f"{PATH}/e1"))["envelope"]
     assert kept["source"] == "relay.master"
+    assert kept["time"] != event["time"]
     assert (kept["data"], kept["partitionkey"], kept["priority"]) == ([1, 2], "p", 3)
 
 

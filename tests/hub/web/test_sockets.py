@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from hubbub.values import Submission
 from hubbub.web.sockets.frames import Publish, read_frame
 from tests.hub.web.conftest import ADMIN, Served
 
@@ -195,14 +196,36 @@ async def test_a_stream_is_a_worker(served: Served) -> None:
         result = {"task_id": task_id, "state": "completed", "result": {"y": 4}}
         envelope = {"subject": "solver.done", "type": "hubbub.task.result.v1", "data": result}
         await say(socket, type="publish", ref="done", envelope=envelope)
-        await heard(socket, "accepted")
+        accepted = await heard(socket, "accepted")
         task = await served.get(f"/api/v1/tasks/{task_id}")
         assert (task["state"], task["result"]) == ("completed", {"y": 4})
+        stored = await served.get(f"/api/v1/envelopes/{accepted['id']}")
+        assert stored["envelope"]["data"]["result"] == {"y": 4}
+        assert accepted["deliveries"] == len(stored["deliveries"])
+        envelope["data"] = {**result, "result": {"y": 5}}
+        await say(socket, type="publish", ref="done", envelope=envelope)
+        assert await heard(socket, "accepted") == {**accepted, "late": True}
         await say(
             socket, type="publish", ref="odd",
             envelope={**envelope, "data": {**result, "task_id": "unknown"}},
         )  # fmt: skip
         assert (await heard(socket, "refused"))["problem"]["code"] == "not_found"
+
+
+async def test_a_failure_that_is_tried_again_is_told_by_its_request(served: Served) -> None:
+    """Nothing of it is stored as a message yet, so the id is that of what was asked."""
+    query = "name=solver&accepts=hubbub.task.request.v1&task_types=solve"
+    async with stream(served, query) as socket:
+        await heard(socket, "hello")
+        work = Submission(task_type="solve", source="plugin.asker", retry_on_failure=True)
+        asked = await served.core.submit(work)
+        await heard(socket, "envelope")
+        data = {"task_id": asked.task_id, "state": "failed", "error": "no"}
+        envelope = {"subject": "solver.done", "type": "hubbub.task.result.v1", "data": data}
+        await say(socket, type="publish", ref="r", envelope=envelope)
+        assert await heard(socket, "accepted") == {
+            "type": "accepted", "ref": "r", "id": asked.id, "deliveries": 0,
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ __all__ = [
     "overdue",
     "subject_of",
     "waiting",
+    "waiting_of",
 ]
 
 _delivery = table_of(DeliveryRow)
@@ -50,26 +51,69 @@ def waiting(
     limit: int,
     now_us: int,
     skip_keys: frozenset[str] = frozenset(),
-    task_type: str | None = None,
 ) -> list[Delivery]:
     """Return deliveries that may be handed over now, lowest rank first."""
     of = _delivery.c
+    query = _delivery.select().where(*_due(mailbox, now_us, skip_keys))
+    query = query.order_by(of.rank, of.id).limit(limit)
+    return _whole(session, session.connection().execute(query).all())
+
+
+def waiting_of(
+    session: Session,
+    mailbox: str,
+    *,
+    task_types: frozenset[str],
+    limit: int,
+    now_us: int,
+    skip_keys: frozenset[str] = frozenset(),
+    held: frozenset[int] = frozenset(),
+) -> list[Delivery]:
+    """Return tasks of some types that may be handed over now, lowest rank first.
+
+    Of a key at most the first: what stands before it may be of any type.
+
+    Args:
+        held: Memory has these. They are not returned, and nothing of their key waits for them
+            here: memory sees to that.
+    """
+    of = _delivery.c
+    due = _due(mailbox, now_us, skip_keys)
+    wanted = of.task_type.in_(task_types)
+    lanes = select(of.lane).where(*due, wanted, of.lane.is_not(None))
     query = (
         _delivery.select()
-        .where(
-            of.mailbox == mailbox,
-            of.state != DeliveryState.DONE,
-            of.state == DeliveryState.PENDING,
-            of.due_us <= now_us,
-        )
+        .where(*due, wanted | of.lane.in_(lanes))
         .order_by(of.rank, of.id)
-        .limit(limit)
+        .execution_options(yield_per=PIECE)
     )
+    found: list[Row[Any]] = []
+    begun: set[str] = set()
+    with closing(session.connection().execute(query)) as rows:
+        for row in rows:
+            if row.id in held or row.lane in begun:
+                continue
+            if row.lane is not None:
+                begun.add(row.lane)
+            if row.task_type in task_types:
+                found.append(row)
+                if len(found) == limit:
+                    break
+    return _whole(session, found)
+
+
+def _due(mailbox: str, now_us: int, skip_keys: frozenset[str]) -> list[ColumnElement[bool]]:
+    """Return the conditions of what waits in a mailbox, is due, and has none of some keys."""
+    of = _delivery.c
+    conditions = [
+        of.mailbox == mailbox,
+        of.state != DeliveryState.DONE,
+        of.state == DeliveryState.PENDING,
+        of.due_us <= now_us,
+    ]
     if skip_keys:
-        query = query.where(of.lane.is_(None) | of.lane.not_in(skip_keys))
-    if task_type is not None:
-        query = query.where(of.task_type == task_type)
-    return _whole(session, session.connection().execute(query).all())
+        conditions.append(of.lane.is_(None) | of.lane.not_in(skip_keys))
+    return conditions
 
 
 def counts(session: Session) -> dict[str, int]:

@@ -7,12 +7,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
+from hubbub.envelope import TASK_RESULT
 from hubbub.ports import Stored
 from hubbub.store.rows import envelope_of
 from hubbub.store.tables import DeliveryRow, EnvelopeRow, SpanRow
 from hubbub.subjects import is_pattern, matches
+from hubbub.values import Task
 
 __all__ = [
     "PIECE",
@@ -26,6 +28,7 @@ __all__ = [
     "of_trace",
     "of_traces",
     "one",
+    "result_of",
     "spans_of",
 ]
 
@@ -143,6 +146,24 @@ def of_trace(session: Session, trace_id: str, *, limit: int = 1000) -> list[Stor
     """Return the envelopes of a trace, in order."""
     query = select(EnvelopeRow).where(EnvelopeRow.trace_id == trace_id).limit(limit)
     return [_stored(row) for row in session.exec(query.order_by(col(EnvelopeRow.seq))).all()]
+
+
+def result_of(session: Session, task: Task) -> tuple[str, int] | None:
+    """Return the id of a task's latest result and how many deliveries it has; None for none."""
+    query = (
+        select(EnvelopeRow.seq, EnvelopeRow.id)
+        .where(
+            EnvelopeRow.trace_id == task.trace_id,
+            EnvelopeRow.type == TASK_RESULT,
+            EnvelopeRow.in_reply_to == task.envelope_id,
+        )
+        .order_by(col(EnvelopeRow.seq).desc())
+    )
+    found = session.exec(query).first()
+    if found is None:
+        return None
+    of = DeliveryRow.envelope_seq == found[0]
+    return found[1], session.exec(select(func.count()).select_from(DeliveryRow).where(of)).one()
 
 
 def spans_of(session: Session, trace_id: str) -> list[SpanRow]:

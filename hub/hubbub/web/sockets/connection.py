@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -158,7 +158,7 @@ class Connection:
             told(error)
             return
         if envelope.type == TASK_RESULT and not envelope.to:
-            self._beside(asyncio.create_task(self._result(envelope, told)))
+            self._beside(asyncio.create_task(self._result(frame.ref, envelope)))
             return
         publishing = self._core.router.publish_soon(envelope, principal=self._speaker, done=told)
         if publishing is not None:
@@ -173,15 +173,16 @@ class Connection:
         if not self._write_if_open((text,)) and not self._closed.is_set():
             self._beside(asyncio.create_task(self._say(text)))
 
-    async def _result(self, envelope: Envelope, told: Callable[[Receipt | HubError], None]) -> None:
+    async def _result(self, ref: str | int | None, envelope: Envelope) -> None:
         """Take the result of a task this stream was given."""
         try:
             self._endpoint.answered_by_result(read_result(envelope).task_id)
             outcome = await self._core.take_result(envelope, by=self._endpoint.address)
         except HubError as error:
-            told(error)
+            await self._say(self._refused(ref, error))
         else:
-            told(outcome)
+            late = outcome.duplicate
+            await self._say(frames.accepted(ref, outcome.id, outcome.deliveries, late=late))
 
     def _refused(self, ref: str | int | None, error: HubError) -> bytes:
         problem, _ = problem_of(error, (), self._core.ids.trace())

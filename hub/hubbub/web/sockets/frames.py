@@ -112,11 +112,16 @@ def envelope_frame(delivery: int, envelope: Envelope) -> bytes:
     return b'{"type":"envelope","delivery":%d,"envelope":%b}' % (delivery, envelope.encode())
 
 
-def accepted(ref: str | int | None, envelope_id: str, deliveries: int) -> bytes:
-    """Return the answer to a publish that is safe."""
-    return encode_json(
-        {"type": "accepted", "ref": ref, "id": envelope_id, "deliveries": deliveries}
-    )
+def accepted(
+    ref: str | int | None, envelope_id: str, deliveries: int, *, late: bool = False
+) -> bytes:
+    """Return the answer to a publish that is safe.
+
+    Args:
+        late: It was a task's result, and another one was first: `envelope_id` is of that.
+    """
+    said = {"type": "accepted", "ref": ref, "id": envelope_id, "deliveries": deliveries}
+    return encode_json({**said, "late": True} if late else said)
 
 
 def refused(ref: str | int | None, problem: Problem) -> bytes:

@@ -375,6 +375,7 @@ async def test_a_runner_that_joins_twice_is_the_newest(runners: Kenko) -> None:
     async with joined(runners, invited["token"]) as older, joined(runners, invited["token"]) as new:
         async with asyncio.timeout(20):
             await older.socket.wait_closed()
+        assert older.socket.close_code == 4009
         shown = (await runners.get("/runners"))["items"][1]
         assert (shown["app_id"], shown["connected"]) == (new.id, True)
 

@@ -309,6 +309,27 @@ async def test_one_that_is_not_wanted_any_more_ends_what_it_runs(
         assert not runner.connected
 
 
+async def test_the_newest_of_a_token_works_and_the_older_waits_for_its_end(
+    runners: Kenko, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What runs is moved, once: neither displaces the other again, however often it tries."""
+    invitation = await invited(runners)
+    token = invitation["token"]
+    async with running(runners.url, token, tmp_path / "older") as older:
+        await until(lambda: older.connected)
+        made = await deployed(runners, invitation["id"], FOREVER, autostart=True)
+        pid = await pid_of(runners, made)
+        async with running(runners.url, token, tmp_path / "newer") as newer:
+            await until(lambda: newer.connected)
+            joined = newer._socket
+            await until(lambda: not is_alive(pid))
+            await until(lambda: caplog.text.count("runner_connected") >= 3)
+            assert newer._socket is joined
+            assert not older.connected
+            assert "give each a token of its own" in caplog.text
+        await until(lambda: older.connected)
+
+
 async def test_what_the_hub_does_not_know_is_removed(runners: Kenko, tmp_path: Path) -> None:
     """A deployment that is gone from the hub is ended when the runner tells of it."""
     invitation = await invited(runners)
