@@ -1,135 +1,33 @@
-"""Frames of `/ws/node`, both keys in one: what nodes send, and what the hub sends them. Pure.
-
-The original's server speaks a dialect keyed `action`, the original's node one keyed `type` with
-flat members. What goes out has both; what comes in may use either. `actions` is the other dialect.
-"""
+"""Frames that nodes send, in either dialect, as values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
-from hubbub.envelope import Envelope, encode_json
+from hubbub.envelope import encode_json
 from hubbub.errors import HubError, InvalidError
 from hubbub.intake import check_depth, check_text
+from hubbub_octohub.wire.values import (
+    MAX_CONCURRENCY,
+    MAX_ERROR,
+    MAX_FEATURES,
+    MAX_LABELS,
+    MAX_TASK_ID,
+    MAX_TYPES,
+    RESULT_DEPTH,
+    UNKNOWN,
+    Ask,
+    FrameError,
+    NodeFrame,
+    NodeReady,
+    Pong,
+    Result,
+    Stopping,
+)
 
-__all__ = [
-    "INVALID",
-    "LIMITED",
-    "MAX_CONCURRENCY",
-    "UNKNOWN",
-    "Ask",
-    "FrameError",
-    "NodeFrame",
-    "NodeReady",
-    "Pong",
-    "Result",
-    "Stopping",
-    "connected",
-    "disconnected",
-    "read_ask",
-    "read_node_frame",
-    "result_taken",
-    "task_cancelled",
-    "task_frame",
-]
-
-INVALID: Final = 1001
-UNKNOWN: Final = 1002
-DENIED: Final = 1003
-INTERNAL: Final = 1004
-LIMITED: Final = 1005
-
-MAX_TASK_ID: Final = 128
-MAX_TYPES: Final = 1000
-MAX_LABELS: Final = 64
-MAX_CONCURRENCY: Final = 1000
-MAX_FEATURES: Final = 32
-MAX_ERROR: Final = 4000
-"""Characters of a node's own words of why it failed; the rest is cut off."""
-
-RESULT_DEPTH: Final = 60
-"""How deeply a result may be nested; deeper ones are `failed`, or the task would never end."""
-
-Status = Literal["completed", "failed"]
-
-
-class FrameError(HubError):
-    """A frame that cannot be used; the connection stays.
-
-    Attributes:
-        number: The code that OctoHub has for it.
-        details: What was wrong with it.
-    """
-
-    code = "octohub_frame"
-
-    def __init__(self, details: str, number: int = INVALID) -> None:
-        self.number = number
-        self.details = details
-        super().__init__(details)
-
-
-# From a node
-
-
-@dataclass(frozen=True, slots=True)
-class NodeReady:
-    """`node_ready`: what a node says of itself; the original's say only their id.
-
-    Attributes:
-        task_types: What it does; None when it does not say.
-        max_concurrency: Tasks it does at once.
-        features: What it understands beside the original's frames: `ack`, `cancel`.
-    """
-
-    task_types: tuple[str, ...] | None = None
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    max_concurrency: int = 1
-    version: str = ""
-    features: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """`task_result`: how a task ended; `result` is JSON."""
-
-    task_id: str
-    status: Status
-    result: bytes
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """`pong`, in answer to a `ping`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stopping:
-    """`node_stopping`: the node finishes what it has, wants nothing more, and will leave."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A frame of the `action` dialect.
-
-    Attributes:
-        data: Decoded JSON.
-        request_id: Comes back with the reply; a text, a number, or None.
-    """
-
-    action: str
-    data: object = None
-    request_id: str | float | None = None
-    to: str | None = None
-    traceparent: str = ""
-
-
-NodeFrame = NodeReady | Result | Pong | Stopping | Ask
+__all__ = ["read_ask", "read_node_frame"]
 
 
 class _Frame(msgspec.Struct):
@@ -303,107 +201,3 @@ def _ask(frame: _Frame) -> Ask:
         to=str(to) if isinstance(to, (str, int)) and not isinstance(to, bool) else None,
         traceparent=frame.traceparent if isinstance(frame.traceparent, str) else "",
     )
-
-
-# To a node
-
-
-def connected(
-    kind: Literal["pc_id", "user_id"], identity: str, session_id: str, *, now_s: int
-) -> str:
-    """Return the first frame after a handshake.
-
-    Source: protocol page, 3.1.
-    """
-    data = {kind: identity, "session_id": session_id, "server_time": now_s}
-    return _json({"type": "connected", "action": "connected", "data": data, "timestamp": now_s})
-
-
-def disconnected(reason: str, *, now_s: int, code: int = 1000) -> str:
-    """Return the notice before the hub closes a connection.
-
-    Source: protocol page, 2.3.
-    """
-    return _json(
-        {
-            "type": "disconnect_notification",
-            "action": "disconnected",
-            "reason": reason,
-            "data": {"reason": reason, "code": code},
-            "timestamp": now_s,
-            "from": "system",
-        }
-    )
-
-
-class _Asked(msgspec.Struct):
-    """What a node is told of a task request."""
-
-    task_id: str
-    task_type: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
-    text: str | None = None
-
-
-class _Task(msgspec.Struct, omit_defaults=True):
-    """The frame of a task."""
-
-    type: str
-    action: str
-    task_id: str
-    task_type: str
-    data: msgspec.Raw
-    timestamp: int
-    trace_id: str
-    text: str | None = None
-
-
-_read_asked = msgspec.json.Decoder(_Asked).decode
-_NOTHING: Final = frozenset((b"null", b""))
-
-
-def task_frame(envelope: Envelope, *, now_s: int) -> tuple[str, str, str]:
-    """Return id, type and frame of a task request.
-
-    `data` of the frame is an object always, or the original's handlers fail: nothing becomes
-    `{}`, anything else that is no object becomes `{"value": it}`.
-
-    Raises:
-        InvalidError: it is no task request.
-
-    Source: protocol page, 3.1.
-    """
-    try:
-        asked = _read_asked(envelope.data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidError(f"data is no task request: {error}") from error
-    params = bytes(asked.params).strip()
-    if params in _NOTHING:
-        params = b"{}"
-    elif not params.startswith(b"{"):
-        params = b'{"value":%b}' % params
-    frame = _Task(
-        "task", "task", asked.task_id, asked.task_type, msgspec.Raw(params), now_s,
-        envelope.trace_id, asked.text,
-    )  # fmt: skip
-    return asked.task_id, asked.task_type, encode_json(frame).decode()
-
-
-def result_taken(task_id: str, verdict: str) -> str:
-    """Return the acknowledgement of a result, for nodes with the feature `ack`.
-
-    Args:
-        verdict: `done`, `late`, `again`, `unknown` or `stranger`: whatever it is, the node need
-            not send that result again.
-    """
-    kind = "task_result_ack"
-    return _json({"type": kind, "action": kind, "task_id": task_id, "verdict": verdict})
-
-
-def task_cancelled(task_id: str) -> str:
-    """Return the word that nobody wants a task any more, for nodes with the feature `cancel`."""
-    return _json({"type": "task_cancel", "action": "task_cancel", "task_id": task_id})
-
-
-def _json(value: object) -> str:
-    return encode_json(value).decode()
