@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 
 from hubbub.ports import Change, EngineLimits, Kept, Record
 from hubbub.store.database import Database
@@ -46,24 +47,27 @@ class LocalEngine:
         where: Requirement | None = None,
     ) -> Sequence[Delivery]:
         """Return waiting deliveries that are due, lowest rank first, and hold them."""
-        held = self._held.get(box, ())
-        reach = limit + len(held)
         self._taking += 1
         try:
-            found = await self._database.read(
-                lambda session: reads.waiting(
-                    session,
-                    box,
+            while True:
+                reach = limit + len(self._held.get(box, ()))
+                query = partial(
+                    reads.waiting,
+                    mailbox=box,
                     limit=reach,
                     now_us=now_us,
                     skip_keys=skip_keys,
                     task_type=where.task_type if where else None,
                 )
-            )
-            # What was held at any time since the query began may be done by now: what is
-            # let go meanwhile stays held until here.
-            held = self._held.get(box, ())
-            fresh = [delivery for delivery in found if delivery.id not in held][:limit]
+                found = await self._database.read(query)
+                # What was held at any time since the query began may be done by now: what is
+                # let go meanwhile stays held until here.
+                held = self._held.get(box, ())
+                fresh = [delivery for delivery in found if delivery.id not in held][:limit]
+                if len(fresh) == limit or len(found) < reach:
+                    break
+                # Some of what it found was held meanwhile, and the store may have more of them:
+                # fewer than the limit would say that these are all.
             for delivery in fresh:
                 self.hold(delivery)
             return fresh
