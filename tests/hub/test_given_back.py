@@ -1,0 +1,64 @@
+"""What is kept for something is given back when that is over: places, slots, couriers, pools."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from hubbub import Envelope, Receipt
+from hubbub.core import Core
+from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
+from tests.hub.test_work import NODES
+
+
+@pytest.fixture
+async def core(
+    tmp_path: Path, clock: FakeClock, store_url: Callable[[Path], str]
+) -> AsyncIterator[Core]:
+    """A hub without sockets."""
+    folder = tmp_path / "hub"
+    async with running_hub(folder, clock=clock, store_url=store_url(folder)) as running:
+        running.table.put(NODES)
+        yield running
+        for link in running.room.links():
+            running.attachments.detach(link)
+
+
+def publishing(core: Core, number: int) -> asyncio.Task[Receipt]:
+    envelope = Envelope.new(
+        source="plugin.a", subject="a", data=number, to=("plugin.full",), durable=True
+    )
+    return asyncio.get_running_loop().create_task(core.publish(envelope))
+
+
+async def test_a_place_that_its_publisher_does_not_take_is_for_the_next(core: Core) -> None:
+    """One is told of it and goes away in that very moment: else the others wait for ever."""
+    full = RecordingEndpoint("plugin.full", linger_s=None, mailbox_limit=1, overflow="wait")
+    core.attach(full).close()
+    await publishing(core, 1)
+    first, second = publishing(core, 2), publishing(core, 3)
+    await settle()
+    assert not first.done()
+    assert not second.done()
+    (waiting,) = core.room.boxes.get("plugin.full").line
+    core.room.endings.forget(waiting)
+    first.cancel()
+    await asyncio.wait([second], timeout=5)
+    assert second.done()
+
+
+async def test_who_waits_no_longer_is_not_waited_for(core: Core) -> None:
+    """A publisher that is gone leaves nothing behind at the mailbox."""
+    full = RecordingEndpoint("plugin.full", linger_s=None, mailbox_limit=1, overflow="wait")
+    core.attach(full).close()
+    await publishing(core, 1)
+    waits = publishing(core, 2)
+    await settle()
+    box = core.room.boxes.get("plugin.full")
+    assert box.wanted
+    waits.cancel()
+    await asyncio.wait([waits])
+    assert not box.wanted
