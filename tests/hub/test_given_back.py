@@ -11,7 +11,7 @@ import pytest
 from hubbub import Envelope, Receipt
 from hubbub.core import Core
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
-from tests.hub.test_work import NODES
+from tests.hub.test_work import NODES, submit
 
 
 @pytest.fixture
@@ -32,6 +32,21 @@ def publishing(core: Core, number: int) -> asyncio.Task[Receipt]:
         source="plugin.a", subject="a", data=number, to=("plugin.full",), durable=True
     )
     return asyncio.get_running_loop().create_task(core.publish(envelope))
+
+
+class Stuck(RecordingEndpoint):
+    """A worker whose connection takes nothing more: what it is handed stays on the way."""
+
+    async def deliver(self, envelope: Envelope) -> None:
+        """Note it, and never return."""
+        await super().deliver(envelope)
+        await asyncio.get_running_loop().create_future()
+
+
+def stuck(core: Core, *, concurrency: int = 1) -> Stuck:
+    endpoint = Stuck("node.a", concurrency=concurrency, linger_s=60.0)
+    core.attach(endpoint)
+    return endpoint
 
 
 async def test_a_place_that_its_publisher_does_not_take_is_for_the_next(core: Core) -> None:
@@ -62,3 +77,12 @@ async def test_who_waits_no_longer_is_not_waited_for(core: Core) -> None:
     waits.cancel()
     await asyncio.wait([waits])
     assert not box.wanted
+
+
+async def test_a_free_slot_is_used_while_another_task_is_stuck_on_its_way(core: Core) -> None:
+    """Its courier waits for the peer although the task was taken back; another one carries."""
+    worker = stuck(core, concurrency=2)
+    first = await submit(core)
+    await core.work.cancel(first.task_id or "")
+    await submit(core)
+    assert len(worker.taken) == 2
