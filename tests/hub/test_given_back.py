@@ -11,7 +11,7 @@ import pytest
 from hubbub import Envelope, Receipt
 from hubbub.core import Core
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
-from tests.hub.test_work import NODES, submit
+from tests.hub.test_work import NODES, rest, submit
 
 
 @pytest.fixture
@@ -86,3 +86,17 @@ async def test_a_free_slot_is_used_while_another_task_is_stuck_on_its_way(core: 
     await core.work.cancel(first.task_id or "")
     await submit(core)
     assert len(worker.taken) == 2
+
+
+async def test_a_stop_does_not_wait_for_a_peer_that_is_gone(core: Core) -> None:
+    """Nothing is under way any more when the last one hangs up with what it had."""
+    worker = stuck(core)
+    await submit(core)
+    draining = asyncio.get_running_loop().create_task(core.room.lifecycle.drain(3600.0))
+    await rest(core)
+    assert not draining.done()
+    link = core.room.link_of(worker.address)
+    assert link is not None
+    core.attachments.detach(link)
+    await rest(core)
+    assert draining.done()

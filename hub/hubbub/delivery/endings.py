@@ -247,7 +247,7 @@ class Endings:
             link.in_flight.pop(delivery.id, None)
             link.idle_since_us = self._room.clock.now_us()
             self._room.freed(link)
-            self.look_drained()
+        self.look_drained()  # also where it was lost with its link
         return address.split(".", 1)[0]
 
     def look_drained(self) -> None:
