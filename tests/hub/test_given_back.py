@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from hubbub import Envelope, Receipt
 from hubbub.core import Core
+from hubbub.errors import StoreUnavailableError
+from hubbub.ports import Change
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
-from tests.hub.test_work import NODES, rest, submit
+from tests.hub.test_work import NODES, node, rest, submit
 
 
 @pytest.fixture
@@ -100,3 +102,23 @@ async def test_a_stop_does_not_wait_for_a_peer_that_is_gone(core: Core) -> None:
     core.attachments.detach(link)
     await rest(core)
     assert draining.done()
+
+
+async def test_a_task_that_nobody_was_handed_is_in_nobodys_hand(core: Core) -> None:
+    """Its hand-over could not be written: it waits, in memory or in the store alone."""
+    receipt = await submit(core)
+    settle_changes = core.engine.settle
+
+    async def fails(changes: Sequence[Change]) -> Sequence[bool]:
+        del changes
+        raise StoreUnavailableError("full")
+
+    core.engine.settle = fails  # type: ignore[method-assign]
+    worker = node(core)
+    await rest(core)
+    core.engine.settle = settle_changes  # type: ignore[method-assign]
+    assert worker.tasks == []
+    assert core.room.in_hand == {}
+    task = await core.work.find(receipt.task_id or "")
+    assert task is not None
+    assert task.state == "queued"

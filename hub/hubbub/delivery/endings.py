@@ -77,6 +77,8 @@ class Endings:
             return
         endpoint = delivery.endpoint
         adapter = self._leave_hand(delivery)
+        if delivery.task_id is not None:
+            self._room.in_hand.pop(delivery.task_id, None)
         now_us = self._room.clock.now_us()
         box = self._room.boxes.get(delivery.mailbox)
         delivery.state = DeliveryState.PENDING
