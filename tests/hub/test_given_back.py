@@ -13,7 +13,7 @@ from hubbub.core import Core
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Change
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
-from tests.hub.test_work import NODES, node, rest, submit
+from tests.hub.test_work import NODES, finish, node, rest, submit
 
 
 @pytest.fixture
@@ -122,3 +122,18 @@ async def test_a_task_that_nobody_was_handed_is_in_nobodys_hand(core: Core) -> N
     task = await core.work.find(receipt.task_id or "")
     assert task is not None
     assert task.state == "queued"
+
+
+async def test_a_worker_forgets_the_pools_in_which_nothing_is(core: Core) -> None:
+    """Each task type that was ever asked for had one: else a worker looks at more and more."""
+    worker = node(core)
+    for number in range(3):
+        receipt = await submit(core, f"type-{number}")
+        await finish(core, receipt.task_id, worker)
+    link = core.room.link_of(worker.address)
+    assert link is not None
+    assert len(link.pools) == 3
+    core.room.forget_idle()  # as in time
+    assert not link.pools
+    await submit(core, "type-0")
+    assert len(worker.tasks) == 4
