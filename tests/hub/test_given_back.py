@@ -13,7 +13,8 @@ from hubbub.core import Core
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Change
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
-from tests.hub.test_work import NODES, finish, node, rest, submit
+from hubbub.values import Task
+from tests.hub.test_work import NODES, attempts, finish, node, rest, submit
 
 
 @pytest.fixture
@@ -137,3 +138,65 @@ async def test_a_worker_forgets_the_pools_in_which_nothing_is(core: Core) -> Non
     assert not link.pools
     await submit(core, "type-0")
     assert len(worker.tasks) == 4
+
+
+def slow_then_full(core: Core) -> Callable[[], None]:
+    """Let nothing be settled until what this returns is called: then it fails, what follows not."""
+    settle_changes, failing = core.engine.settle, asyncio.get_running_loop().create_future()
+
+    async def fails(changes: Sequence[Change]) -> Sequence[bool]:
+        del changes
+        await failing
+        raise StoreUnavailableError("full")
+
+    def fail() -> None:
+        core.engine.settle = settle_changes  # type: ignore[method-assign]
+        failing.set_result(None)
+
+    core.engine.settle = fails  # type: ignore[method-assign]
+    return fail
+
+
+def cancelling(core: Core, receipt: Receipt) -> asyncio.Task[Task]:
+    return asyncio.get_running_loop().create_task(core.work.cancel(receipt.task_id or ""))
+
+
+@pytest.mark.parametrize("name", ["a", "b"], ids=["comes again", "another one comes"])
+async def test_an_end_that_failed_gives_nothing_to_a_link_that_never_had_it(
+    core: Core, name: str
+) -> None:
+    """The store is slow, then full; meanwhile the worker has left with what it had."""
+    receipt = await submit(core)
+    worker = node(core)
+    await rest(core)
+    assert worker.tasks == [receipt.task_id]
+    fail = slow_then_full(core)
+    cancel = cancelling(core, receipt)
+    await settle()
+    worker.link.close()
+    newer = node(core, name)
+    fail()
+    with pytest.raises(StoreUnavailableError):
+        await cancel
+    await rest(core)
+    assert newer.tasks == [receipt.task_id]
+    assert await attempts(core, receipt.task_id) == [
+        (1, "node.a", "node_lost"),
+        (2, f"node.{name}", None),
+    ]
+
+
+async def test_an_end_that_failed_takes_no_slot_where_nobody_was_handed_it(core: Core) -> None:
+    """Neither the hand-over nor the end could be written: it is handed over anew."""
+    receipt = await submit(core)
+    fail = slow_then_full(core)
+    worker = node(core)
+    await settle()
+    cancel = cancelling(core, receipt)
+    await settle()
+    fail()
+    with pytest.raises(StoreUnavailableError):
+        await cancel
+    await rest(core)
+    assert worker.tasks == [receipt.task_id]
+    assert await attempts(core, receipt.task_id) == [(1, "node.a", None)]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hubbub.delivery.endings import memory_of
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Change, Record, Row
 from hubbub.tasks import after
@@ -50,8 +49,7 @@ class Finals:
             StoreUnavailableError: everything is as it was.
         """
         room = self._room
-        before = memory_of(delivery)
-        room.endings.forget(delivery)
+        before = room.endings.suspend(delivery)
         self._end(delivery, end)
         assert room.follow is not None
         assert delivery.task is not None
@@ -68,11 +66,12 @@ class Finals:
         try:
             counted = (await room.engine.settle([change]))[0]
         except StoreUnavailableError:
-            room.endings.restore(delivery, before)
+            room.endings.restore(delivery)
             room.endings.release(planned)
             raise
+        del room.endings.unwritten[delivery.id]
         room.boxes.written(delivery)
-        room.endings.done(delivery, before[1])
+        room.endings.done(delivery, before.endpoint)
         if not counted:
             room.endings.release(planned)
             return False

@@ -29,7 +29,7 @@ def check_kept(moment: Moment) -> None:
     flying.update((d.id, d) for d in core.room.in_hand.values() if d.state == "in_flight")
     for link in moment.links.values():
         _check_slots(link, moment)
-        _check_couriers(link)
+        _check_couriers(link, moment)
     _check_tasks(core, flying)
     _check_lanes(core, waiting, flying)
     _check_store(core, waiting, flying)
@@ -46,8 +46,12 @@ def _check_slots(link: EndpointLink, moment: Moment) -> None:
             raise BrokenRuleError(6, f"{link.address} keeps a slot for {slot}, never handed over")
 
 
-def _check_couriers(link: EndpointLink) -> None:
+def _check_couriers(link: EndpointLink, moment: Moment) -> None:
     """What is in flight is carried, or every slot has a courier who waits for the peer."""
+    on_the_way = {delivery.id for delivery, _ in link.todo}
+    for d in link.in_flight.values():
+        if (link, d.id, d.attempts) not in moment.seen and d.id not in on_the_way:
+            raise BrokenRuleError(10, f"{link.address} shall have {d.id}, and nobody carries it")
     left = [delivery.id for delivery, attempt in link.todo if is_mine(delivery, attempt)]
     if left and link.couriers < link.busy:
         raise BrokenRuleError(10, f"{link.couriers} couriers of {link.address} leave {left}")
@@ -64,6 +68,8 @@ def _check_tasks(core: Core, flying: Known) -> None:
     noted = {(address, one) for address, ids in room.leases._pulled.items() for one in ids}
     if pulled != noted:
         raise BrokenRuleError(14, f"of {pulled} that were pulled guards know {noted}")
+    if room.endings.unwritten:
+        raise BrokenRuleError(14, f"ended, and never written: {list(room.endings.unwritten)}")
     if core.work.ledger.changing:
         raise BrokenRuleError(14, f"changed for ever: {list(core.work.ledger.changing)}")
 

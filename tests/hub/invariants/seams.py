@@ -100,6 +100,11 @@ class SteppedJournal(Journal):
         self.held = self.broken = False
         self._come()
 
+    def fail(self) -> None:
+        """Write nothing more, and say so to all who wait."""
+        self.held, self.broken = False, True
+        self._come()
+
     @property
     def behind(self) -> int:
         """Entries that are not written."""

@@ -351,8 +351,8 @@ async def let_commits(w: World) -> None:
 
 @step(1)
 async def break_store(w: World) -> None:
-    """The disk is full."""
-    w.journal.broken = True
+    """The disk is full; what it was slow with until now fails."""
+    w.journal.fail()
 
 
 @step(2)
@@ -477,7 +477,7 @@ WITH_EARLY_ENDS: Final[dict[Step, int]] = {
     long_time_passes: 1,
     hold_commits: 4,
     let_commits: 12,
-    break_store: 1,
+    break_store: 5,
     kill: 1,
 }
 """Steps of runs in which much ends before it has begun: it is taken back, given up, brought by

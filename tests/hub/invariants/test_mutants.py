@@ -334,6 +334,18 @@ def pulled_tasks_are_never_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "left", lambda self, delivery, address: None)
 
 
+def ends_that_failed_forget_whose_it_was(patch: pytest.MonkeyPatch) -> None:
+    """A task whose end could not be written is nobody's."""
+
+    def suspend(self: Endings, delivery: Any) -> Any:
+        memory = original(self, delivery)
+        memory.link = None
+        return memory
+
+    original = Endings.suspend
+    patch.setattr(Endings, "suspend", suspend)
+
+
 def what_is_written_stays_here(patch: pytest.MonkeyPatch) -> None:
     """Memory keeps each delivery whose end is in the store."""
     patch.setattr(Boxes, "written", lambda self, delivery: None)
@@ -516,6 +528,7 @@ MUTANTS: tuple[Mutate, ...] = (
 MUTANTS_OF_KEEPING: tuple[Mutate, ...] = (
     couriers_of_a_closed_link_are_remembered,
     couriers_wait_for_what_was_taken_back,
+    ends_that_failed_forget_whose_it_was,
     guards_outlive_who_they_guarded,
     polls_that_are_over_are_remembered,
     probes_are_not_taken_back,
