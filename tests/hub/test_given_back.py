@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hubbub.core import Core
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Change
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
-from hubbub.values import Task
+from hubbub.values import Endpoint, Task
 from tests.hub.test_work import NODES, attempts, finish, node, rest, submit
 
 
@@ -200,3 +201,26 @@ async def test_an_end_that_failed_takes_no_slot_where_nobody_was_handed_it(core:
     await rest(core)
     assert worker.tasks == [receipt.task_id]
     assert await attempts(core, receipt.task_id) == [(1, "node.a", None)]
+
+
+@pytest.mark.parametrize("most", [1, 2], ids=["it has ended", "it waits again"])
+async def test_a_lease_that_could_not_be_written_and_is_over_is_not_taken_back_twice(
+    core: Core, clock: FakeClock, most: int
+) -> None:
+    """The store is slow for longer than the lease, and then full."""
+    core.attach(Endpoint(address="node.pull", pull=True, linger_s=None))
+    receipt = await submit(core, max_attempts=most)
+    fail = slow_then_full(core)
+    lease = partial(core.work.lease, ["node.*"], worker="w", limit=5)
+    leasing = asyncio.get_running_loop().create_task(lease(lease_us=2_000_000))
+    await settle()
+    await clock.advance(3.0)
+    await rest(core)
+    fail()
+    with pytest.raises(StoreUnavailableError):
+        await leasing
+    await rest(core)
+    given = await lease(lease_us=2_000_000)
+    assert [one.task_id for one in given] == [receipt.task_id][: most - 1]
+    assert [box.depth for box in core.room.boxes] == [0] * len(list(core.room.boxes))
+    assert len(core.room.in_hand) == len(given)
