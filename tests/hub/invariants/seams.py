@@ -88,6 +88,7 @@ class SteppedJournal(Journal):
             for _ in range(3):  # what follows from it may be written too
                 await asyncio.sleep(0)
         self.close()
+        self.dead = True  # who still asks is not answered, and no connection is opened for him
 
     def close(self) -> None:
         """Give the connection back."""
