@@ -281,14 +281,14 @@ def what_nobody_saw_keeps_its_slot(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "unseen", lambda self, link, delivery, attempt: None)
 
 
-def couriers_wait_for_what_was_taken_back(patch: pytest.MonkeyPatch) -> None:
-    """A slot is free, and its courier is still at the peer with a task that has ended."""
+def a_link_has_one_courier(patch: pytest.MonkeyPatch) -> None:
+    """What is given to a second slot waits until the peer has answered the first."""
 
     def send(self: Couriers, link: EndpointLink, delivery: Any) -> None:
-        overtime = dict(link.overtime)
-        link.overtime.clear()
-        original(self, link, delivery)
-        link.overtime.update(overtime)
+        if link.couriers:
+            link.todo.append((delivery, delivery.attempts))
+        else:
+            original(self, link, delivery)
 
     original = Couriers.send
     patch.setattr(Couriers, "send", send)
@@ -526,8 +526,8 @@ MUTANTS: tuple[Mutate, ...] = (
 )
 
 MUTANTS_OF_KEEPING: tuple[Mutate, ...] = (
+    a_link_has_one_courier,
     couriers_of_a_closed_link_are_remembered,
-    couriers_wait_for_what_was_taken_back,
     ends_that_failed_forget_whose_it_was,
     guards_outlive_who_they_guarded,
     polls_that_are_over_are_remembered,
