@@ -197,4 +197,4 @@ class Core(Facade):
         self.accepted.note(self.clock.now_us(), total_of(self.metrics.envelopes_accepted))
         await self.retention.sweep()
         self.contributions.forget_owners(lambda address: self.directory.get(address) is not None)
-        self.room.boxes.forget_idle(needed=lambda name: self.directory.get(name) is not None)
+        self.room.forget_idle()

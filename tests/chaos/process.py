@@ -10,7 +10,8 @@ from pathlib import Path
 
 __all__ = ["HubProcess"]
 
-READY_S = 20.0
+READY_S = 60.0
+"""Much more than it needs: the machine may have other things to do."""
 
 
 class HubProcess:
@@ -40,15 +41,26 @@ class HubProcess:
                 sys.executable, "-m", "hubbub.cli", "run", *arguments,
                 stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip
+        try:
+            async with asyncio.timeout(READY_S):
+                ready = await self._ready()
+        except TimeoutError:
+            await self.kill()
+            ready = None
+        if ready is None:
+            log_text = (self._data_dir.parent / "hub.log").read_text()
+            raise AssertionError(f"the hub was not ready in {READY_S:g} s:\n{log_text[-4000:]}")
+        self.url = ready.split()[2]
+        self.token = (self._data_dir / "admin.token").read_text().strip()
+
+    async def _ready(self) -> str | None:
+        """Return the line in which it says that it is ready; None when it ended before."""
+        assert self._process is not None
         assert self._process.stdout is not None
-        async with asyncio.timeout(READY_S):
-            while line := (await self._process.stdout.readline()).decode():
-                if " ready " in line:
-                    self.url = line.split()[2]
-                    self.token = (self._data_dir / "admin.token").read_text().strip()
-                    return
-        log_text = (self._data_dir.parent / "hub.log").read_text()
-        raise AssertionError(f"the hub ended before it was ready:\n{log_text[-4000:]}")
+        while line := (await self._process.stdout.readline()).decode():
+            if " ready " in line:
+                return line
+        return None
 
     async def kill(self) -> None:
         """End it as a power cut would."""

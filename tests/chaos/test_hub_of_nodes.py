@@ -14,6 +14,7 @@ import socket
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from urllib.error import URLError
 
 import httpx2
@@ -26,7 +27,7 @@ from tests.adapters.octohub.readme_node import ReadmeNode
 from tests.chaos.nodes import NodeProcess
 from tests.chaos.process import HubProcess
 from tests.chaos.test_kill import rows
-from tests.chaos.test_nodes import CONFIG, all_final, connected
+from tests.chaos.test_nodes import CONFIG, all_final, connected, left
 
 KILLS = int(os.environ.get("HUBBUB_KILLS", "2"))
 SEED = int(os.environ.get("HUBBUB_SEED", "20260102"))
@@ -89,12 +90,17 @@ async def submit(client: httpx2.AsyncClient, said: dict[str, str], over: asyncio
         await asyncio.sleep(0.01)
 
 
-async def kill_with_work_in_hand(hub: HubProcess, database: str, chance: random.Random) -> int:
+async def kill_with_work_in_hand(
+    hub: HubProcess, client: httpx2.AsyncClient, database: str, chance: random.Random
+) -> int:
     """Kill the hub while nodes have tasks, and start it again; returns how many they had."""
     query = "SELECT count(*) FROM task WHERE state = 'dispatched'"
-    async with asyncio.timeout(WAIT_S):
-        while (await asyncio.to_thread(rows, database, query))[0][0] < NODES:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    until = monotonic() + WAIT_S
+    while (await asyncio.to_thread(rows, database, query))[0][0] < NODES:
+        if monotonic() > until:
+            under_way = await left(client, database)
+            pytest.fail(f"fewer than {NODES} are at work after {WAIT_S:g} s:\n{under_way}")
+        await asyncio.sleep(0.02)
     await asyncio.sleep(chance.uniform(0.0, 0.5))
     await hub.kill()
     in_hand = (await asyncio.to_thread(rows, database, query))[0][0]
@@ -154,11 +160,11 @@ async def test_a_killed_hub_loses_no_task_of_its_nodes(tmp_path: Path) -> None:
                 asyncio.create_task(submit(client, said, over)) for _ in range(SUBMITTERS)
             ]
             for _ in range(KILLS):
-                in_hand += await kill_with_work_in_hand(hub, database, chance)
+                in_hand += await kill_with_work_in_hand(hub, client, database, chance)
                 await connected(client, NODES + 1)
             over.set()
             await asyncio.gather(*submitters)
-            await all_final(database)
+            await all_final(client, database)
         for node in nodes:
             node.stop()
         ended = [await asyncio.to_thread(node.join, WAIT_S) for node in nodes]

@@ -12,6 +12,7 @@ import os
 import random
 from collections import Counter, defaultdict
 from pathlib import Path
+from time import monotonic, time_ns
 
 import httpx2
 import pytest
@@ -27,6 +28,11 @@ NODES = 32
 KILLS = 10
 SUBMITTERS = 32
 WAIT_S = 60.0
+
+UNDER_WAY = (
+    "SELECT state, endpoint, attempts, mailbox, count(*), min(due_us), min(lease_until_us) "
+    "FROM delivery WHERE state <> 'done' GROUP BY state, endpoint, attempts, mailbox"
+)
 
 CONFIG = """
 [hub]
@@ -62,20 +68,33 @@ async def kill_some(nodes: list[NodeProcess], url: str, chance: random.Random) -
 
 async def connected(client: httpx2.AsyncClient, number: int) -> None:
     """Return once so many nodes are there."""
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            answer = await client.get("/status")
-            if answer.json()["pc_connections"] >= number:
-                return
-            await asyncio.sleep(0.1)
+    until = monotonic() + WAIT_S
+    while (status := (await client.get("/status")).json())["pc_connections"] < number:
+        assert monotonic() < until, f"of {number} nodes not all came in {WAIT_S:g} s: {status}"
+        await asyncio.sleep(0.1)
 
 
-async def all_final(database: str) -> None:
+async def all_final(client: httpx2.AsyncClient, database: str) -> None:
     """Return once no task is under way."""
     query = "SELECT count(*) FROM task WHERE finished_us IS NULL"
-    async with asyncio.timeout(WAIT_S):
-        while (await asyncio.to_thread(rows, database, query))[0][0]:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    until = monotonic() + WAIT_S
+    while (await asyncio.to_thread(rows, database, query))[0][0]:
+        if monotonic() > until:
+            pytest.fail(f"still under way after {WAIT_S:g} s:\n{await left(client, database)}")
+        await asyncio.sleep(0.1)
+
+
+async def left(client: httpx2.AsyncClient, database: str) -> str:
+    """Return what is under way, where it stands, and how busy its endpoints are."""
+    said = ["state, endpoint, attempts, mailbox: number, earliest due, earliest end of a lease"]
+    said += [
+        f"{row[:4]}: {row[4:]}" for row in await asyncio.to_thread(rows, database, UNDER_WAY)
+    ]  # fmt: skip
+    said.append(f"now: {time_ns() // 1000}")
+    for path in ("/api/v1/endpoints", "/api/v1/stats"):
+        answer = await client.get(path)
+        said.append(f"{path}: {answer.text}")
+    return "\n".join(said)
 
 
 def check(database: str, said: dict[str, int], folder: Path, killed: set[str]) -> Counter[str]:
@@ -141,7 +160,7 @@ async def test_killed_nodes_lose_nothing(tmp_path: Path) -> None:
             over.set()
             await asyncio.gather(*submitters)
             await connected(client, NODES)
-        await all_final(database)
+            await all_final(client, database)
         for node in nodes:
             node.stop()
         ended = [await asyncio.to_thread(node.join, WAIT_S) for node in nodes]

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from hubbub.delivery.room import DeliveryRoom
 from hubbub.values import Delivery, Route, Submission, TaskResult, TaskState
-from tests.hub.invariants.checks import BrokenRuleError
+from tests.hub.invariants.rules import BrokenRuleError
 from tests.hub.invariants.seams import SteppedDatabase, quiet
 from tests.hub.invariants.test_random_runs import window
 from tests.hub.invariants.world import World, quietly

@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlmodel import Session
 
 from hubbub import Envelope, Route
 from hubbub.core import Core
@@ -318,6 +319,32 @@ async def test_what_was_in_doubt_behind_a_crowded_key_goes_after_it(core: Core) 
             peer.let.set()
         await peer.wait_for(4)
         assert [envelope.durable for envelope in peer.taken] == [True, True, True, False]
+
+
+async def test_a_read_goes_on_where_something_of_it_ended_meanwhile(core: Core) -> None:
+    """Fewer than were asked for would say that the store has no more, and nobody would ask again.
+
+    As after a restart: a long line is read while somebody brings the result of one that is in it.
+    """
+    core.attach(Hanging(concurrency=1))
+    core.table.put(Route(name="r", match="e", to=("app.a",)))
+    link = core.room.link_of("app.a")
+    assert link is not None
+    link.slots = 0
+    await publish(core, [None] * 4)
+    first, *others = core.room.boxes.get("app.a").line
+    for delivery in (first, *others):
+        core.engine.let_go(delivery)
+    read = core.database.read
+
+    async def ends_meanwhile(query: Callable[[Session], Any]) -> Any:
+        found = await read(query)
+        core.engine.hold(first)
+        return found
+
+    core.database.read = ends_meanwhile  # type: ignore[method-assign]
+    taken = await core.engine.take("app.a", limit=2, now_us=core.clock.now_us())
+    assert [delivery.id for delivery in taken] == [delivery.id for delivery in others[:2]]
 
 
 async def test_a_volatile_one_waits_for_those_of_its_key_in_the_store(core: Core) -> None:

@@ -207,11 +207,16 @@ class Boxes:
             if not read.done():
                 read.set_result(None)
 
-    def forget_idle(self, *, needed: Callable[[str], bool]) -> None:
-        """Forget mailboxes in which nothing is and which nobody needs."""
-        for name, box in list(self._boxes.items()):
-            if box.idle and not box.refilling and not needed(name):
-                del self._boxes[name]
+    def forget_idle(self, *, needed: Callable[[str], bool]) -> set[str]:
+        """Forget mailboxes in which nothing is and which nobody needs; returns their names."""
+        forgotten = {
+            name
+            for name, box in self._boxes.items()
+            if box.idle and not box.refilling and not needed(name)
+        }
+        for name in forgotten:
+            del self._boxes[name]
+        return forgotten
 
     async def _refill(self, box: Mailbox) -> None:
         blocked = box.blocked

@@ -49,7 +49,8 @@ class Couriers:
     def send(self, link: EndpointLink, delivery: Delivery) -> None:
         """Let a courier carry a delivery that was taken for this endpoint."""
         link.todo.append((delivery, delivery.attempts))
-        if link.couriers < len(link.in_flight):
+        # One may still be at the peer with what was taken back: that slot counts, it is not free.
+        if link.couriers < len(link.in_flight) + len(link.overtime):
             link.couriers += 1
             task = self._spawn(self._carry(link))
             self._carrying.setdefault(link, set()).add(task)

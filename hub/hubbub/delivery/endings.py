@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
-from hubbub.delivery.rules import deadline_of, ended_as, expiry_reason
+from hubbub.delivery.rules import NODE_LOST, WITHDRAWN, deadline_of, ended_as, expiry_reason
 from hubbub.delivery.spans import retry_record, trace_end, trace_retry
 from hubbub.ports import Change, Planned
 from hubbub.tasks import after
@@ -17,15 +19,24 @@ from hubbub.values import Delivery, DeliveryState, Outcome, Task
 if TYPE_CHECKING:
     from hubbub.delivery.room import DeliveryRoom
 
-__all__ = ["Endings", "Memory", "memory_of"]
-
-Memory = tuple[DeliveryState, str | None, int | None, Task | None]
-"""What an end changes of a delivery, so that it can be undone."""
+__all__ = ["Endings", "Memory"]
 
 
-def memory_of(delivery: Delivery) -> Memory:
-    """Return a delivery as it is before an end that may not be written."""
-    return (delivery.state, delivery.endpoint, delivery.lease_until_us, delivery.task)
+@dataclass(slots=True)
+class Memory:
+    """What an end changes of a delivery, so that it can be undone where it is not written.
+
+    Attributes:
+        link: Where it was in flight; None where a worker had pulled it, or it waited.
+        unseen: The peer was not handed it, and will not be: its courier found that it had ended.
+    """
+
+    state: DeliveryState
+    endpoint: str | None
+    lease_until_us: int | None
+    task: Task | None
+    link: EndpointLink | None
+    unseen: bool = False
 
 
 class Endings:
@@ -33,6 +44,7 @@ class Endings:
 
     Attributes:
         drained: Resolved once nothing is under way any more; None while the hub runs.
+        unwritten: What ended, and is as it was before if that cannot be written; by id.
     """
 
     def __init__(
@@ -41,6 +53,7 @@ class Endings:
         self._room = room
         self._after_delivery = after_delivery
         self.drained: asyncio.Future[None] | None = None
+        self.unwritten: Final[dict[int, Memory]] = {}
 
     def failed(self, delivery: Delivery, reason: str, *, due_us: int) -> None:
         """An attempt failed by its endpoint: again, or the end.
@@ -77,6 +90,8 @@ class Endings:
             return
         endpoint = delivery.endpoint
         adapter = self._leave_hand(delivery)
+        if delivery.task_id is not None:
+            self._room.in_hand.pop(delivery.task_id, None)
         now_us = self._room.clock.now_us()
         box = self._room.boxes.get(delivery.mailbox)
         delivery.state = DeliveryState.PENDING
@@ -195,25 +210,46 @@ class Endings:
         box.depth += 1
         box.line.back(delivery, now_us=self._room.clock.now_us())
 
-    def restore(
-        self,
-        delivery: Delivery,
-        memory: Memory,
-    ) -> None:
-        """Undo `forget` and an end that could not be written: it is as it was."""
-        delivery.state, delivery.endpoint, delivery.lease_until_us, delivery.task = memory
+    def suspend(self, delivery: Delivery) -> Memory:
+        """Take a delivery out of memory for an end that may not be written."""
+        link = self._room.link_of(delivery.endpoint or "")
+        memory = self.unwritten[delivery.id] = Memory(
+            delivery.state,
+            delivery.endpoint,
+            delivery.lease_until_us,
+            delivery.task,
+            link if link is not None and delivery.id in link.in_flight else None,
+        )
+        self.forget(delivery)
+        return memory
+
+    def restore(self, delivery: Delivery) -> None:
+        """Undo `suspend` and an end that could not be written: it is as it was.
+
+        What was lost with its link meanwhile, or not handed over, is tried again.
+        """
+        memory = self.unwritten.pop(delivery.id)
+        delivery.state, delivery.endpoint = memory.state, memory.endpoint
+        delivery.lease_until_us, delivery.task = memory.lease_until_us, memory.task
         delivery.outcome = delivery.reason = None
+        now_us = self._room.clock.now_us()
+        link = memory.link
         if delivery.state is DeliveryState.PENDING:
             box = self._room.boxes.get(delivery.mailbox)
             box.depth += 1
-            box.line.add(delivery, now_us=self._room.clock.now_us())
-            return
-        link = self._room.link_of(delivery.endpoint or "")
-        if link is not None and not link.endpoint.pull:
-            link.in_flight[delivery.id] = delivery
-            link.overtime.pop((delivery.id, delivery.attempts), None)  # one slot, not two
-        if delivery.lease_until_us is not None:
-            self._room.leases.watch(delivery)
+            box.line.add(delivery, now_us=now_us)
+            self._room.pump(box)  # its time may have come, or a slot, while it was not there
+        elif memory.unseen:
+            delivery.attempts -= 1
+            self.again(delivery, WITHDRAWN, due_us=now_us, counted=False, seen=False)
+        elif link is not None and link.closed:
+            self.again(delivery, NODE_LOST, due_us=now_us)
+        else:
+            if link is not None:
+                link.in_flight[delivery.id] = delivery
+                link.overtime.pop((delivery.id, delivery.attempts), None)  # one slot, not two
+            if delivery.lease_until_us is not None:
+                self._room.leases.watch(delivery)
 
     def done(self, delivery: Delivery, had: str | None = None) -> None:
         """After an end: count it, let the next of its lane go, tell the plugins.
@@ -247,7 +283,7 @@ class Endings:
             link.in_flight.pop(delivery.id, None)
             link.idle_since_us = self._room.clock.now_us()
             self._room.freed(link)
-            self.look_drained()
+        self.look_drained()  # also where it was lost with its link
         return address.split(".", 1)[0]
 
     def look_drained(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hubbub.delivery.endings import memory_of
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Change, Record, Row
 from hubbub.tasks import after
@@ -50,12 +49,11 @@ class Finals:
             StoreUnavailableError: everything is as it was.
         """
         room = self._room
-        before = memory_of(delivery)
         # Its slot is free from here on: whoever said this is done with it, committed or not. What
         # is handed over meanwhile is the lowest rank that waits, and none of its key: the lane is
         # free only in `done`. If the commit fails, the link has one more than its slots until the
         # result is said again, and is given nothing.
-        room.endings.forget(delivery)
+        before = room.endings.suspend(delivery)
         self._end(delivery, end)
         assert room.follow is not None
         assert delivery.task is not None
@@ -72,11 +70,12 @@ class Finals:
         try:
             counted = (await room.engine.settle([change]))[0]
         except StoreUnavailableError:
-            room.endings.restore(delivery, before)
+            room.endings.restore(delivery)
             room.endings.release(planned)
             raise
+        del room.endings.unwritten[delivery.id]
         room.boxes.written(delivery)
-        room.endings.done(delivery, before[1])
+        room.endings.done(delivery, before.endpoint)
         if not counted:
             room.endings.release(planned)
             return None

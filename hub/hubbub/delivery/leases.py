@@ -118,6 +118,9 @@ class Leases:
 
     def unseen(self, link: EndpointLink, delivery: Delivery, attempt: int) -> None:
         """An attempt ended before its endpoint saw it: no answer would ever free that slot."""
+        ended = self._room.endings.unwritten.get(delivery.id)
+        if ended is not None and delivery.attempts == attempt:
+            ended.unseen = True
         self._free(link, (delivery.id, attempt))
 
     def answered(self, task_id: str, address: str) -> None:

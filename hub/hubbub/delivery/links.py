@@ -21,6 +21,7 @@ class EndpointLink:
         overtime: Task deliveries, each with the number of its attempt, that ended without an
             answer (timeout, cancel) and keep their slot until the peer answers or `slot_grace`
             is over; and the tasks they are of.
+        pools: Names of the pools it is a member of, in the order in which it came to be so.
         todo: Handed to the couriers and not yet begun, each with the number of its attempt.
         couriers: Tasks that carry, at most one a slot.
         takes_now: Whether its endpoint has a `deliver_now`.
@@ -40,7 +41,7 @@ class EndpointLink:
         self.promised: Final[set[int]] = set()
         self.overtime: Final[dict[tuple[int, int], str | None]] = {}
         self.todo: Final[deque[tuple[Delivery, int]]] = deque()
-        self.pools: Final[set[str]] = set()
+        self.pools: Final[dict[str, None]] = {}
         self.couriers = 0
         own = getattr(endpoint.deliver_now, "__func__", None)
         self.takes_now: Final = own is not Endpoint.deliver_now

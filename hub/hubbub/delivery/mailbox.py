@@ -236,11 +236,18 @@ class Mailbox:
         if future in self._arrivals:
             self._arrivals.remove(future)
 
-    def wait_for_space(self) -> asyncio.Future[None]:
-        """Return a future that is resolved when something has left."""
+    async def wait_for_space(self) -> None:
+        """Return when something has left; another may have taken that place by then."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._space.append(future)
-        return future
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future in self._space:
+                self._space.remove(future)
+            else:  # it was told of a place that it does not take: that is for the next
+                self._tell_of_space()
+            raise
 
     def bound(self, limit: int, overflow: Overflow) -> None:
         """Hold to another bound from here on; what is over it stays, and those who wait look."""
@@ -253,6 +260,10 @@ class Mailbox:
     def left(self) -> None:
         """One delivery waits no more."""
         self.depth -= 1
+        self._tell_of_space()
+
+    def _tell_of_space(self) -> None:
+        """Wake one who waits for a place, if there is one."""
         while self._space and not self.full:
             future = self._space.pop(0)
             if not future.done():  # one that was cancelled needs no space

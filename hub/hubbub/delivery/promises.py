@@ -7,12 +7,12 @@ What happened meanwhile is looked at when the commit is done; a peer sees a task
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hubbub.delivery.courier import is_mine
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
-from hubbub.delivery.rules import NODE_LOST
+from hubbub.delivery.rules import NODE_LOST, WITHDRAWN
 from hubbub.ports import Planned
 from hubbub.values import Delivery, DeliveryState, Outcome, Task
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from hubbub.delivery.room import DeliveryRoom
 
 __all__ = ["Promises"]
-
-WITHDRAWN: Final = "withdrawn"
-"""Reason of an attempt that was given and did not begin: its endpoint takes nothing any more."""
 
 
 class Promises:
@@ -103,6 +100,7 @@ class Promises:
         if self._room.follow is not None:
             self._room.follow.update(queued, delivery)
         if not is_mine(delivery, 1):  # somebody read it in the store, and was quicker
+            self._room.leases.unseen(link, delivery, 1)
             self._free(link)
         elif self._holds(link, delivery):
             link.in_flight[delivery.id] = delivery

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hubbub.delivery.courier import is_mine
 from hubbub.delivery.ledger import Ledger
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import WINDOW, Mailbox, requirement_of
@@ -124,10 +125,11 @@ class Pulling:
         room.endings.forget(delivery)
         room.given(delivery, link.address)
         change = room.leases.lease(delivery, for_us=lease_us, worker=worker)
+        attempt = delivery.attempts
         try:
             counted = (await room.engine.settle([change]))[0]
         except StoreUnavailableError:
-            room.endings.put_back(delivery)
+            self._put_back(delivery, attempt)
             raise
         if counted:
             room.tell(delivery)
@@ -189,11 +191,12 @@ class Pulling:
                 taken.append(delivery)
         if not taken:
             return []
+        attempts = [delivery.attempts for delivery in taken]
         try:
             counted = await room.engine.settle(changes)
         except StoreUnavailableError:
-            for delivery in taken:
-                room.endings.put_back(delivery)
+            for delivery, attempt in zip(taken, attempts, strict=True):
+                self._put_back(delivery, attempt)
             raise
         mine = [d for d, held in zip(taken, counted, strict=True) if held]
         for delivery in mine:
@@ -201,6 +204,11 @@ class Pulling:
         return [
             Leased(d.envelope, d.task_id or "", d.attempts, d.lease_until_us or 0) for d in mine
         ]
+
+    def _put_back(self, delivery: Delivery, attempt: int) -> None:
+        """Let a task wait whose lease could not be written, if that was not over before."""
+        if is_mine(delivery, attempt):
+            self._room.endings.put_back(delivery)
 
     async def _read_more(self, box: Mailbox, task_types: frozenset[str] | None, limit: int) -> None:
         """Read from the store what memory does not have and a filter may want."""

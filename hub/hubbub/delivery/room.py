@@ -187,7 +187,7 @@ class DeliveryRoom:
         self._leave_pools(link)
         for box in self.boxes:
             if box.requirement and self.directory.covers(box.requirement, link.endpoint):
-                link.pools.add(box.name)
+                link.pools[box.name] = None
         self._offer(link)
 
     def _leave_pools(self, link: EndpointLink) -> None:
@@ -267,8 +267,18 @@ class DeliveryRoom:
             for address in self.directory.eligible(box.requirement):
                 link = self._links.get(address)
                 if link is not None:
-                    link.pools.add(box.name)
+                    link.pools[box.name] = None
                     self._offer(link)
+
+    def forget_idle(self) -> None:
+        """Forget mailboxes that nobody needs, and pools in which nothing is, at their members too.
+
+        There is a pool for each task type that anybody ever asked for.
+        """
+        forgotten = self.boxes.forget_idle(needed=lambda name: self.directory.get(name) is not None)
+        for link in self._links.values():
+            for name in forgotten & link.pools.keys():
+                del link.pools[name]
 
     def guard(self, rules: Sequence[GuardRule]) -> None:
         """Hold all endpoints to other guards from now on."""

@@ -10,6 +10,7 @@ from hubbub.values import Delivery, Endpoint, Overflow
 
 __all__ = [
     "NODE_LOST",
+    "WITHDRAWN",
     "DeliveryPolicy",
     "deadline_of",
     "ended_as",
@@ -21,6 +22,9 @@ __all__ = [
 
 NODE_LOST: Final = "node_lost"
 """Reason of an attempt whose endpoint went away with it."""
+
+WITHDRAWN: Final = "withdrawn"
+"""Reason of an attempt that was given and did not begin: its endpoint has not seen it."""
 
 _ENDS: Final = frozenset({"timeout", NODE_LOST, "drained", "rejected", "cancelled"})
 

@@ -47,20 +47,27 @@ class LocalEngine:
         task_types: frozenset[str] | None = None,
     ) -> Sequence[Delivery]:
         """Return waiting deliveries that are due, lowest rank first, and hold them."""
-        had = frozenset(self._held.get(box, ()))
-        if task_types is None:
-            query = partial(reads.waiting, limit=limit + len(had))
-        else:
-            query = partial(reads.waiting_of, task_types=task_types, limit=limit, held=had)
         self._taking += 1
         try:
-            found = await self._database.read(
-                lambda session: query(session, box, now_us=now_us, skip_keys=skip_keys)
-            )
-            # What was held at any time since the query began may be done by now: what is
-            # let go meanwhile stays held until here.
-            held = self._held.get(box, ())
-            fresh = [delivery for delivery in found if delivery.id not in held][:limit]
+            while True:
+                had = frozenset(self._held.get(box, ()))
+                if task_types is None:
+                    reach = limit + len(had)
+                    query = partial(reads.waiting, limit=reach)
+                else:
+                    reach = limit
+                    query = partial(reads.waiting_of, task_types=task_types, limit=reach, held=had)
+                found = await self._database.read(
+                    partial(query, mailbox=box, now_us=now_us, skip_keys=skip_keys)
+                )
+                # What was held at any time since the query began may be done by now: what is
+                # let go meanwhile stays held until here.
+                held = self._held.get(box, ())
+                fresh = [delivery for delivery in found if delivery.id not in held][:limit]
+                if len(fresh) == limit or len(found) < reach:
+                    break
+                # Some of what it found was held meanwhile, and the store may have more of them:
+                # fewer than the limit would say that these are all.
             for delivery in fresh:
                 self.hold(delivery)
             return fresh

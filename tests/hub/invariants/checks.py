@@ -9,9 +9,8 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from time import monotonic, sleep
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import make_url
 
@@ -20,22 +19,13 @@ from hubbub.delivery import mailbox
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox, requirement_of
 from hubbub.values import Delivery
-
-RULES: Final = {
-    1: "acknowledged and durable implies stored; stored is waiting, in flight, or done once",
-    2: "an outcome never changes",
-    3: "the state of a task is a function of its delivery",
-    4: "one result a run, its envelope exactly once",
-    5: "of one key: first hand-overs in rank order, one in flight",
-    6: "never more in flight than slots; a closed link has nothing",
-    7: "at most one delivery per envelope and endpoint; attempts within their limit",
-    8: "equal claims: equal answers, one envelope",
-    9: "depth of a mailbox is what is reserved and what waits",
-    10: "nothing waits without a reason",
-    11: "what fails changes nothing but its own",
-    13: "nobody is given more than their guard lets through",
-}
-
+from tests.hub.invariants.rules import (
+    BrokenRuleError,
+    DeliveryFacts,
+    Moment,
+    Rows,
+    TaskFacts,
+)
 
 FREE_S: Final = 10.0
 
@@ -45,60 +35,6 @@ _OWNERS: Final = (
 )
 _NUMBERS_SQLITE: Final = "(SELECT value FROM json_each(?))"
 _NUMBERS_POSTGRES: Final = "(SELECT value::bigint FROM json_array_elements_text(%s::json))"
-
-
-class BrokenRuleError(AssertionError):
-    """A rule does not hold."""
-
-    def __init__(self, rule: int, fact: str) -> None:
-        self.rule = rule
-        super().__init__(f"rule {rule} ({RULES[rule]}): {fact}")
-
-
-class DeliveryFacts(NamedTuple):
-    """What a row of `delivery` says."""
-
-    id: int
-    envelope_seq: int
-    mailbox: str
-    leased: bool
-    rank: int
-    lane: str | None
-    max_attempts: int
-    task_id: str | None
-    replay_of: int | None
-    endpoint: str | None
-    state: str
-    outcome: str | None
-    reason: str | None
-    attempts: int
-    due_us: int
-    deadline_us: int | None
-    lease_until_us: int | None
-
-
-class TaskFacts(NamedTuple):
-    """What a row of `task` says."""
-
-    id: str
-    state: str
-    run: int
-    delivery_id: int | None
-    attempt: int
-    error: str | None
-    orphan: bool
-    finished_us: int | None
-
-
-@dataclass(slots=True)
-class Rows:
-    """All rows as they are after a commit."""
-
-    deliveries: dict[int, DeliveryFacts] = field(default_factory=dict[int, DeliveryFacts])
-    tasks: dict[str, TaskFacts] = field(default_factory=dict[str, TaskFacts])
-    envelopes: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
-    results: Counter[str] = field(default_factory=Counter[str])
-    open_attempts: Counter[str] = field(default_factory=Counter[str])
 
 
 class StoreChecks:
@@ -254,16 +190,6 @@ def _check_twice(rows: Rows) -> None:
             )
 
 
-class Moment(NamedTuple):
-    """What memory looks like when nothing is under way."""
-
-    core: Core
-    rows: Rows
-    links: Mapping[str, EndpointLink]
-    now_us: int
-    since_us: int
-
-
 def check_memory(moment: Moment) -> None:  # noqa: C901, PLR0912  # one fact after the other
     """Check what holds when nothing is under way: no publish, no commit, no read."""
     core = moment.core
@@ -349,8 +275,8 @@ def _check_reason(
         for other in moment.rows.deliveries.values()
         if other.envelope_seq == row.envelope_seq and other.id != row.id
     }
-    if known is not None:  # of volatile ones there is no row
-        siblings |= {other.endpoint or other.mailbox for other in known.siblings if other != known}
+    if known is not None:  # no row says of the volatile ones
+        siblings.update(one.endpoint or one.mailbox for one in known.siblings if one is not known)
     for address in addresses:
         link = moment.links.get(address)
         if link is None or link.closed or link.free <= 0 or (link.endpoint.pull and row.leased):
@@ -365,7 +291,8 @@ def _check_reason(
 def _counted(box: Mailbox) -> int:
     """Return what counts of the durable ones in memory: half of the places are for blocked keys."""
     busy = box.line.busy_lanes()
-    leaders = {d.id for d in box.line if d.lane in busy and d.attempts}
+    lanes = box.line._lanes
+    leaders = {d.id for d in box.line if d.lane in busy and d is lanes[d.lane].busy}
     behind = Counter(
         d.lane for d in box.line if d.durable and d.lane in busy and d.id not in leaders
     )

@@ -93,6 +93,7 @@ class SteppedJournal(Journal):
             for _ in range(3):  # what follows from it may be written too
                 await asyncio.sleep(0)
         self.close()
+        self.dead = True  # who still asks is not answered, and no connection is opened for him
 
     def close(self) -> None:
         """Give the connection back."""
@@ -103,6 +104,11 @@ class SteppedJournal(Journal):
     def let(self) -> None:
         """Write again."""
         self.held = self.broken = False
+        self._come()
+
+    def fail(self) -> None:
+        """Write nothing more, and say so to all who wait."""
+        self.held, self.broken = False, True
         self._come()
 
     @property

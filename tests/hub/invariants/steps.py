@@ -177,6 +177,13 @@ async def route(w: World) -> None:
     w.core.table.put(made)
 
 
+BREAKERS: Final = (
+    None,
+    BreakerRule(failures=2, open_s=5.0, open_max_s=20.0),
+    BreakerRule(failures=1, open_s=1.0, open_max_s=4.0),
+)
+
+
 @step(5)
 async def guard(w: World) -> None:
     """Somebody is guarded, otherwise than before, or no longer."""
@@ -187,7 +194,7 @@ async def guard(w: World) -> None:
             rate_per_s=w.chance.choice((0.0, 0.1, 2.0)),
             burst=w.chance.choice((1, 3)),
             concurrency=w.chance.choice((0, 1, 2)),
-            breaker=w.chance.choice((None, BreakerRule(failures=2, open_s=5.0, open_max_s=20.0))),
+            breaker=w.chance.choice(BREAKERS),
         )
     w.let_through.pop(address, None)
     w.guard()
@@ -279,6 +286,27 @@ async def finish(w: World) -> None:
         w.do(w.core.work.finish(TaskResult(task_id, state), by=by, anyone=anyone))
 
 
+@step(3)
+async def bring_kept(w: World) -> None:
+    """Those who were given something bring their results, whoever has it now: as after a restart.
+
+    Some of it is just on its way to somebody else.
+    """
+    if w.chance.random() < 0.5:
+        w.journal.held = True
+        await asyncio.sleep(0)
+    for task_id, by in w.chance.sample(w.given[-12:], min(4, len(w.given[-12:]))):
+        w.do(w.core.work.finish(TaskResult(task_id), by=by, anyone=True))
+
+
+@step(3)
+async def give_up(w: World) -> None:
+    """Whoever called the hub goes away before it has answered."""
+    w.gave_up = True
+    for doing in w.chance.sample(w.doing, min(len(w.doing), w.chance.choice((1, 1, 3)))):
+        doing.cancel()
+
+
 @step(4)
 async def cancel(w: World) -> None:
     """An asker takes a task back, twice at once sometimes."""
@@ -323,8 +351,8 @@ async def let_commits(w: World) -> None:
 
 @step(1)
 async def break_store(w: World) -> None:
-    """The disk is full."""
-    w.journal.broken = True
+    """The disk is full; what it was slow with until now fails."""
+    w.journal.fail()
 
 
 @step(2)
@@ -364,6 +392,31 @@ async def ask_idle_workers(w: World) -> None:
         w.do(w.core.publish(envelope), partial(_published, w, envelope))
 
 
+async def end_in_hand(w: World) -> None:
+    """Tasks end that somebody has, or is just to get: their hand-over is being written."""
+    if w.chance.random() < 0.6:
+        w.journal.held = True
+        away = [one for one in ("work.a", "work.b") if w.core.room.link_of(one) is None]
+        if away:
+            w.attach(w.chance.choice(away))
+        for _ in range(3):
+            await asyncio.sleep(0)
+    in_hand = list(w.core.room.in_hand)
+    for task_id in w.chance.sample(in_hand, min(len(in_hand), w.chance.choice((1, 2, 4)))):
+        if w.chance.random() < 0.6:
+            w.do(w.core.work.cancel(task_id))
+        else:
+            by = w.chance.choice(ADDRESSES)
+            w.do(w.core.work.finish(TaskResult(task_id), by=by, anyone=True))
+
+
+async def crowd(w: World) -> None:
+    """More is published to a small mailbox than it holds; its owner may be there, or not."""
+    for _ in range(w.chance.choice((3, 5))):
+        envelope = plain(w, to=("app.small",), durable=True, in_reply_to=None, expires_us=None)
+        w.do(w.core.publish(envelope), partial(_published, w, envelope))
+
+
 async def ask_twice(w: World) -> None:
     """Ask for a task that is there already, or twice at once: it is given to nobody again."""
     w.number += 1
@@ -388,6 +441,8 @@ WITH_FREE_WORKERS: Final[dict[Step, int]] = {
     pause: 10,
     answer: 12,
     finish: 20,
+    bring_kept: 4,
+    give_up: 3,
     cancel: 5,
     rerun: 4,
     time_passes: 10,
@@ -399,6 +454,35 @@ WITH_FREE_WORKERS: Final[dict[Step, int]] = {
     stop: 2,
 }
 """Steps of runs in which most tasks find somebody who is free for them, and then may not."""
+
+
+WITH_EARLY_ENDS: Final[dict[Step, int]] = {
+    ask_idle_workers: 24,
+    ask: 6,
+    end_in_hand: 16,
+    crowd: 8,
+    publish: 8,
+    route: 4,
+    guard: 16,
+    attach: 16,
+    leave: 12,
+    pause: 4,
+    answer: 8,
+    pull: 8,
+    finish: 10,
+    bring_kept: 6,
+    give_up: 10,
+    cancel: 4,
+    time_passes: 16,
+    long_time_passes: 1,
+    hold_commits: 4,
+    let_commits: 12,
+    break_store: 5,
+    kill: 1,
+}
+"""Steps of runs in which much ends before it has begun: it is taken back, given up, brought by
+others, held by a guard, lost with a link.
+"""
 
 
 async def prepare(w: World, *, routes: int = 4) -> None:

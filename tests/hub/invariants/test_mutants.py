@@ -8,6 +8,7 @@ seeds. Which rule is told first is chance; that one is told is not.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hubbub.core import Core
 from hubbub.delivery import courier
 from hubbub.delivery import room as room_module
 from hubbub.delivery.boxes import Boxes
+from hubbub.delivery.courier import Couriers
 from hubbub.delivery.endings import Endings
 from hubbub.delivery.guarding import Guarding
 from hubbub.delivery.leases import Leases
@@ -34,8 +36,8 @@ from hubbub.store.batch import Batch
 from hubbub.sweeper import Sweeper
 from hubbub.tasks import state_of
 from hubbub.values import DeliveryState, TaskState
-from tests.hub.invariants.checks import BrokenRuleError
-from tests.hub.invariants.steps import WITH_FREE_WORKERS, Step
+from tests.hub.invariants.rules import BrokenRuleError
+from tests.hub.invariants.steps import WITH_EARLY_ENDS, WITH_FREE_WORKERS, Step
 from tests.hub.invariants.test_random_runs import run
 
 SEEDS = 80
@@ -274,6 +276,121 @@ def leases_are_not_guarded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "may_take", lambda self, link: True)
 
 
+def what_nobody_saw_keeps_its_slot(patch: pytest.MonkeyPatch) -> None:
+    """A task ends before it was handed over, and its endpoint shall answer it all the same."""
+    patch.setattr(Leases, "unseen", lambda self, link, delivery, attempt: None)
+
+
+def a_link_has_one_courier(patch: pytest.MonkeyPatch) -> None:
+    """What is given to a second slot waits until the peer has answered the first."""
+
+    def send(self: Couriers, link: EndpointLink, delivery: Any) -> None:
+        if link.couriers:
+            link.todo.append((delivery, delivery.attempts))
+        else:
+            original(self, link, delivery)
+
+    original = Couriers.send
+    patch.setattr(Couriers, "send", send)
+
+
+def couriers_of_a_closed_link_are_remembered(patch: pytest.MonkeyPatch) -> None:
+    """Who carried to a peer that left is kept for ever."""
+
+    def dismiss(self: Couriers, link: EndpointLink) -> None:
+        couriers = self._carrying.get(link, set())
+        original(self, link)
+        self._carrying[link] = couriers
+
+    original = Couriers.dismiss
+    patch.setattr(Couriers, "dismiss", dismiss)
+
+
+def what_is_tried_again_stays_in_hand(patch: pytest.MonkeyPatch) -> None:
+    """A task waits for its next attempt, and is said to be somebody's."""
+
+    def again(self: Endings, delivery: Any, reason: str, **how: Any) -> None:
+        had = delivery.task_id in self._room.in_hand
+        original(self, delivery, reason, **how)
+        if had and delivery.state is DeliveryState.PENDING:
+            self._room.in_hand[delivery.task_id] = delivery
+
+    original = Endings.again
+    patch.setattr(Endings, "again", again)
+
+
+def probes_are_not_taken_back(patch: pytest.MonkeyPatch) -> None:
+    """A breaker waits for what comes of a probe that has ended otherwise."""
+    patch.setattr(Guarding, "left", lambda self, delivery: None)
+
+
+def guards_outlive_who_they_guarded(patch: pytest.MonkeyPatch) -> None:
+    """What was learned of an endpoint that is gone is kept."""
+    patch.setattr(Guarding, "forget", lambda self, address: None)
+
+
+def pulled_tasks_are_never_left(patch: pytest.MonkeyPatch) -> None:
+    """A guard counts the leases that have ended too."""
+    patch.setattr(Leases, "left", lambda self, delivery, address: None)
+
+
+def ends_that_failed_forget_whose_it_was(patch: pytest.MonkeyPatch) -> None:
+    """A task whose end could not be written is nobody's."""
+
+    def suspend(self: Endings, delivery: Any) -> Any:
+        memory = original(self, delivery)
+        memory.link = None
+        return memory
+
+    original = Endings.suspend
+    patch.setattr(Endings, "suspend", suspend)
+
+
+def what_is_written_stays_here(patch: pytest.MonkeyPatch) -> None:
+    """Memory keeps each delivery whose end is in the store."""
+    patch.setattr(Boxes, "written", lambda self, delivery: None)
+
+
+def what_is_settled_stays_held(patch: pytest.MonkeyPatch) -> None:
+    """The engine keeps the id of each delivery that ended."""
+    patch.setattr(LocalEngine, "settled", lambda self, ids: None)
+
+
+def workers_remember_all_pools(patch: pytest.MonkeyPatch) -> None:
+    """A worker looks at a pool for each task type that anybody ever asked for."""
+
+    def forget_idle(self: DeliveryRoom) -> None:
+        self.boxes.forget_idle(needed=lambda name: self.directory.get(name) is not None)
+
+    patch.setattr(DeliveryRoom, "forget_idle", forget_idle)
+
+
+def who_has_left_stays_in_its_pools(patch: pytest.MonkeyPatch) -> None:
+    """A pool believes in members that have gone."""
+    patch.setattr(DeliveryRoom, "_leave_pools", lambda self, link: None)
+
+
+def who_has_a_free_slot_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    """A pool does not hear that a member is free again."""
+    patch.setattr(DeliveryRoom, "_offer", lambda self, link: None)
+
+
+def polls_that_are_over_are_remembered(patch: pytest.MonkeyPatch) -> None:
+    """A mailbox keeps who has waited for something to take."""
+    patch.setattr(Mailbox, "stop_waiting", lambda self, future: None)
+
+
+def who_gives_up_is_told_of_a_place(patch: pytest.MonkeyPatch) -> None:
+    """A publisher that has gone still stands in the line for a place."""
+
+    async def wait_for_space(self: Mailbox) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._space.append(future)
+        await future
+
+    patch.setattr(Mailbox, "wait_for_space", wait_for_space)
+
+
 def guards_wake_nobody(patch: pytest.MonkeyPatch) -> None:
     """When the time of a guard has come, nothing is handed over."""
     patch.setattr(Guarding, "_over", lambda self, address, guard: None)
@@ -408,6 +525,24 @@ MUTANTS: tuple[Mutate, ...] = (
     the_sweeper_sleeps,
 )
 
+MUTANTS_OF_KEEPING: tuple[Mutate, ...] = (
+    a_link_has_one_courier,
+    couriers_of_a_closed_link_are_remembered,
+    ends_that_failed_forget_whose_it_was,
+    guards_outlive_who_they_guarded,
+    polls_that_are_over_are_remembered,
+    probes_are_not_taken_back,
+    pulled_tasks_are_never_left,
+    what_is_settled_stays_held,
+    what_is_tried_again_stays_in_hand,
+    what_is_written_stays_here,
+    what_nobody_saw_keeps_its_slot,
+    who_gives_up_is_told_of_a_place,
+    who_has_a_free_slot_is_not_told,
+    who_has_left_stays_in_its_pools,
+    workers_remember_all_pools,
+)
+
 MUTANTS_OF_PROMISES: tuple[Mutate, ...] = (
     broken_promises_keep_their_slot,
     promises_are_kept_to_who_has_left,
@@ -424,6 +559,14 @@ def test_a_mutant_is_caught(
 ) -> None:
     """With one rule taken out, a check within a few seeds says so; that the hub crashes is none."""
     _catch(tmp_path, monkeypatch, mutate)
+
+
+@pytest.mark.parametrize("mutate", MUTANTS_OF_KEEPING, ids=lambda mutate: mutate.__name__)
+def test_a_mutant_of_keeping_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
+) -> None:
+    """The same, in runs in which much ends early: something is kept for what is over."""
+    _catch(tmp_path, monkeypatch, mutate, WITH_EARLY_ENDS)
 
 
 @pytest.mark.parametrize("mutate", MUTANTS_OF_PROMISES, ids=lambda mutate: mutate.__name__)

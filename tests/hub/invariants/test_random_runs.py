@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hubbub.delivery import mailbox, pulling
 from hubbub.hookspecs import hookimpl
 from hubbub.testing.stores import shared_server
-from tests.hub.invariants.checks import BrokenRuleError
+from tests.hub.invariants.rules import BrokenRuleError
 from tests.hub.invariants.steps import (
     STEPS,
+    WITH_EARLY_ENDS,
     WITH_FREE_WORKERS,
     Step,
     one_step,
@@ -95,6 +96,14 @@ def test_the_rules_hold_where_workers_are_free(tmp_path: Path, first: int) -> No
     """Tasks are promised while they are written, and whatever happens until then, happens."""
     for seed in range(first, min(first + CHUNK, FIRST + RUNS // 2)):
         run(tmp_path, seed, size=4 if seed % 2 else 256, weights=WITH_FREE_WORKERS)
+
+
+@pytest.mark.timeout(60 + RUNS)
+@pytest.mark.parametrize("first", range(FIRST, FIRST + RUNS // 2, CHUNK))
+def test_the_rules_hold_where_much_ends_early(tmp_path: Path, first: int) -> None:
+    """Nothing is kept for what was taken back, given up, or lost before it began."""
+    for seed in range(first, min(first + CHUNK, FIRST + RUNS // 2)):
+        run(tmp_path, seed, size=4 if seed % 2 else 256, weights=WITH_EARLY_ENDS)
 
 
 @pytest.mark.postgres

@@ -88,7 +88,7 @@ class Counts:
 def counts(hub: Hub) -> Counts:
     """Return what a hub holds now; mailboxes without a use are forgotten first, as in time."""
     core = hub.core
-    core.room.boxes.forget_idle(needed=lambda name: core.directory.get(name) is not None)
+    core.room.forget_idle()
     return Counts(
         endpoints=len(core.directory),
         routes=len(core.table),
