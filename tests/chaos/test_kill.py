@@ -30,6 +30,7 @@ CONFIG = """
 [adapters.relay]
 enabled = true
 lease_seconds = 2
+max_attempts = 100
 
 [[routes]]
 name = "orders are logged for the auditor"
@@ -138,7 +139,8 @@ def check(database: str, said: Acknowledged) -> None:
         "SELECT t.id, t.state, d.state, d.outcome FROM task t "
         "JOIN delivery d ON d.id = t.delivery_id WHERE t.state <> CASE "
         "WHEN d.state = 'pending' THEN 'queued' WHEN d.state = 'in_flight' THEN 'dispatched' "
-        "WHEN d.outcome = 'delivered' THEN 'completed' ELSE 'failed' END",
+        "WHEN d.outcome = 'delivered' THEN 'completed' "
+        "WHEN d.reason = 'timeout' THEN 'timeout' ELSE 'failed' END",
     )
     assert wrong == []
     found = rows(database, "SELECT data FROM envelope WHERE type = 'hubbub.task.result.v1'")

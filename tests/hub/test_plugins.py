@@ -435,7 +435,7 @@ from hubbub import Envelope
 from hubbub.testing import running_hub
 
 async def main():
-    toml = "[hub]\\nhook_limit = 1"
+    toml = "[hub]\\nhook_limit = 5"
     async with running_hub(Path(sys.argv[1]), toml) as core:
         print(core.plugins.get("stuck").state, flush=True)
         await core.publish(Envelope.new(source="plugin.test", subject="any"))

@@ -41,6 +41,8 @@ from tests.hub.invariants.steps import WITH_EARLY_ENDS, WITH_FREE_WORKERS, Step
 from tests.hub.invariants.test_random_runs import run
 
 SEEDS = 80
+TIMEOUT_S = 240
+"""For those that are met in a late run, on a machine that has other things to do."""
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -553,6 +555,7 @@ MUTANTS_OF_PROMISES: tuple[Mutate, ...] = (
 )
 
 
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
 def test_a_mutant_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
@@ -561,6 +564,7 @@ def test_a_mutant_is_caught(
     _catch(tmp_path, monkeypatch, mutate)
 
 
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("mutate", MUTANTS_OF_KEEPING, ids=lambda mutate: mutate.__name__)
 def test_a_mutant_of_keeping_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
@@ -569,6 +573,7 @@ def test_a_mutant_of_keeping_is_caught(
     _catch(tmp_path, monkeypatch, mutate, WITH_EARLY_ENDS)
 
 
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("mutate", MUTANTS_OF_PROMISES, ids=lambda mutate: mutate.__name__)
 def test_a_mutant_of_promises_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
