@@ -48,6 +48,9 @@ DOUBT_S: Final = 15.0
 IDLE_S: Final = 2.0
 """Without work, a server is asked this often whether it is there and still ours."""
 
+STOPPED: Final = "the hub has stopped; ask again when it runs"
+"""What those are told who come after the last batch."""
+
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
 
@@ -150,7 +153,9 @@ class Journal:
         loop = asyncio.get_running_loop()
         entry.future = loop.create_future()
         problem = self._problem
-        if problem is not None and monotonic() - self._out_since > PATIENCE_S:
+        if self._stopped.is_set():
+            loop.call_soon(self._fail, [entry], StoreUnavailableError(STOPPED))
+        elif problem is not None and monotonic() - self._out_since > PATIENCE_S:
             loop.call_soon(self._fail, [entry], StoreUnavailableError(problem))
         else:
             self._push(entry)
@@ -200,7 +205,7 @@ class Journal:
                 self._recovered()
                 self._call(self._resolve, [entry for entry in entries if not entry.told])
         self._disconnect()
-        self._call(self._stopped.set)
+        self._call(self._ended)
 
     def _connected(self) -> Connection:
         if self._writer is None:
@@ -323,6 +328,11 @@ class Journal:
             self._problem = None
 
     # On the event loop
+
+    def _ended(self) -> None:
+        """Nothing is written any more; who came too late is told so."""
+        self._stopped.set()
+        self._fail(self._queue.take_all(), StoreUnavailableError(STOPPED))
 
     def _answer(self, futures: Sequence[asyncio.Future[Any] | None], error: HubError) -> None:
         for future in futures:

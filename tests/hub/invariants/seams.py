@@ -93,7 +93,8 @@ class SteppedJournal(Journal):
             for _ in range(3):  # what follows from it may be written too
                 await asyncio.sleep(0)
         self.close()
-        self.dead = True  # who still asks is not answered, and no connection is opened for him
+        self._ended()
+        self.dead = True  # no connection is opened for who still asks
 
     def close(self) -> None:
         """Give the connection back."""

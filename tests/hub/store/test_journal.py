@@ -12,6 +12,7 @@ from sqlmodel import Session, col, func, select
 
 from hubbub.core import Core
 from hubbub.envelope import Envelope
+from hubbub.errors import StoreUnavailableError
 from hubbub.store import journal
 from hubbub.store.tables import DeliveryRow
 from hubbub.testing import RecordingEndpoint, counted, running_hub
@@ -79,3 +80,12 @@ async def test_an_outcome_is_written_at_the_stop(
         await give(core, taker, 1)
     async with running_hub(tmp_path) as core:
         assert await core.database.read(open_deliveries) == 0
+
+
+async def test_who_asks_after_the_stop_is_refused(tmp_path: Path) -> None:
+    """Nobody waits for a commit that never comes."""
+    async with hub_with_a_taker(tmp_path) as (core, _):
+        pass
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(StoreUnavailableError, match="has stopped"):
+            await core.journal.flush()
