@@ -327,7 +327,7 @@ async def test_a_task_is_submitted_done_and_shown(served: Served) -> None:
         f"{API}/tasks",
         json={
             "task_type": "verify chart", "params": {"n": 1}, "text": "please", "labels": {},
-            "priority": 7, "timeout": "5s", "max_attempts": 2,
+            "priority": 7, "timeout": "50s", "max_attempts": 2,
         },
     )  # fmt: skip
     assert answer.status_code == 202, answer.text
@@ -337,7 +337,7 @@ async def test_a_task_is_submitted_done_and_shown(served: Served) -> None:
     assert request.subject == "tasks.verify%20chart.request"
     said = request.json()
     assert isinstance(said, dict)
-    assert (said["params"], said["timeout_s"], said["text"]) == ({"n": 1}, 5, "please")
+    assert (said["params"], said["timeout_s"], said["text"]) == ({"n": 1}, 50, "please")
     path = f"{API}/tasks/{submitted['task_id']}"
     assert (await served.get(path))["state"] == "dispatched"
     early = await served.client.post(f"{path}/retry")
