@@ -8,7 +8,8 @@ PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
 
-ON_POSTGRES := tests/hub/web tests/hub/test_request.py tests/hub/test_retention.py tests/adapters/relay tests/adapters/octohub tests/chaos/test_stream_worker.py
+ON_POSTGRES := tests/hub/web tests/hub/test_request.py tests/hub/test_retention.py tests/adapters/relay tests/adapters/octohub tests/chaos/test_stream_worker.py \
+	--ignore=tests/hub/web/test_openapi.py --ignore=tests/hub/web/test_openapi_of_others.py
 
 VENV := .venv
 BIN := $(VENV)/bin
