@@ -219,7 +219,9 @@ async def running_kenko(
         token = hub.core.new_admin_token
         headers = {"Authorization": f"Bearer {token}"}
         url = hub.main.url
-        async with httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False) as http:
+        async with httpx2.AsyncClient(
+            base_url=url, headers=headers, trust_env=False, timeout=30
+        ) as http:
             yield Kenko(hub, http)
 
 

@@ -208,5 +208,5 @@ async def octohub(
     """Serve the adapter."""
     async with serving_hub(folder, f'[hub]\ndrain_timeout = "1s"\n{toml}', clock=clock) as hub:
         token = (folder / "admin.token").read_text(encoding="utf-8").strip()
-        async with httpx2.AsyncClient(base_url=hub.main.url, trust_env=False) as http:
+        async with httpx2.AsyncClient(base_url=hub.main.url, trust_env=False, timeout=30) as http:
             yield Octohub(hub, http, {"Authorization": f"Bearer {token}"})

@@ -94,8 +94,10 @@ async def serving(core: Core, folder: Path) -> AsyncGenerator[Relay]:
     headers = {"X-Relay-API-Key": KEY}
     try:
         async with (
-            httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False) as client,
-            httpx2.AsyncClient(base_url=url, trust_env=False) as anybody,
+            httpx2.AsyncClient(
+                base_url=url, headers=headers, trust_env=False, timeout=30
+            ) as client,
+            httpx2.AsyncClient(base_url=url, trust_env=False, timeout=30) as anybody,
         ):
             yield Relay(core, client, anybody, url, folder)
     finally:

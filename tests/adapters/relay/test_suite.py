@@ -39,7 +39,7 @@ class TestRelay(AdapterSuite[Master]):
     async def connect(self, served: Served) -> Master:
         url = f"http://{served.address}"
         headers = {"X-Relay-API-Key": KEY}
-        http = httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False)
+        http = httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=30)
         return Master(http, served.address)
 
     async def say(self, peer: Master, text: str, traceparent: str) -> None:

@@ -65,7 +65,9 @@ async def test_a_long_poll_ends_when_a_task_comes(relay: Relay) -> None:
 
 async def test_a_long_poll_that_was_left_takes_nothing(relay: Relay) -> None:
     """A client that went away is given no task."""
-    async with httpx2.AsyncClient(trust_env=False, headers=relay.client.headers) as leaving:
+    async with httpx2.AsyncClient(
+        trust_env=False, headers=relay.client.headers, timeout=30
+    ) as leaving:
         polling = asyncio.create_task(leaving.get(f"{relay.url}/tasks?to=child&wait=20"))
         await polls(relay, 1)
         polling.cancel()

@@ -37,7 +37,7 @@ def address_of(hub: Hub, name: str = "relay") -> Address:
 
 
 async def status(address: Address, path: str = "/api/relay/logs") -> int:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         return (await client.get(f"http://{address}{path}")).status_code
 
 

@@ -49,7 +49,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def works(listener: HttpListener) -> bool:
-    async with httpx2.AsyncClient(base_url=listener.url, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=listener.url, trust_env=False, timeout=30) as client:
         return (await client.post("/", content=b"four")).text == "4"
 
 

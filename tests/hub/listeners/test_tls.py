@@ -40,7 +40,7 @@ async def test_requests_over_tls(bench: Bench, files: Files) -> None:
     """HTTPS with HTTP/1.1."""
     listener = await bench.http(app, tls=files.settings)
     assert listener.url.startswith("https://")
-    async with httpx2.AsyncClient(verify=files.client(), trust_env=False) as client:
+    async with httpx2.AsyncClient(verify=files.client(), trust_env=False, timeout=30) as client:
         assert (await client.post(listener.url, content=b"four")).text == "4"
 
 
@@ -73,7 +73,7 @@ async def test_the_hub_over_tls(tmp_path: Path, files: Files) -> None:
     toml = '[hub]\ndrain_timeout = 0.5\ntls = { cert = "hub.pem", key = "hub.key" }\n'
     async with serving_hub(folder, toml) as hub:
         assert hub.main.url.startswith("https://")
-        async with httpx2.AsyncClient(verify=files.client(), trust_env=False) as client:
+        async with httpx2.AsyncClient(verify=files.client(), trust_env=False, timeout=30) as client:
             assert (await client.get(f"{hub.main.url}/healthz")).status_code == 200
 
 

@@ -64,7 +64,7 @@ def fetch(live: Served) -> dict[str, Any]:
     """Return the description."""
     import httpx2
 
-    return cast("dict[str, Any]", httpx2.get(f"{live.url}/api/v1/openapi.json").json())
+    return cast("dict[str, Any]", httpx2.get(f"{live.url}/api/v1/openapi.json", timeout=30).json())
 
 
 def shorten(body: Any) -> None:

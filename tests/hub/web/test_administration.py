@@ -207,9 +207,9 @@ def test_sighup_reloads_a_hub(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         assert "hub.toml:1" in wait_for(process.stderr, "hub.not_reloaded")
         headers = {"authorization": "Bearer t"}
-        answer = httpx2.get(f"{found[1]}{API}/routes/new", headers=headers)
+        answer = httpx2.get(f"{found[1]}{API}/routes/new", headers=headers, timeout=30)
         assert answer.json()["origin"] == "file"
-        audit = httpx2.get(f"{found[1]}{API}/audit", headers=headers).json()["items"]
+        audit = httpx2.get(f"{found[1]}{API}/audit", headers=headers, timeout=30).json()["items"]
         assert [one["principal"] for one in audit] == ["SIGHUP"]
         process.terminate()
         assert process.wait(20) == 0

@@ -158,7 +158,9 @@ def test_the_fuzzed_hub_is_well(live: Served) -> None:
     """It still takes messages and reads all it has stored."""
     import httpx2
 
-    client = httpx2.Client(base_url=live.url, headers={"authorization": f"Bearer {ADMIN}"})
+    client = httpx2.Client(
+        base_url=live.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=30
+    )
     assert client.get("/readyz").status_code == 200
     answer = client.post("/api/v1/envelopes", json={"subject": "after.all", "data": 1})
     assert answer.status_code == 202

@@ -269,7 +269,7 @@ async def test_a_runner_joins_fetches_and_starts(runners: Kenko) -> None:
         asked = await runner.receive("runner.exec")
         assert (asked["op"], asked["deployment_id"]) == ("start", made["id"])
         assert (asked["entry"], asked["env"]) == ("app.py", {"A": "m", "B": "d"})
-        async with httpx2.AsyncClient(trust_env=False) as anybody:
+        async with httpx2.AsyncClient(trust_env=False, timeout=30) as anybody:
             fetched = await anybody.get(runners.url + asked["package"]["path"])
         assert fetched.content == content
         data = {"actual": "running", "pid": 17, "cpu": 12.5, "memory_total": 10**9}

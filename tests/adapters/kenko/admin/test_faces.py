@@ -154,7 +154,7 @@ async def test_the_faces_are_on_listeners_of_its_own_too(kenko: Kenko) -> None:
     await listener.serve(build_adapter_app(kenko.core, "kenko"), drain_timeout_s=1)
     try:
         headers = {"authorization": f"Bearer {ADMIN}"}
-        async with httpx2.AsyncClient(headers=headers, trust_env=False) as client:
+        async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=30) as client:
             answer = await client.get(f"{listener.url}/api/kenko/system")
             assert answer.status_code == 200
             assert (await client.get(f"{listener.url}/api/system")).status_code == 404
