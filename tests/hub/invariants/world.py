@@ -265,6 +265,7 @@ class World:
         self.journal.dead = True
         self.clock.forget()
         core = self.core
+        core.watchdog.stop()  # a thread, which dies with its process; here it would keep the hub
         while under_way := [*self.doing, *core._tasks, *core.work.ledger.changing.values()]:
             for work in under_way:
                 work.cancel()

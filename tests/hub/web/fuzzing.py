@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterable
@@ -53,9 +52,6 @@ def living(data_dir: Path, toml: str = "") -> Generator[Served]:
     yield running[0]
     end.set()
     thread.join(20)
-    # What a fuzz leaves behind is millions of objects. A collection that walks over them would
-    # stop every later hub of this process for seconds.
-    gc.freeze()
 
 
 def operations_of(live: Served) -> list[Any]:
