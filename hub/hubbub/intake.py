@@ -204,10 +204,10 @@ def check_scope(scope: str) -> str:
     verb, colon, pattern = scope.partition(":")
     if scope in ("admin", "read", "tasks"):
         return scope
-    if colon and verb in ("publish", "subscribe", "direct"):
+    if colon and verb in ("publish", "subscribe", "direct", "stream", "tasks"):
         check_pattern(pattern)
         return scope
     raise InvalidError(
-        f"{scope!r} is no scope; use admin, read, tasks, publish:PATTERN, subscribe:PATTERN "
-        "or direct:PATTERN"
+        f"{scope!r} is no scope; use admin, read, tasks, tasks:PATTERN, publish:PATTERN, "
+        "subscribe:PATTERN, direct:PATTERN or stream:PATTERN"
     )

@@ -167,7 +167,7 @@ class Tokens:
 
     def _remember(self, hashed: bytes, token: Token) -> None:
         source = f"api.{escape(token.name)}"
-        principal = Principal(token.name, source, frozenset(token.scopes))
+        principal = Principal(token.name, source, frozenset(token.scopes), id=token.id)
         self._by_hash[hashed] = (token, principal)
 
 

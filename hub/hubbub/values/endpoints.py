@@ -49,6 +49,7 @@ class Endpoint:
         timeout_s: Seconds of one attempt; None for the hub's default.
         queue_ttl_s: Seconds a task waits before it fails; None for the hub's default, 0 for
             without end.
+        owner: Id of the credential that made it (`Principal.id`); None where it is nobody's.
     """
 
     def __init__(  # noqa: PLR0913  # all but the address have defaults
@@ -68,6 +69,7 @@ class Endpoint:
         max_attempts: int | None = None,
         timeout_s: float | None = None,
         queue_ttl_s: float | None = None,
+        owner: str | None = None,
     ) -> None:
         self.address: Final = check_subject(address)
         self.accepts = tuple(accepts)
@@ -83,6 +85,7 @@ class Endpoint:
         self.max_attempts = max_attempts
         self.timeout_s = timeout_s
         self.queue_ttl_s = queue_ttl_s
+        self.owner = owner
 
     def deliver(self, envelope: Envelope) -> Awaitable[object]:
         """Take one envelope.

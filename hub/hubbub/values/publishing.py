@@ -16,15 +16,18 @@ class Principal:
 
     Attributes:
         source: Address its envelopes carry, `api.<token name>` for API callers.
-        scopes: `admin`, `read`, `tasks`, `publish:<pattern>`, `subscribe:<pattern>`,
-            `direct:<pattern>`.
+        scopes: `admin`, `read`, `tasks`, `tasks:<pattern>`, `publish:<pattern>`,
+            `subscribe:<pattern>`, `direct:<pattern>`, `stream:<pattern>`.
         durable: Default of what it publishes.
+        id: Of the credential itself, such as a token's id: names may be used again, ids are not.
+            Empty for what has none.
     """
 
     name: str
     source: str
     scopes: frozenset[str] = frozenset()
     durable: bool = True
+    id: str = ""
 
 
 class Receipt(msgspec.Struct, frozen=True):

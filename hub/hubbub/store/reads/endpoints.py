@@ -28,6 +28,7 @@ class _Spec(msgspec.Struct, omit_defaults=True):
     attempts: int | None = None
     timeout_s: float | None = None
     queue_ttl_s: float | None = None
+    owner: str | None = None
 
 
 def retained(session: Session) -> list[tuple[Endpoint, list[str]]]:
@@ -48,6 +49,7 @@ def retained(session: Session) -> list[tuple[Endpoint, list[str]]]:
             attempts=spec.attempts,
             timeout_s=spec.timeout_s,
             queue_ttl_s=spec.queue_ttl_s,
+            owner=spec.owner,
         )
         found.append((endpoint, spec.subscriptions))
     return found
@@ -76,6 +78,7 @@ def remembering(endpoint: Endpoint, subscriptions: Sequence[str], now_us: int) -
         attempts=endpoint.attempts,
         timeout_s=endpoint.timeout_s,
         queue_ttl_s=endpoint.queue_ttl_s,
+        owner=endpoint.owner,
     )
     row = {"address": endpoint.address, "spec": msgspec.json.encode(spec), "seen_us": now_us}
     return [*forgetting(endpoint.address), (insert(EndpointRow), [row])]

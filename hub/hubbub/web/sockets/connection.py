@@ -48,17 +48,29 @@ class Connection:
         linger_s = core.config.hub.stream_ttl if options.durable else 0.0
         self._write_now: WriteNow | None = scope.get("extensions", {}).get(WRITE_TEXTS)
         self._endpoint = (
-            StreamEndpoint(options, self._hand_over, linger_s=linger_s)
+            StreamEndpoint(options, self._hand_over, linger_s=linger_s, owner=principal.id)
             if options.manual or self._write_now is None
-            else WrittenStream(options, self._hand_over, self._write_if_open, linger_s=linger_s)
+            else WrittenStream(
+                options,
+                self._hand_over,
+                self._write_if_open,
+                linger_s=linger_s,
+                owner=principal.id,
+            )
         )
         # What a stream publishes comes from its own address.
         self._speaker = Principal(
-            principal.name, self._endpoint.address, principal.scopes - {"admin"}, principal.durable
+            principal.name,
+            self._endpoint.address,
+            principal.scopes - {"admin"},
+            principal.durable,
+            principal.id,
         )
         if "admin" in principal.scopes:
             everything = frozenset({"publish:>", "direct:>", "subscribe:>"})
-            self._speaker = Principal(principal.name, self._endpoint.address, everything)
+            self._speaker = Principal(
+                principal.name, self._endpoint.address, everything, id=principal.id
+            )
         self._link: Link | None = None
         self._under_way: set[asyncio.Future[Any]] = set()
         self._closed = asyncio.Event()

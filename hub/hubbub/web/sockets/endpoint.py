@@ -23,7 +23,9 @@ WriteNow = Callable[[Sequence[bytes]], bool]
 class StreamEndpoint(Endpoint):
     """A stream client that is connected."""
 
-    def __init__(self, options: Options, write: Write, *, linger_s: float) -> None:
+    def __init__(
+        self, options: Options, write: Write, *, linger_s: float, owner: str | None = None
+    ) -> None:
         super().__init__(
             address=f"stream.{escape(options.name)}",
             accepts=options.accepts,
@@ -31,6 +33,7 @@ class StreamEndpoint(Endpoint):
             concurrency=0,  # until hello is out
             task_types=options.task_types,
             linger_s=linger_s,
+            owner=owner,
         )
         self._write = write
         self._manual = options.manual
@@ -83,9 +86,15 @@ class WrittenStream(StreamEndpoint):
     """One that acknowledges by taking what is written, on a socket that tells how far it is."""
 
     def __init__(
-        self, options: Options, write: Write, write_now: WriteNow, *, linger_s: float
+        self,
+        options: Options,
+        write: Write,
+        write_now: WriteNow,
+        *,
+        linger_s: float,
+        owner: str | None = None,
     ) -> None:
-        super().__init__(options, write, linger_s=linger_s)
+        super().__init__(options, write, linger_s=linger_s, owner=owner)
         self._write_now = write_now
 
     def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
