@@ -155,7 +155,11 @@ class Rooms:
         )
         self.preparer: Final = Preparer(self.conversions, self.transforms)
         self.directory: Final = Directory(self.conversions)
-        self.table: Final = RoutingTable(self.conversions.accepts, transforms=self.transforms)
+        self.table: Final = RoutingTable(
+            self.conversions.accepts,
+            transforms=self.transforms,
+            too_costly=self.metrics.conditions_skipped.inc,
+        )
         self.subscriptions: Final = Subscriptions(self.table)
         self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
         self.ids: Final = Ids(self.clock)

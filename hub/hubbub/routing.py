@@ -77,10 +77,15 @@ class RoutingTable:
 
     Args:
         converts: What converters can do, for the `types` of fallbacks; None is nothing.
+        too_costly: Called each time a condition does not run because of what it would cost.
     """
 
     def __init__(
-        self, converts: Converts | None = None, *, transforms: Transforms | None = None
+        self,
+        converts: Converts | None = None,
+        *,
+        transforms: Transforms | None = None,
+        too_costly: Callable[[], None] | None = None,
     ) -> None:
         self._trie: SubjectTrie[CompiledRoute] = SubjectTrie()
         self._by_name: dict[str, CompiledRoute] = {}
@@ -88,6 +93,7 @@ class RoutingTable:
         self._count = 0
         self._converts = converts
         self._transforms = transforms or Transforms()
+        self._too_costly = too_costly
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -230,7 +236,7 @@ class RoutingTable:
         return CompiledRoute(
             route=route,
             order=order,
-            condition=compile_where(route.where, route.where_cel),
+            condition=compile_where(route.where, route.where_cel, too_costly=self._too_costly),
             key=None if route.key is None else compile_path(route.key),
             labels=tuple(sorted(route.labels.items())) if route.labels else (),
             templates=_templates(route.to),

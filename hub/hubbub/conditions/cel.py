@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+from hubbub.conditions.cel_cost import Cost
 from hubbub.conditions.hints import near
 from hubbub.conditions.paths import ATTRIBUTES, MISSING, Reader
 from hubbub.envelope import Envelope
@@ -61,8 +62,14 @@ _BOUND: Final = re.compile(
 _SYNTAX: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 
 
-def compile_cel(text: str) -> Callable[[Envelope], bool]:
+def compile_cel(
+    text: str, too_costly: Callable[[], None] | None = None
+) -> Callable[[Envelope], bool]:
     """Compile an expression.
+
+    Args:
+        too_costly: Called each time the expression does not run, and so does not hold, because
+            its data would make it take more than `cel_cost.MAX_STEPS`.
 
     Raises:
         RouteError: it cannot be read, uses a name that is not there, is too long or too deep, or
@@ -74,6 +81,7 @@ def compile_cel(text: str) -> Callable[[Envelope], bool]:
         raise RouteError(
             f"where_cel {text[:64]!r}... has more than {MAX_OPERATORS} operators; split the route"
         )
+    cost = Cost.of(text)
     cel = _library()
     program = _program(cel, text)
     used = _names(text, program)
@@ -82,6 +90,10 @@ def compile_cel(text: str) -> Callable[[Envelope], bool]:
 
     def holds(envelope: Envelope) -> bool:
         try:
+            if cost.weight and not cost.is_within(envelope.json()):
+                if too_costly is not None:
+                    too_costly()
+                return False
             values = ((name, read(envelope)) for name, read in readers)
             context.update({name: None if value is MISSING else value for name, value in values})
             return program.execute(context) is True

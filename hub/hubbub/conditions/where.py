@@ -15,13 +15,19 @@ Condition = Callable[[Envelope], bool]
 """Tells whether an envelope is meant; never raises."""
 
 
-def compile_where(where: Mapping[str, object], cel: str | None = None) -> Condition | None:
+def compile_where(
+    where: Mapping[str, object],
+    cel: str | None = None,
+    *,
+    too_costly: Callable[[], None] | None = None,
+) -> Condition | None:
     """Compile the conditions of one route; all of them must hold.
 
     Args:
         where: Paths and what must stand there: a value is equality, a list is "one of", a table
             holds operators.
         cel: The same as a CEL expression that must be true.
+        too_costly: Called each time the CEL expression does not run because of what it would cost.
 
     Returns:
         The condition, or None when there is nothing to check.
@@ -35,7 +41,7 @@ def compile_where(where: Mapping[str, object], cel: str | None = None) -> Condit
     parsed = [(parse_path(path), path, wanted) for path, wanted in where.items()]
     parsed.sort(key=lambda entry: entry[0].head == "data")  # what needs no decoding goes first
     checks = tuple((reader_of(place), compile_value(path, it)) for place, path, it in parsed)
-    by_cel = None if cel is None else compile_cel(cel)
+    by_cel = None if cel is None else compile_cel(cel, too_costly)
     if not checks:
         return by_cel
 

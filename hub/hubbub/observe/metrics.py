@@ -44,6 +44,10 @@ class Metrics(Registry):
         self.envelopes_unrouted = self.tally(
             "envelopes_unrouted", "Envelopes taken in that went to nobody", ("adapter",)
         )
+        self.conditions_skipped = self.counter(
+            "conditions_skipped",
+            "Conditions that did not run, and so did not hold, for what they would cost",
+        )
         self.publish_seconds = self.spread(
             "publish_seconds",
             "From taking an envelope to having it safe",
