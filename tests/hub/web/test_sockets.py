@@ -157,7 +157,7 @@ async def test_the_newest_connection_of_a_name_wins(served: Served) -> None:
             with pytest.raises(InvalidStatus) as refusal:
                 async with stream(served, "name=only", other["authorization"].split()[1]):
                     pass
-            assert refusal.value.response.status_code == 409
+            assert refusal.value.response.status_code == 403
 
 
 async def test_the_newest_wins_while_the_older_is_still_subscribing(served: Served) -> None:
