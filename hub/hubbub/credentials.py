@@ -117,11 +117,12 @@ class CredentialRegistry:
             raise CredentialEndedError(reasons[0]) from None
 
     def close(self) -> None:
-        """Look at the clock no more: the hub stops."""
+        """End nothing any more: the hub stops, and with it all that is open."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._expiring.clear()
+        self._uses.clear()
 
     def _forget(self, credential: str, use: _Use) -> None:
         self._expiring.pop(use, None)

@@ -135,9 +135,7 @@ class Pulling:
             return False
         room.endings.forget(delivery)
         room.given(delivery, link.address)
-        change = room.leases.lease(
-            delivery, for_us=lease_us, worker=worker, credential=credential
-        )
+        change = room.leases.lease(delivery, for_us=lease_us, worker=worker, credential=credential)
         attempt = delivery.attempts
         try:
             counted = (await room.engine.settle([change]))[0]
