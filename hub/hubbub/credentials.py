@@ -44,6 +44,10 @@ class CredentialRegistry:
         self._timer: Timer | None = None
         self._timer_us = 0
 
+    def count(self, credential: str) -> int:
+        """Return how much is open by means of a credential."""
+        return len(self._uses.get(credential, ()))
+
     def admit(self, credential: str, *, expires_us: int | None = None) -> None:
         """Let a credential hold from now on."""
         self._expires[credential] = expires_us

@@ -61,7 +61,7 @@ async def made(served: Served, token: str, query: str = "name=x&durable=1") -> N
 
 async def gone(served: Served, address: str) -> None:
     """Wait until nobody has an endpoint open."""
-    while (known := served.core.directory.get(address)) is not None and known.present:
+    while (known := served.core.directory.get(address)) is not None and known.present:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 
 
@@ -128,9 +128,8 @@ async def test_the_scope_is_a_pattern_of_names_or_addresses(served: Served, patt
     """`stream:<pattern>` covers the name as one escaped token, or the whole address."""
     _, mine = await token_of(served, "read")
     _, replacing = await token_of(served, "read", f"stream:{pattern}")
-    async with stream(served, "name=a+b", mine):
-        async with stream(served, "name=a+b", replacing):
-            pass
+    async with stream(served, "name=a+b", mine), stream(served, "name=a+b", replacing):
+        pass
 
 
 async def test_a_name_that_is_not_durable_binds_while_it_is_open(served: Served) -> None:
@@ -162,7 +161,7 @@ async def test_a_narrower_token_reads_nothing_that_a_wider_one_subscribed(
         await heard(socket)
         if left == "waiting":
             await socket.send('{"type":"unsubscribe","subject":"secret.>"}')
-            while served.core.subscriptions.of("stream.x"):
+            while served.core.subscriptions.of("stream.x"):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         problem = await refused(served, "name=x", narrow)
         assert problem["code"] == "forbidden"
@@ -189,7 +188,7 @@ async def test_of_two_handshakes_at_once_one_is_in(served: Served) -> None:
 
     coming = [asyncio.create_task(come(token)) for token in tokens]
     async with asyncio.timeout(10):
-        while sum(task.done() for task in coming) < len(tokens) - 1:
+        while sum(task.done() for task in coming) < len(tokens) - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     barrier.set()
     assert sorted(await asyncio.gather(*coming)) == ["403"] * 7 + ["in"]
