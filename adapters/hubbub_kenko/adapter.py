@@ -27,6 +27,7 @@ class KenkoAdapter:
 
     name = "kenko"
     Config: type[Settings] = KenkoSettings
+    reloads = frozenset({"access_token"})
 
     def __init__(self) -> None:
         self._settings = KenkoSettings()
@@ -63,6 +64,12 @@ class KenkoAdapter:
         self._closing.append(hub.metrics.on_scrape(lambda: metrics.show(desk.connections)))
         self._room, self._desk = room, desk
         self._events = Events(desk) if settings.socketio else None
+
+    async def reload(self, settings: Settings) -> None:
+        """Ask for the access token of other settings; whoever came with the old one leaves."""
+        assert isinstance(settings, KenkoSettings)
+        if self._desk is not None:
+            await self._desk.change_token(settings.access_token.reveal())
 
     async def stop(self) -> None:
         """Close all connections and take no more."""

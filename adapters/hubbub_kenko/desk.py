@@ -35,7 +35,7 @@ from hubbub_kenko.connection import Connection
 from hubbub_kenko.history import History
 from hubbub_kenko.metrics import KenkoMetrics
 from hubbub_kenko.places import Places
-from hubbub_kenko.session import SHUTDOWN, Rules
+from hubbub_kenko.session import SHUTDOWN, UNTRUSTED, Rules
 from hubbub_kenko.wire import MAX_SUBSCRIPTIONS, Ack, BadRegister, Message, Register
 
 __all__ = ["Desk", "Render"]
@@ -130,6 +130,14 @@ class Desk:
     def may_enter(self, token: str | None) -> bool:
         """Tell whether somebody with this token may connect; in constant time."""
         return not self._token or hmac.compare_digest((token or "").encode(), self._token)
+
+    async def change_token(self, token: str) -> None:
+        """Ask for another access token from here on; whoever came with the old one leaves."""
+        self._token = token.encode()
+        if token:
+            reason = "the access token has changed"
+            connections = list(self.connections)
+            await asyncio.gather(*(one.close_now(UNTRUSTED, reason) for one in connections))
 
     def entered(self, connection: Connection) -> None:
         """Note a client that has connected."""

@@ -48,6 +48,7 @@ __all__ = [
     "REPLACED",
     "SHUTDOWN",
     "TOO_LARGE",
+    "UNTRUSTED",
     "Close",
     "PauseReason",
     "Rules",
@@ -65,6 +66,8 @@ HEARTBEAT_MISSED: Final = 4002
 ABUSE: Final = 4003
 REMOVED: Final = 4004
 REPLACED: Final = 4009
+UNTRUSTED: Final = 4401
+"""The access token is another one now. Ours; the originals have none such."""
 
 ABUSE_FRAMES: Final = 10
 """So many frames that are no JSON objects, within `ABUSE_S` seconds, end the connection."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from hubbub_octohub import records
 from hubbub_octohub.config import SECRET_BYTES
 from hubbub_octohub.records import User
 
-__all__ = ["MIN_PASSWORD", "Accounts", "check_email", "check_password", "is_jwt"]
+__all__ = ["MIN_PASSWORD", "Accounts", "Login", "check_email", "check_password", "is_jwt"]
 
 MIN_PASSWORD: Final = 8
 """Characters of a new password, at least."""
@@ -87,6 +88,14 @@ def _key_of(secret: str) -> str:
     return secret if whole else sha256(secret.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user who is logged in, and until when."""
+
+    user: User
+    expires_us: int
+
+
 class Accounts:
     """Logs users in, and knows them again."""
 
@@ -135,29 +144,45 @@ class Accounts:
         return jwt.encode(claims, self._secret, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]
 
     async def user(self, token: str) -> User:
-        """Return whose token this is.
+        """Return whose token this is (`login`)."""
+        return (await self.login(token)).user
+
+    async def login(self, token: str) -> Login:
+        """Return whose token this is, and until when.
 
         Raises:
             UnauthorizedError: it is not good, is over, or its user is gone.
         """
-        number = self._subject(token)
+        number, since_s, until_s = self._claims(token)
         user = await self._hub.read(lambda session: records.user_by_id(session, number))
-        if user is None:
+        # The number of a user who is gone may be given again: such a login is older than its user.
+        if user is None or since_s < user.created_us // 1_000_000:
             raise UnauthorizedError("this user is gone")
-        return user
+        self._check_over(until_s)
+        return Login(user, int(until_s * 1e6))
 
-    def _subject(self, token: str) -> int:
+    def change_secret(self, secret: str) -> None:
+        """Sign with another secret from here on; logins so far hold no more."""
+        self._secret = _key_of(secret) if secret else secrets.token_hex(SECRET_BYTES)
+
+    def _claims(self, token: str) -> tuple[int, float, float]:
+        """Return whose a token is, and from when until when it holds, in Unix seconds."""
         options: Any = {"require": ["sub", "exp"], "verify_exp": False, "verify_iat": False}
         try:
             claims = jwt.decode(  # pyright: ignore[reportUnknownMemberType]
                 token, self._secret, algorithms=["HS256"], options=options
             )
-            number, until_s = int(claims["sub"]), float(claims["exp"])
+            number = int(claims["sub"])
+            until_s = float(claims["exp"])
+            since_s = float(claims.get("iat", until_s))
         except (jwt.PyJWTError, TypeError, ValueError) as error:
             raise UnauthorizedError("this login is not valid; log in again") from error
-        if until_s <= self._hub.clock.now_us() / 1e6:  # by the hub's clock, not by the library's
+        self._check_over(until_s)
+        return number, since_s, until_s
+
+    def _check_over(self, until_s: float) -> None:
+        if not self._hub.clock.now_us() / 1e6 < until_s:  # by the hub's clock, not the library's
             raise UnauthorizedError("this login is over; log in again")
-        return number
 
     def _is(self, stored: str, password: str) -> bool:
         if len(password) > MAX_PASSWORD:

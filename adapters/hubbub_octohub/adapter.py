@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from starlette.routing import BaseRoute
 
@@ -25,18 +26,23 @@ from hubbub_octohub.user import Users
 
 __all__ = ["OctohubAdapter"]
 
+KEY_CHANGED: Final = 4401
+"""Close code of a connection that an old key has let in."""
+
 
 class OctohubAdapter:
     """OctoHub nodes and users."""
 
     name = "octohub"
     Config: type[Settings] = OctohubSettings
+    reloads = frozenset({"jwt_secret", "signature_key", "ws_signature_key"})
 
     def __init__(self) -> None:
         self._api = Api()
         self._settings = OctohubSettings()
         self._closing: list[Callable[[], None]] = []
         self._outgoing: Outgoing | None = None
+        self._loopback = True
 
     def http_routes(self) -> Sequence[BaseRoute]:
         """Return the endpoints; they answer 503 while the adapter is down."""
@@ -49,7 +55,7 @@ class OctohubAdapter:
             ShippedKeyError: a key that everybody knows would be used where everybody can come.
         """
         settings = self._settings = hub.settings(self.name, OctohubSettings)
-        loopback = hub.loopback and all(map(is_loopback, settings.listen))
+        loopback = self._loopback = hub.loopback and all(map(is_loopback, settings.listen))
         check_keys(settings, loopback=loopback)
         hub.task_defaults(
             self.name,
@@ -88,6 +94,30 @@ class OctohubAdapter:
             metrics=metrics,
             public_status=loopback if settings.public_status is None else settings.public_status,
         )
+
+    async def reload(self, settings: Settings) -> None:
+        """Go by the keys of other settings; what the old ones have let in ends.
+
+        Raises:
+            ShippedKeyError: a key that everybody knows would be used where everybody can come.
+        """
+        assert isinstance(settings, OctohubSettings)
+        before, room = self._settings, self._api.room
+        if room is None:
+            return
+        check_keys(settings, loopback=self._loopback)
+        self._settings = settings
+        room.gate.change_keys(
+            settings.signature_key.reveal().encode(), settings.ws_signature_key.reveal().encode()
+        )
+        addresses = settings.ws_signature_key != before.ws_signature_key
+        if addresses or settings.signature_key != before.signature_key:
+            room.nodes.dismiss_all("the key has changed", code=KEY_CHANGED)
+        logins = settings.jwt_secret != before.jwt_secret
+        if logins:
+            room.accounts.change_secret(settings.jwt_secret.reveal())
+        if logins or addresses:
+            room.users.end_all("signed with another key")
 
     async def stop(self) -> None:
         """Let nobody in any more, close all connections, and end."""

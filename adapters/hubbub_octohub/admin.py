@@ -202,6 +202,8 @@ async def _create_user(room: Room, call: Call) -> Reply:
 
 async def _delete_user(room: Room, call: Call) -> Reply:
     user = await room.accounts.delete(call.params["user"])
+    room.users.end(str(user.id))
+    await room.gate.user_gone(str(user.id))
     await _audit(room, call, "octohub.user.delete", user.email)
     return Reply(204)
 

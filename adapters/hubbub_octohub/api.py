@@ -26,14 +26,13 @@ from hubbub.errors import (
     UnauthorizedError,
 )
 from hubbub.web import UnreadBodyError, bearer_of, read_body
-from hubbub_octohub.accounts import Accounts
+from hubbub_octohub.accounts import Accounts, Login
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
 from hubbub_octohub.gate import Gate, first_of
 from hubbub_octohub.metrics import OctohubMetrics
 from hubbub_octohub.node import speaker_of
 from hubbub_octohub.nodes import Nodes
-from hubbub_octohub.records import User
 from hubbub_octohub.signatures import Kind, SignatureError
 from hubbub_octohub.socket import Socket
 from hubbub_octohub.talk import Talk
@@ -194,7 +193,8 @@ class _Door:
 
     async def _serve(self, room: Room, socket: Socket, query: bytes) -> None:
         try:
-            identity = await room.gate.enter(self._kind, first_of(query))
+            identity, time_s = await room.gate.enter(self._kind, first_of(query))
+            expires_us = room.gate.login_of(identity, time_s) if self._kind == "user" else None
         except SignatureError:
             room.metrics.auth_failures[f"ws_{self._kind}"].inc()
             await socket.deny(401, {"error": "签名验证失败"})
@@ -202,7 +202,7 @@ class _Door:
             await socket.deny(400, {"error": str(error)})
         else:
             if self._kind == "user":
-                await room.users.serve(identity, socket)
+                await room.users.serve(identity, socket, expires_us=expires_us)
             elif room.nodes.is_disabled(identity):
                 await socket.deny(403, {"error": "node disabled"})
             else:
@@ -267,9 +267,9 @@ async def _login(room: Room, request: Request) -> object:
     return {"errcode": 0, "data": {"token": token, "type": "Bearer", "id": user.id}}
 
 
-async def _logged_in(room: Room, request: Request) -> User:
+async def _logged_in(room: Room, request: Request) -> Login:
     try:
-        return await room.accounts.user(bearer_of(request.scope["headers"]) or "")
+        return await room.accounts.login(bearer_of(request.scope["headers"]) or "")
     except UnauthorizedError as error:
         room.metrics.auth_failures["token"].inc()
         raise ApiError(401, NOT_LOGGED_IN, f"认证失败：{error}") from error
@@ -277,7 +277,7 @@ async def _logged_in(room: Room, request: Request) -> User:
 
 async def _user_info(room: Room, request: Request) -> object:
     """`GET /user/info`: who is logged in."""
-    user = await _logged_in(room, request)
+    user = (await _logged_in(room, request)).user
     data = {
         "id": user.id,
         "email": user.email,
@@ -294,9 +294,11 @@ def _local(time_us: int) -> str:
 
 async def _user_ws(room: Room, request: Request) -> object:
     """`GET /user/ws`: a signed address for a user."""
-    user = await _logged_in(room, request)
+    login = await _logged_in(room, request)
     try:
-        url = await room.gate.address("user", str(user.id), base=_base(request))
+        url = await room.gate.address(
+            "user", str(login.user.id), base=_base(request), expires_us=login.expires_us
+        )
     except RateLimitedError as error:
         raise ApiError(429, FLAPPING, "请求过于频繁") from error
     return {"errcode": 0, "data": {"wsUrl": url}}

@@ -13,12 +13,15 @@ from hubbub import Hub
 from hubbub.config import Address
 from hubbub.errors import HubError, InvalidError, RateLimitedError, StoreUnavailableError
 from hubbub_octohub.config import SECRET_BYTES, SHIPPED_API_KEY, SHIPPED_WS_KEY, OctohubSettings
-from hubbub_octohub.remembered import Once, keep_once, known_once
+from hubbub_octohub.remembered import Once, keep_once, known_once, use_all
 from hubbub_octohub.signatures import (
+    REMEMBERED,
     Addresses,
     FlapGuard,
     Kind,
     Nonces,
+    Recent,
+    SignatureError,
     address_signature,
     check_address,
     check_request,
@@ -115,13 +118,25 @@ class Gate:
         self._settings = settings
         self._key = settings.signature_key.reveal().encode()
         ws_key = settings.ws_signature_key.reveal().encode()
-        self._keys: dict[Kind, bytes] = {
-            "node": derived_key(ws_key, "node", split=settings.split_keys),
-            "user": derived_key(ws_key, "user", split=settings.split_keys),
-        }
+        self._keys = self._derived(ws_key)
         self._nonces = Nonces(settings.signature_window)
         self._addresses = Addresses(settings.signature_window)
+        self._logins: Recent[tuple[str, int], int] = Recent(
+            2 * settings.signature_window, REMEMBERED
+        )
+        self._gone: Recent[str, float] = Recent(2 * settings.signature_window, REMEMBERED)
         self.flaps: Final = FlapGuard(settings.flap_limit, settings.flap_window)
+
+    def change_keys(self, signature_key: bytes, ws_signature_key: bytes) -> None:
+        """Go by other keys from here on."""
+        self._key, self._keys = signature_key, self._derived(ws_signature_key)
+
+    def _derived(self, ws_key: bytes) -> dict[Kind, bytes]:
+        split = self._settings.split_keys
+        return {
+            "node": derived_key(ws_key, "node", split=split),
+            "user": derived_key(ws_key, "user", split=split),
+        }
 
     @property
     def now_s(self) -> float:
@@ -185,10 +200,13 @@ class Gate:
             await self._remember("nonce", used.hex(), used=True)
         return pc_id
 
-    async def address(self, kind: Kind, identity: str, *, base: str) -> str:
+    async def address(
+        self, kind: Kind, identity: str, *, base: str, expires_us: int | None = None
+    ) -> str:
         """Return a signed WebSocket address.
 
         Args:
+            expires_us: When the login ends with which it is asked for.
             base: Where the hub was asked, `ws://host:port`, for when nothing else is set.
 
         Raises:
@@ -206,6 +224,10 @@ class Gate:
         if self._settings.one_time_urls:
             time_s = self._addresses.give(kind, identity, now_s=now_s)
             await self._remember(kind, identity, time_s=time_s, used=False)
+        if expires_us is not None:
+            given = (identity, time_s)
+            earlier_us = self._logins.get(given, now_s=now_s)
+            self._logins.put(given, min(earlier_us or expires_us, expires_us), now_s=now_s)
         query = {
             PARAMETERS[kind]: identity,
             "timestamp": time_s,
@@ -213,8 +235,8 @@ class Gate:
         }
         return f"{self._settings.public_ws_url or base}{PATHS[kind]}?{urlencode(query)}"
 
-    async def enter(self, kind: Kind, query: Mapping[str, str]) -> str:
-        """Check the address that somebody connects to; returns the id.
+    async def enter(self, kind: Kind, query: Mapping[str, str]) -> tuple[str, int]:
+        """Check the address that somebody connects to; returns the id, and the time of it.
 
         Raises:
             InvalidError: a parameter is missing, or the id can be none.
@@ -237,7 +259,32 @@ class Gate:
             kind, identity, time_s, now_s=self.now_s
         ):
             await self._remember(kind, identity, time_s=time_s, used=True)
-        return identity
+        return identity, time_s
+
+    def login_of(self, identity: str, time_s: int) -> int | None:
+        """Return when the login ends with which a user asked for an address.
+
+        Where it is not known, because the hub was restarted since or another server has signed the
+        address, it is as if the user had logged in just then.
+
+        Raises:
+            SignatureError: that user is gone, or the login is over.
+        """
+        gone_s = self._gone.get(identity, now_s=self.now_s)
+        known_us = self._logins.get((identity, time_s), now_s=self.now_s)
+        expires_us = known_us or int((time_s + self._settings.jwt_ttl) * 1e6)
+        if (gone_s is not None and time_s <= gone_s) or expires_us <= self._hub.clock.now_us():
+            raise SignatureError
+        return expires_us
+
+    async def user_gone(self, identity: str) -> None:
+        """Let nobody in by an address that a user had asked for who is gone now."""
+        last = self._addresses.last_of("user", identity, now_s=self.now_s)
+        self._gone.put(identity, max(last or 0, self.now_s), now_s=self.now_s)
+        try:
+            await self._hub.execute(*use_all("user", identity))
+        except StoreUnavailableError as error:
+            log.warning("octohub.not_remembered", kind="user", error=str(error))
 
 
 def check_id(identity: str) -> None:

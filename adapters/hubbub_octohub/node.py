@@ -20,7 +20,7 @@ from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.metrics import OctohubMetrics
 from hubbub_octohub.records import NodeRule
 from hubbub_octohub.session import NodeSession
-from hubbub_octohub.socket import Socket, SocketGoneError
+from hubbub_octohub.socket import DISMISS_S, Socket, SocketGoneError
 from hubbub_octohub.talk import Talk
 
 __all__ = ["ADDRESSES", "LINGER_S", "NodeConnection", "NodeEndpoint", "address_of", "speaker_of"]
@@ -199,9 +199,16 @@ class NodeConnection:
             return
         await self.socket.close(code, reason)
 
+    async def dismiss(self, reason: str, *, code: int = 1000) -> None:
+        """End it in any case and soon: what the node says from now on does not count."""
+        if self._link is not None:
+            self._link.slots = 0
+        notice = wire.disconnected(reason, now_s=int(self._now_s()), code=code)
+        await self.socket.dismiss(notice, code=code, reason=reason)
+
     def apply(self) -> None:
         """Give it what it may be given now: it, an administrator, or the time has said so."""
-        if self._link is None or self.ended.is_set():
+        if self._link is None or self.ended.is_set() or self.socket.closed:
             return
         can = self.session.abilities(
             self._home.rule(self.pc_id),
@@ -229,7 +236,9 @@ class NodeConnection:
         if self._link is not None:
             self._link.slots = 0
             if self._finishing:
-                await asyncio.wait(self._finishing, timeout=LEAVE_S)
+                await asyncio.wait(
+                    self._finishing, timeout=DISMISS_S if self.socket.dismissed else LEAVE_S
+                )
             self._link.close()
         self.endpoint.given.clear()
         self.ended.set()

@@ -106,7 +106,12 @@ class Nodes:
         connection = self._by_id.get(pc_id)
         if connection is None:
             raise NotFoundError(f"node {pc_id[:100]!r} is not connected")
-        await connection.make_way(reason)
+        await connection.dismiss(reason)
+
+    def dismiss_all(self, reason: str, *, code: int) -> None:
+        """Close all connections: the key that they came with is another one now."""
+        for connection in list(self._all):
+            self._hub.spawn(connection.dismiss(reason, code=code))
 
     async def stop(self) -> None:
         """Close all connections."""
@@ -156,7 +161,8 @@ class Nodes:
 
     async def _changed(self) -> None:
         await self.load()
-        for connection in list(self._by_id.values()):
+        for connection in list(self._all):
             if self.is_disabled(connection.pc_id):
-                self._hub.spawn(connection.make_way("disabled"))
-            connection.apply()
+                self._hub.spawn(connection.dismiss("disabled"))
+            else:
+                connection.apply()

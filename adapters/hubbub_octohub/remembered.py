@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Executable, delete, exists, insert, select
+from sqlalchemy import BigInteger, Boolean, Executable, delete, exists, insert, select, update
 from sqlmodel import Field, Session, SQLModel
 
 from hubbub.store.tables import table_of
@@ -22,6 +22,7 @@ __all__ = [
     "keep_seen",
     "known_once",
     "unseen_rules",
+    "use_all",
 ]
 
 Statement = tuple[Executable, list[dict[str, Any]]]
@@ -80,6 +81,13 @@ def keep_once(once: Once) -> tuple[Statement, Statement]:
         "at_us": once.at_us,
     }  # fmt: skip
     return (delete(_once).where(*same), []), (insert(_once), [row])
+
+
+def use_all(kind: str, name: str) -> tuple[Statement, ...]:
+    """Let all addresses that were given to an id be used."""
+    of = _once.c
+    changed = update(_once).where(of.kind == kind, of.name == name).values(used=True)
+    return ((changed, []),)
 
 
 def known_once(session: Session, *, after_us: int) -> list[Once]:

@@ -16,10 +16,12 @@ from typing import Final, Generic, Literal, TypeVar
 from hubbub.errors import HubError, RateLimitedError
 
 __all__ = [
+    "REMEMBERED",
     "Addresses",
     "FlapGuard",
     "Kind",
     "Nonces",
+    "Recent",
     "SignatureError",
     "address_signature",
     "check_address",
@@ -168,7 +170,7 @@ def _is_number(text: str, digits: int) -> bool:
 # What is remembered
 
 
-class _Recent(Generic[K, V]):
+class Recent(Generic[K, V]):
     """A dictionary that forgets what is older than `keep_s`, and the oldest when it is full."""
 
     def __init__(self, keep_s: float, limit: int) -> None:
@@ -180,11 +182,13 @@ class _Recent(Generic[K, V]):
         return len(self._kept)
 
     def get(self, key: K, *, now_s: float) -> V | None:
+        """Return what is kept of a key; None for nothing."""
         self._forget(now_s)
         found = self._kept.get(key)
         return None if found is None else found[1]
 
     def put(self, key: K, value: V, *, now_s: float) -> None:
+        """Keep something, in the place of what was kept of this key."""
         self._forget(now_s)
         if key not in self._kept and len(self._kept) >= self._limit:
             self._kept.popitem(last=False)
@@ -203,7 +207,7 @@ class Nonces:
     """Nonces that were used, as hashes; kept for as long as their request could be good."""
 
     def __init__(self, window_s: float, *, limit: int = REMEMBERED) -> None:
-        self._used: _Recent[bytes, bool] = _Recent(2 * window_s, limit)
+        self._used: Recent[bytes, bool] = Recent(2 * window_s, limit)
 
     def __len__(self) -> int:
         return len(self._used)
@@ -235,8 +239,8 @@ class Addresses:
 
     def __init__(self, window_s: float, *, limit: int = REMEMBERED) -> None:
         self._window_s = window_s
-        self._last: _Recent[tuple[Kind, str], int] = _Recent(2 * window_s, limit)
-        self._used: _Recent[tuple[Kind, str, int], bool] = _Recent(2 * window_s, limit)
+        self._last: Recent[tuple[Kind, str], int] = Recent(2 * window_s, limit)
+        self._used: Recent[tuple[Kind, str, int], bool] = Recent(2 * window_s, limit)
 
     def give(self, kind: Kind, identity: str, *, now_s: float) -> int:
         """Return the time that the next address of an id is signed with.
@@ -255,6 +259,10 @@ class Addresses:
         self._last.put((kind, identity), time_s, now_s=now_s)
         self._used.put((kind, identity, time_s), False, now_s=now_s)
         return time_s
+
+    def last_of(self, kind: Kind, identity: str, *, now_s: float) -> int | None:
+        """Return the time of the newest address that an id was given; None for none."""
+        return self._last.get((kind, identity), now_s=now_s)
 
     def use(self, kind: Kind, identity: str, time_s: int, *, now_s: float) -> bool:
         """Note that somebody came with an address; one that was signed elsewhere is let pass.

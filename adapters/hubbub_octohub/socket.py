@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import structlog
@@ -12,10 +12,13 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
 
-__all__ = ["Socket", "SocketGoneError"]
+__all__ = ["DISMISS_S", "Socket", "SocketGoneError"]
 
 WRITE_S: Final = 10.0
 """Seconds a frame may wait for a peer that does not read."""
+
+DISMISS_S: Final = 1.0
+"""Seconds that a peer which is not trusted any more may take to be told so."""
 
 TOO_BIG: Final = 1009
 
@@ -39,12 +42,18 @@ class Socket:
         self._message_bytes = message_bytes
         self._waiting = 0
         self._closed = False
+        self._dismissed = False
         self._serving: asyncio.Timeout | None = None
 
     @property
     def closed(self) -> bool:
         """Whether nothing can be written any more."""
-        return self._closed
+        return self._closed or self._dismissed
+
+    @property
+    def dismissed(self) -> bool:
+        """Whether its peer is not trusted any more."""
+        return self._dismissed
 
     @property
     def peer(self) -> str:
@@ -88,7 +97,7 @@ class Socket:
             SocketGoneError: there will be none any more.
         """
         message = await self._receive()
-        if message["type"] == "websocket.disconnect":
+        if message["type"] == "websocket.disconnect" or self._dismissed:
             self._closed = True
             raise SocketGoneError("the peer has left")
         text: str | None = message.get("text")
@@ -105,8 +114,11 @@ class Socket:
             SocketGoneError: the peer is gone, or too much waits for it, or it has not read for
                 too long; then the connection is closed too.
         """
-        if self._closed:
+        if self.closed:
             raise SocketGoneError("the connection is closed")
+        await self._put(text)
+
+    async def _put(self, text: str) -> None:
         if self._waiting >= self._queue_size:
             self._abandon()
             raise SocketGoneError(f"{self._waiting} frames wait for the peer already")
@@ -131,6 +143,21 @@ class Socket:
         except (TimeoutError, OSError, RuntimeError) as error:
             log.debug("octohub.not_closed", error=str(error))
             self._abandon()
+
+    async def dismiss(self, notice: str, *, code: int, reason: str) -> None:
+        """End it in any case and soon: what the peer says from now on is not read.
+
+        Args:
+            notice: What it is told last, if it reads that in time.
+        """
+        if self.closed:
+            return
+        self._dismissed = True
+        with suppress(TimeoutError, OSError, RuntimeError):
+            async with asyncio.timeout(DISMISS_S):
+                await self._put(notice)
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        self._abandon()
 
     def _abandon(self) -> None:
         """End the serving: nobody would tell it that this peer is given up."""

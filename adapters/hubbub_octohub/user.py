@@ -24,17 +24,25 @@ from hubbub_octohub.session import Wishes
 from hubbub_octohub.socket import Socket, SocketGoneError
 from hubbub_octohub.talk import Talk, user_address
 
-__all__ = ["UserConnection", "Users", "principal_of", "submitter"]
+__all__ = ["ENDED", "UserConnection", "Users", "principal_of", "submitter"]
 
 TOLD: Final = ("queued", "dispatched", "completed", "failed", "timeout", "cancelled")
 """States of a task that users can be told; a request is none, and must not be routed to them."""
 
 STOP_S: Final = 2.0
 
+ENDED: Final = 4401
+"""Close code of a connection whose login is over, or whose user is gone."""
+
 SUBMITS: Final = frozenset({"publish:octohub.task.>", f"direct:{ADDRESSES}"})
 """What it takes to give work to nodes."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+def credential_of(identity: str) -> str:
+    """Return what the hub calls the logins of a user."""
+    return f"octohub.user.{identity}"
 
 
 def principal_of(identity: str) -> Principal:
@@ -155,6 +163,14 @@ class UserConnection:
             return
         await self.socket.close(1000, REPLACED)
 
+    def end(self, reason: str) -> None:
+        """End it in any case and soon: what the user says from now on does not count."""
+        if self._link is not None:
+            self._link.slots = 0
+        said = f"login {reason}"
+        notice = wire.disconnected(said, now_s=self.talk.now_s, code=ENDED)
+        self._hub.spawn(self.socket.dismiss(notice, code=ENDED, reason=said))
+
     async def wish(self, wishes: Wishes) -> None:
         """Subscribe in the hub to what covers these wishes."""
         kinds = {"*"} if wishes.everything or wishes.task_ids else set[str]()
@@ -195,8 +211,13 @@ class Users:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    async def serve(self, identity: str, socket: Socket) -> None:
-        """Serve a user whose address was good."""
+    async def serve(self, identity: str, socket: Socket, *, expires_us: int | None = None) -> None:
+        """Serve a user whose address was good.
+
+        Args:
+            expires_us: When the login ends with which the address was asked for; None where that
+                is not known, as of an address that another server has signed.
+        """
         connection = UserConnection(
             identity, socket, hub=self._hub, orders=self._orders, metrics=self._metrics
         )
@@ -206,12 +227,25 @@ class Users:
         self._by_id[identity] = connection
         self._all.add(connection)
         self._number += 1
+        credentials, credential = self._hub.credentials, credential_of(identity)
+        credentials.admit(credential)
+        forget = credentials.open(credential, connection.end, expires_us=expires_us)
         try:
             await connection.serve(f"{identity}-{self._number}")
         finally:
+            forget()
             self._all.discard(connection)
             if self._by_id.get(identity) is connection:
                 del self._by_id[identity]
+
+    def end(self, identity: str) -> None:
+        """End all connections of a user who is gone."""
+        self._hub.credentials.revoke(credential_of(identity))
+
+    def end_all(self, reason: str) -> None:
+        """End all connections: what their logins were signed with is another secret now."""
+        for connection in list(self._all):
+            connection.end(reason)
 
     async def stop(self) -> None:
         """Close all connections."""

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from starlette.routing import BaseRoute
 
 from hubbub import Hub
 from hubbub.config import Settings
 from hubbub.outgoing import Outgoing
-from hubbub.ports import Record, Row
+from hubbub.ports import Credentials, Record, Row
 from hubbub_relay import events
 from hubbub_relay.afterwards import Afterwards
 from hubbub_relay.api import Api
@@ -25,7 +25,7 @@ from hubbub_relay.endpoint import Logged, RelayName
 from hubbub_relay.events import Event
 from hubbub_relay.gauges import Gauges
 from hubbub_relay.housekeeping import keep_house
-from hubbub_relay.keys import Keys
+from hubbub_relay.keys import Keys, takes_default_key
 from hubbub_relay.metrics import RelayMetrics
 from hubbub_relay.mirror import Mirror
 from hubbub_relay.names import Names
@@ -34,12 +34,16 @@ from hubbub_relay.sending import Sending
 
 __all__ = ["RelayAdapter"]
 
+RESTART_US: Final = 1_000_000
+"""A relay that is back so soon was restarted: waits and leases of its keys stay."""
+
 
 class RelayAdapter:
     """The relay ("Conversation Bus")."""
 
     name = "relay"
     Config: type[Settings] = RelaySettings
+    reloads = frozenset({"api_keys"})
 
     def __init__(self) -> None:
         self._api = Api()
@@ -47,6 +51,9 @@ class RelayAdapter:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: list[Callable[[], None]] = []
         self._outgoing: Outgoing | None = None
+        self._hub: Hub | None = None
+        self._keys: Keys | None = None
+        self._credentials: Credentials | None = None
 
     def http_routes(self) -> Sequence[BaseRoute]:
         """Return the endpoints; they answer 503 while the adapter is down."""
@@ -57,7 +64,7 @@ class RelayAdapter:
         settings = hub.settings(self.name, RelaySettings)
         self._prefix = settings.prefix
         metrics = RelayMetrics(hub.metrics)
-        keys = Keys.of(settings, loopback=hub.loopback)
+        keys = self._keys_of(hub, settings)
         outgoing = self._outgoing = Outgoing(settings.callback_allow)
         logged = Logged()
         mirror = _mirror(hub, settings)
@@ -115,9 +122,35 @@ class RelayAdapter:
             max_body_bytes=settings.max_body_bytes,
         )
 
+    async def reload(self, settings: Settings) -> None:
+        """Accept the keys of other settings; what was opened with a key that is gone ends."""
+        assert isinstance(settings, RelaySettings)
+        if self._keys is not None and self._hub is not None:
+            default_key = takes_default_key(settings, loopback=self._hub.loopback)
+            self._keys.change(settings.api_keys, default_key=default_key)
+
+    def _keys_of(self, hub: Hub, settings: RelaySettings) -> Keys:
+        """Return the keys; what was opened with one that is the same as before a restart stays."""
+        if self._keys is not None and self._credentials is hub.credentials:
+            default_key = takes_default_key(settings, loopback=hub.loopback)
+            self._keys.change(settings.api_keys, default_key=default_key)
+            return self._keys
+        self._hub, self._credentials = hub, hub.credentials
+        self._keys = Keys.of(settings, loopback=hub.loopback, credentials=hub.credentials)
+        return self._keys
+
+    def _end_keys(self) -> None:
+        """End what was opened with keys, if the relay did not come back."""
+        if self._api.room is None and self._keys is not None:
+            self._keys.close()
+            self._keys = None
+
     async def stop(self) -> None:
         """Answer nobody any more, and end."""
         self._api.room = None
+        if self._hub is not None:
+            clock = self._hub.clock
+            clock.call_at(clock.now_us() + RESTART_US, self._end_keys)
         for close in reversed(self._closing):
             close()
         self._closing.clear()

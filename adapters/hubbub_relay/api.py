@@ -110,7 +110,8 @@ async def _status(call: Call) -> Answer:
 async def _tasks(call: Call) -> Answer:
     caller = call.caller("work")
     query = wire.read_tasks_query(call.query)
-    tasks = await _leased(call, query, caller)
+    async with call.room.hub.credentials.within(caller.credential):
+        tasks = await _leased(call, query, caller)
     return 200, encode_json({"status": "ok", "tasks": tasks})
 
 

@@ -85,7 +85,7 @@ class Call:
         unread: Its body was not read to its end, so that nothing can follow on its connection.
     """
 
-    __slots__ = ("_query", "headers", "method", "receive", "room", "scope", "unread")
+    __slots__ = ("_credential", "_query", "headers", "method", "receive", "room", "scope", "unread")
 
     def __init__(self, room: Room, scope: Scope, receive: Receive) -> None:
         self.room = room
@@ -94,6 +94,7 @@ class Call:
         self.method: str = scope["method"]
         self.headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         self.unread = False
+        self._credential = ""
         self._query: dict[str, str] | None = None
 
     @property
@@ -142,6 +143,7 @@ class Call:
         if found is None:
             raise RelayError(wire.UNAUTHORIZED, 401)
         found.need(*scopes)
+        self._credential = found.credential
         return found
 
     async def body(self, limit: int) -> bytes:
@@ -149,14 +151,17 @@ class Call:
 
         Raises:
             RelayError: it is over the limit, or the client went away.
+            CredentialEndedError: the caller's key or token ended while the body came.
         """
         try:
-            return await read_body(self.scope, self.receive, limit)
+            body = await read_body(self.scope, self.receive, limit)
         except TooLargeError as error:
             self.unread = isinstance(error, UnreadBodyError)
             raise RelayError("body too large", 413) from None
         except ClientGoneError:
             raise RelayError("the client went away") from None
+        self.room.hub.credentials.check(self._credential)
+        return body
 
 
 Handle = Callable[[Call], Awaitable[Answer]]

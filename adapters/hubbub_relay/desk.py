@@ -81,6 +81,7 @@ class Desk:
             lease_us=int(lease_s * 1e6),
             task_types=task_types,
             wait_us=int(wait_s * 1e6),
+            credential=caller.credential,
         )
         return [self._shown(leased, query.to) for leased in taken]
 
@@ -104,7 +105,10 @@ class Desk:
         lease_s = request.lease_s or self._settings.lease_seconds
         try:
             until_us = await self._hub.work.renew(
-                task_id, worker=request.worker or caller.name, lease_us=int(lease_s * 1e6)
+                task_id,
+                worker=request.worker or caller.name,
+                lease_us=int(lease_s * 1e6),
+                credential=caller.credential,
             )
         except NotFoundError:
             raise RelayError("task not found", 404) from None

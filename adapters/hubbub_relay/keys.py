@@ -7,16 +7,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address
+from itertools import count
 from typing import Final
 
+from hubbub.ports import Credentials
 from hubbub.values import Principal
 from hubbub_relay.config import ALL_SCOPES, KeySettings, RelaySettings
 from hubbub_relay.wire import FORBIDDEN, RelayError
 
-__all__ = ["ANONYMOUS", "DEFAULT_KEY", "Caller", "Keys", "caller_of_token", "is_loopback"]
+__all__ = [
+    "ANONYMOUS",
+    "DEFAULT_KEY",
+    "Caller",
+    "Keys",
+    "caller_of_token",
+    "is_loopback",
+    "takes_default_key",
+]
 
 DEFAULT_KEY: Final = "lynker_relay_secret_2025"
 """The key that is built into the original's own clients."""
+
+
+SHIPPED: Final = "(shipped key)"
+
+_numbers: Final = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,7 @@ class Caller:
     Attributes:
         speaks_as: Names it may use in `from`; empty for all. So with the next two.
         signs: There is a secret that signs what is posted for it.
+        credential: What it came with, as the hub knows it: the id of its token, or of its key.
     """
 
     name: str
@@ -34,6 +50,7 @@ class Caller:
     to: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     signs: bool = True
+    credential: str = ""
 
     def may(self, *scopes: str) -> bool:
         """Tell whether it has one of these scopes."""
@@ -90,34 +107,87 @@ def _within(limits: Sequence[str], name: str) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Named:
+    """What hub.toml says of the keys of one name, and their id."""
+
+    entries: list[KeySettings]
+    credential: str
+
+
 class Keys:
     """All keys that are accepted."""
 
-    def __init__(self, entries: Iterable[KeySettings], *, default_key: bool) -> None:
+    def __init__(
+        self,
+        entries: Iterable[KeySettings],
+        *,
+        default_key: bool,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._named: dict[str, _Named] = {}
         self._known: list[tuple[bytes, Caller]] = []
         self._secrets: dict[str, bytes] = {}
+        self.change(entries, default_key=default_key)
+
+    def change(self, entries: Iterable[KeySettings], *, default_key: bool) -> None:
+        """Accept these keys from here on; what was opened with one that is changed or gone ends."""
+        by_name: dict[str, list[KeySettings]] = {}
         for entry in entries:
+            by_name.setdefault(entry.name, []).append(entry)
+        if default_key:
+            by_name[SHIPPED] = []
+        before, self._named, self._known, self._secrets = self._named, {}, [], {}
+        for name, group in by_name.items():
+            was = before.get(name)
+            same = was is not None and was.entries == group
+            named = was if was is not None and same else _Named(group, _new_credential(name))
+            self._named[name] = named
+            if self._credentials is not None:
+                self._credentials.admit(named.credential)
+        for entry in (entry for group in by_name.values() for entry in group):
             caller = Caller(
-                entry.name, frozenset(entry.scopes), entry.from_, entry.to, entry.cmd
-            )  # fmt: skip
+                entry.name,
+                frozenset(entry.scopes),
+                entry.from_,
+                entry.to,
+                entry.cmd,
+                credential=self._named[entry.name].credential,
+            )
             secret = entry.callback_secret or entry.key
             self._add(entry.key.reveal(), caller, secret.reveal())
         if default_key:
-            self._add(DEFAULT_KEY, Caller("(shipped key)", frozenset(ALL_SCOPES)), DEFAULT_KEY)
+            credential = self._named[SHIPPED].credential
+            caller = Caller(SHIPPED, frozenset(ALL_SCOPES), credential=credential)
+            self._add(DEFAULT_KEY, caller, DEFAULT_KEY)
+        for name, was in before.items():
+            if self._named.get(name) is not was and self._credentials is not None:
+                self._credentials.revoke(was.credential, "removed")
+
+    def close(self) -> None:
+        """Accept none any more."""
+        self.change((), default_key=False)
 
     def _add(self, key: str, caller: Caller, secret: str) -> None:
         self._known.append((_hash(key.encode()), caller))
         self._secrets.setdefault(caller.name, secret.encode())
 
     @classmethod
-    def of(cls, settings: RelaySettings, *, loopback: bool) -> Keys:
+    def of(
+        cls, settings: RelaySettings, *, loopback: bool, credentials: Credentials | None = None
+    ) -> Keys:
         """Return the keys of a configuration.
 
         Args:
             loopback: Whether the hub's own port is reachable from this machine only.
+            credentials: Told which of them hold.
         """
-        local = loopback and all(is_loopback(address.host) for address in settings.listen)
-        return cls(settings.api_keys, default_key=local or settings.allow_default_key)
+        return cls(
+            settings.api_keys,
+            default_key=takes_default_key(settings, loopback=loopback),
+            credentials=credentials,
+        )
 
     def find(self, key: bytes) -> Caller | None:
         """Return whose key this is; None when it is nobody's."""
@@ -131,6 +201,17 @@ class Keys:
     def secret_of(self, name: str) -> bytes | None:
         """Return what signs callbacks of a key's tasks; None when that key is gone."""
         return self._secrets.get(name)
+
+
+def takes_default_key(settings: RelaySettings, *, loopback: bool) -> bool:
+    """Tell whether the key that the original's clients have is accepted."""
+    local = loopback and all(is_loopback(address.host) for address in settings.listen)
+    return local or settings.allow_default_key
+
+
+def _new_credential(name: str) -> str:
+    """Return an id of a key that no other key has had: names are used again."""
+    return f"relay.key.{name}.{next(_numbers)}"
 
 
 def _hash(key: bytes) -> bytes:
@@ -153,4 +234,4 @@ def caller_of_token(principal: Principal) -> Caller:
     if "tasks" in principal.scopes:
         scopes.update(ALL_SCOPES)
     scopes.update(principal.scopes & {"read", "admin"})
-    return Caller(principal.source, frozenset(scopes), signs=False)
+    return Caller(principal.source, frozenset(scopes), signs=False, credential=principal.id)

@@ -68,7 +68,7 @@ class Results:
             task = await self._hub.work.find(request.task_id)
             ours = task is not None and await is_ours(self._hub, task)
             if request.status == "processing":
-                await self._processing(request, task if ours else None)
+                await self._processing(request, task if ours else None, caller)
                 return False
             if task is not None and not ours:
                 await self._keep(self._callback_row(request, ignored=True))
@@ -118,14 +118,20 @@ class Results:
             )  # fmt: skip
         return True
 
-    async def _processing(self, request: CallbackRequest, task: Task | None) -> None:
+    async def _processing(
+        self, request: CallbackRequest, task: Task | None, caller: Caller
+    ) -> None:
         """Renew the lease; a worker that read the mirror has none, and begins one by this."""
         if task is not None and not task.state.final:
             lease_us = int(self._settings.lease_seconds * 1e6)
             worker = request.child_id or UNNAMED_CHILD
             try:
-                if not await self._hub.work.begin(task.id, worker=worker, lease_us=lease_us):
-                    await self._hub.work.renew(task.id, worker=None, lease_us=lease_us)
+                if not await self._hub.work.begin(
+                    task.id, worker=worker, lease_us=lease_us, credential=caller.credential
+                ):
+                    await self._hub.work.renew(
+                        task.id, worker=None, lease_us=lease_us, credential=caller.credential
+                    )
             except (ConflictError, NotFoundError):
                 log.debug("relay.processing_ignored", task=task.id)
         await self._keep(self._callback_row(request))

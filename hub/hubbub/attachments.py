@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -14,9 +16,11 @@ from hubbub.ports import Clock
 from hubbub.store.journal import Journal
 from hubbub.store.reads import endpoints as reads
 from hubbub.subscriptions import Subscriptions
-from hubbub.values import Endpoint, PresenceState
+from hubbub.values import Endpoint, Outcome, PresenceState
 
 __all__ = ["Attachment", "Attachments"]
+
+GONE: Final = "endpoint_gone"
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -69,6 +73,8 @@ class Attachments:
         self._subscriptions = subscriptions
         self._journal = journal
         self._clock = clock
+        self._clearing: dict[str, asyncio.Task[None]] = {}
+        self._freeing: set[str] = set()
 
     def attach(self, endpoint: Endpoint) -> Attachment:
         """Bring an endpoint here; attaching its address again closes the older link."""
@@ -152,11 +158,64 @@ class Attachments:
             await self.remember(endpoint)
 
     def _gone(self, endpoint: Endpoint) -> None:
-        self._directory.forget(endpoint.address)
-        self._subscriptions.forget(endpoint.address)
-        self._room.lifecycle.gone(endpoint.address)
+        self._clear(endpoint.address, [])
         if endpoint.linger_s:
             self._room.spawn(self._unremember(endpoint.address))
+
+    def _clear(self, address: str, kept: list[int]) -> asyncio.Task[None]:
+        """Forget an endpoint and let die what waits for it; what is kept of that is told."""
+        self._directory.forget(address)
+        self._subscriptions.forget(address)
+
+        async def bury() -> None:
+            kept.append(await self._room.lifecycle.bury(address))
+
+        clearing = self._clearing[address] = self._room.spawn(bury())
+        clearing.add_done_callback(lambda _: self._cleared(address, clearing))
+        return clearing
+
+    def _cleared(self, address: str, clearing: asyncio.Task[None]) -> None:
+        if self._clearing.get(address) is clearing:
+            del self._clearing[address]
+
+    def is_clearing(self, address: str) -> bool:
+        """Tell whether an endpoint is being freed, or what waited for it is still being ended."""
+        return address in self._clearing or address in self._freeing
+
+    async def cleared(self, address: str) -> None:
+        """Return once nothing is left of an endpoint that is gone, or will be in a moment.
+
+        Who attaches to that address before would get what was for the former one, or lose its own.
+        """
+        known = self._directory.get(address)
+        if known is not None and not known.present and known.endpoint.linger_s == 0:
+            self._gone(known.endpoint)
+        while (clearing := self._clearing.get(address)) is not None:
+            await asyncio.wait([clearing])
+
+    async def free(self, known: Known) -> int:
+        """Let an endpoint be gone now, whatever its `linger`; its connection has ended already.
+
+        Returns:
+            How many dead letters that made.
+
+        Raises:
+            StoreUnavailableError: nothing has changed.
+        """
+        address = known.address
+        self._freeing.add(address)
+        try:
+            await self._journal.execute(*reads.forgetting(address))
+        finally:
+            self._freeing.discard(address)
+        link = self._room.link_of(address)
+        held = [] if link is None else [d for d in link.in_flight.values() if d.mailbox == address]
+        if link is not None:
+            link.close()
+        kept: list[int] = []
+        await asyncio.shield(self._clear(address, kept))
+        lost = sum(d.durable and d.outcome is Outcome.DEAD and d.reason != GONE for d in held)
+        return sum(kept) + lost
 
     async def remember(self, endpoint: Endpoint) -> None:
         """Keep an endpoint, and what it subscribed, over a restart."""

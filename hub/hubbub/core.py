@@ -146,6 +146,7 @@ class Core(Facade):
         await self.extensions.ended()
         await self.plugins.shutdown(self.hub_for)
         self.telling.stop()
+        self.credentials.close()
         self.room.timers.close()
         for task in list(self._tasks):
             task.cancel()

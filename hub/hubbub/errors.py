@@ -3,7 +3,9 @@
 HubError
 ├── MalformedError        cannot be parsed                            (HTTP 400)
 ├── UnauthorizedError     no credential, or none that is known        (401)
+│   └── CredentialEndedError   one that held when this began
 ├── ForbiddenError        a known credential that may not do this     (403)
+│   └── NameTakenError    a stream name that is another token's
 ├── NotFoundError         no such thing                               (404)
 ├── ConflictError         not in this state                           (409)
 │   └── IdReusedError     an id given before, with another body
@@ -35,6 +37,7 @@ __all__ = [
     "BusyError",
     "ConfigError",
     "ConflictError",
+    "CredentialEndedError",
     "DeadlineError",
     "DrainingError",
     "ForbiddenError",
@@ -44,6 +47,7 @@ __all__ = [
     "KeyReusedError",
     "MailboxFullError",
     "MalformedError",
+    "NameTakenError",
     "NoEndpointError",
     "NotFoundError",
     "PluginError",
@@ -82,10 +86,34 @@ class UnauthorizedError(HubError):
     code = "unauthorized"
 
 
+class CredentialEndedError(UnauthorizedError):
+    """A credential that held when something was begun with it, and does not any more.
+
+    Attributes:
+        reason: `revoked`, `expired`, or `removed` from hub.toml.
+    """
+
+    code = "credential_ended"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"the credential this was begun with was {reason}; come again with another one"
+            if reason != "expired"
+            else "the credential this was begun with has expired; come again with another one"
+        )
+
+
 class ForbiddenError(HubError):
     """A credential that is known but too narrow for what was asked."""
 
     code = "forbidden"
+
+
+class NameTakenError(ForbiddenError):
+    """The name of a stream belongs to another token."""
+
+    code = "name_taken"
 
 
 class NotFoundError(HubError):

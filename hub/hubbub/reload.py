@@ -8,7 +8,7 @@ old value and is named as needing a restart.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
@@ -71,7 +71,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 @runtime_checkable
 class Reloadable(Protocol):
-    """An adapter that can take over another table while it runs."""
+    """An adapter that can take over another table while it runs.
+
+    Where it has an attribute `reloads`, a set of names, it takes over no other settings than those:
+    what it is given has the old values of all others.
+    """
 
     async def reload(self, settings: Settings) -> None:
         """Take the whole table over, or raise and stay as it was."""
@@ -103,19 +107,28 @@ class _Adapter:
     fixed: tuple[str, ...]
 
     @property
+    def taken(self) -> tuple[str, ...]:
+        """Keys that the adapter takes over while it runs."""
+        adapter = self.before.adapter
+        if not isinstance(adapter, Reloadable):
+            return ()
+        some: Container[str] | None = getattr(adapter, "reloads", None)
+        return self.own if some is None else tuple(key for key in self.own if key in some)
+
+    @property
     def stays(self) -> bool:
         return self.before.enabled and self.after.enabled
 
     @property
     def takes_over(self) -> bool:
-        return self.stays and bool(self.own) and isinstance(self.before.adapter, Reloadable)
+        return self.stays and bool(self.taken)
 
     @property
     def later(self) -> tuple[str, ...]:
         """Keys that keep their old value until the adapter is restarted."""
         if not self.stays:
             return ()
-        return self.fixed if self.takes_over else (*self.fixed, *self.own)
+        return (*self.fixed, *(key for key in self.own if key not in self.taken))
 
     @property
     def kept(self) -> Offered:

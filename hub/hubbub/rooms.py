@@ -17,6 +17,7 @@ from hubbub.attachments import Attachments
 from hubbub.clock import Ids, SystemClock
 from hubbub.config import Config, HubSettings
 from hubbub.conversion import Conversions
+from hubbub.credentials import CredentialRegistry
 from hubbub.delivery.room import DeliveryRoom
 from hubbub.delivery.rules import DeliveryPolicy
 from hubbub.delivery.work import WorkDesk
@@ -115,6 +116,7 @@ class Rooms:
         self.app: ASGIApp | None = None
         self.book: Final = book or LogBook()
         self.clock: Clock = clock or SystemClock()
+        self.credentials: Final = CredentialRegistry(self.clock)
         self.metrics: Final = Metrics()
         self.tracer: Final = Tracer()
         self.changed: Final[list[Callable[[], Awaitable[None]]]] = []
@@ -165,7 +167,9 @@ class Rooms:
         self.ids: Final = Ids(self.clock)
         self.journal: Final = Journal(self.database, metrics=self.metrics, settled=self._settled)
         self.engine: Final = LocalEngine(self.database, self.journal)
-        self.tokens: Final = Tokens(self.database, self.journal, self.clock, self.ids)
+        self.tokens: Final = Tokens(
+            self.database, self.journal, self.clock, self.ids, self.credentials
+        )
         self.routes: Final = Routes(self.table, self.database, self.journal, self.clock)
         # The way of a message
         self.room: Final = self._delivery_room()
@@ -197,6 +201,7 @@ class Rooms:
             policy=policy_of(self.config.hub),
             spawn=self.spawn,
             after_delivery=self._after_delivery,
+            credentials=self.credentials,
         )
         room.guard([entry.rule() for entry in self.config.guards.endpoint])
         return room

@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 from hubbub.clock import Ids
 from hubbub.errors import NotFoundError, UnauthorizedError
 from hubbub.intake import check_scope, check_text
-from hubbub.ports import Clock
+from hubbub.ports import Clock, Credentials
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal
 from hubbub.store.tables import TokenRow
@@ -52,11 +52,19 @@ class Tokens:
     A token is 256 random bits, so one round of SHA-256 is hash enough: there is nothing to guess.
     """
 
-    def __init__(self, database: Database, journal: Journal, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        database: Database,
+        journal: Journal,
+        clock: Clock,
+        ids: Ids,
+        credentials: Credentials,
+    ) -> None:
         self._database = database
         self._journal = journal
         self._clock = clock
         self._ids = ids
+        self._credentials = credentials
         self._by_hash: dict[bytes, tuple[Token, Principal]] = {}
 
     def load(self) -> None:
@@ -139,7 +147,7 @@ class Tokens:
         return token, text
 
     async def revoke(self, token_id: str) -> None:
-        """Make a token worthless.
+        """Make a token worthless; all that was opened with it ends before this returns.
 
         Raises:
             NotFoundError: no such token.
@@ -150,7 +158,8 @@ class Tokens:
         now_us = self._clock.now_us()
         statement = update(TokenRow).where(col(TokenRow.id) == token_id).values(revoked_us=now_us)
         await self._journal.execute((statement, []))
-        del self._by_hash[found[0]]
+        self._by_hash.pop(found[0], None)
+        self._credentials.revoke(token_id)
 
     async def listed(self) -> list[Token]:
         """Return all tokens ever made, newest first."""
@@ -169,6 +178,7 @@ class Tokens:
         source = f"api.{escape(token.name)}"
         principal = Principal(token.name, source, frozenset(token.scopes), id=token.id)
         self._by_hash[hashed] = (token, principal)
+        self._credentials.admit(token.id, expires_us=token.expires_us)
 
 
 def _hash(token: str) -> bytes:

@@ -123,9 +123,9 @@ class Runners:
             NotFoundError: no such runner.
         """
         row = self.get(runner_id)
-        app = self._app_of(row)
         await self._hub.execute((delete(_rows).where(col(KenkoRunnerRow.id) == row.id), []))
-        del self._runners[row.id]
+        self._runners.pop(row.id, None)
+        app = self._app_of(row)  # it may have come back while that was written
         if app is not None:
             app.kick()
 
@@ -238,7 +238,8 @@ class Runners:
         if "runner" not in app.capabilities:
             return
         row = self._of_token(app.register.join_token)
-        if row is None:
+        if row is None:  # removed while it registered
+            app.kick()
             return
         older = self._app_of(row)
         row.app_id, row.version = app.id, app.register.version

@@ -98,6 +98,7 @@ class Endings:
         delivery.due_us = due_us
         delivery.lease_until_us = None
         delivery.pulled_by = None
+        delivery.credential = ""
         delivery.updated_us = now_us
         delivery.deadline_us = deadline_of(delivery, now_us=now_us)
         if box.requirement is not None and (counted or not seen):
@@ -203,6 +204,7 @@ class Endings:
         delivery.attempts -= 1
         delivery.lease_until_us = None
         delivery.pulled_by = None
+        delivery.credential = ""
         if box.requirement is not None:
             delivery.endpoint = None  # else others of its envelope would keep away from there
         if delivery.task is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hubbub.delivery.links import EndpointLink
+from hubbub.errors import CredentialEndedError
 from hubbub.ports import Change
 from hubbub.tasks import after
 from hubbub.values import Attempt, Delivery, DeliveryState
@@ -13,7 +15,10 @@ from hubbub.values import Attempt, Delivery, DeliveryState
 if TYPE_CHECKING:
     from hubbub.delivery.room import DeliveryRoom
 
-__all__ = ["Leases"]
+__all__ = ["CREDENTIAL_ENDED", "Leases"]
+
+CREDENTIAL_ENDED: Final = "credential_ended"
+"""Reason of an attempt whose worker lost the credential it had taken the task with."""
 
 
 class Leases:
@@ -22,6 +27,7 @@ class Leases:
     def __init__(self, room: DeliveryRoom) -> None:
         self._room = room
         self._pulled: dict[str, set[int]] = {}
+        self._held: dict[int, Callable[[], None]] = {}
 
     def may_take(self, link: EndpointLink) -> bool:
         """Tell whether a pull endpoint's guard lets a task go; else it is woken when it may."""
@@ -37,6 +43,7 @@ class Leases:
         """It is in the hand of its worker no more: its guard may let another one go."""
         if delivery.pulled_by is None:
             return
+        self._let_go(delivery)
         pulled = self._pulled.get(address, set())
         pulled.discard(delivery.id)
         if not pulled:
@@ -50,9 +57,16 @@ class Leases:
             for box in self._room.boxes_of(link):
                 box.arrived()
 
-    def lease(self, delivery: Delivery, *, for_us: int, worker: str | None) -> Change:
-        """Return the change that gives a task to an endpoint until its lease ends."""
+    def lease(
+        self, delivery: Delivery, *, for_us: int, worker: str | None, credential: str = ""
+    ) -> Change:
+        """Return the change that gives a task to an endpoint until its lease ends.
+
+        Args:
+            credential: What the worker came with; the lease ends with it at the latest.
+        """
         attempt = self.give(delivery, for_us=for_us, worker=worker)
+        delivery.credential = credential
         self.begin(delivery)
         return Change(delivery=delivery, task=delivery.task, attempt=attempt)
 
@@ -89,6 +103,7 @@ class Leases:
         assert until_us is not None
         if delivery.pulled_by is not None and delivery.endpoint is not None:
             self._pulled.setdefault(delivery.endpoint, set()).add(delivery.id)
+            self._hold(delivery)
 
         def over() -> None:
             if (
@@ -102,6 +117,31 @@ class Leases:
                 self._room.endings.failed(delivery, "timeout", due_us=due_us)
 
         self._room.timers.at(until_us, over)
+
+    def _hold(self, delivery: Delivery) -> None:
+        """Give a lease back when the credential ends that its worker came with."""
+        self._let_go(delivery)
+        if not delivery.credential:
+            return
+        give_back = partial(self._give_back, delivery, delivery.attempts)
+        try:
+            self._held[delivery.id] = self._room.credentials.open(
+                delivery.credential, lambda _: give_back()
+            )
+        except CredentialEndedError:
+            self._room.timers.at(0, give_back)
+
+    def _let_go(self, delivery: Delivery) -> None:
+        forget = self._held.pop(delivery.id, None)
+        if forget is not None:
+            forget()
+
+    def _give_back(self, delivery: Delivery, attempt: int) -> None:
+        """Let a task wait again; that its worker is trusted no more is no fault of the task."""
+        if delivery.state is DeliveryState.IN_FLIGHT and delivery.attempts == attempt:
+            delivery.attempts -= 1
+            due_us = self._room.clock.now_us()
+            self._room.endings.again(delivery, CREDENTIAL_ENDED, due_us=due_us, counted=False)
 
     def grace(self, delivery: Delivery) -> None:
         """Keep the slot of an endpoint that has not answered, for `slot_grace`."""

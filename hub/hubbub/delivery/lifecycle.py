@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.rules import NODE_LOST
@@ -19,11 +18,8 @@ __all__ = ["Lifecycle"]
 class Lifecycle:
     """What happens to deliveries when something around them begins or ends."""
 
-    def __init__(
-        self, room: DeliveryRoom, spawn: Callable[[Coroutine[Any, Any, None]], object]
-    ) -> None:
+    def __init__(self, room: DeliveryRoom) -> None:
         self._room = room
-        self._spawn = spawn
 
     def recovered(self, delivery: Delivery) -> None:
         """Take in a task that was handed over before a restart."""
@@ -37,20 +33,25 @@ class Lifecycle:
             self._room.in_hand[delivery.task_id] = delivery
             self._room.leases.watch(delivery)
 
-    def gone(self, address: str) -> None:
-        """An endpoint is gone: what waits in its own mailbox is dead."""
+    async def bury(self, address: str) -> int:
+        """Let all die that waits in the mailbox of an endpoint that is gone.
+
+        Returns:
+            How many of them are kept as dead letters.
+        """
         self._room.guards.forget(address)
         box = self._room.boxes.find(address)
-        if box is not None:
-            self._spawn(self._bury(box))
+        return 0 if box is None else await self._bury(box)
 
-    async def _bury(self, box: Mailbox) -> None:
+    async def _bury(self, box: Mailbox) -> int:
+        kept = 0
         while True:
             for delivery in box.line:
                 self._room.endings.end(delivery, Outcome.DEAD, "endpoint_gone")
+                kept += delivery.durable
             box.dry = False
             if not await self._room.boxes.read_more(box) or not len(box.line):
-                return
+                return kept
 
     async def drain(self, timeout_s: float) -> None:
         """Give nothing out any more; wait for what is under way; give the rest back uncounted."""

@@ -43,6 +43,7 @@ class Pulling:
         lease_us: int,
         task_types: frozenset[str] | None = None,
         wait_us: int = 0,
+        credential: str = "",
     ) -> list[Leased]:
         """Take up to `limit` tasks that wait for pull endpoints, lowest rank first.
 
@@ -52,6 +53,7 @@ class Pulling:
             patterns: Addresses or patterns of the pull endpoints.
             task_types: Only these; None for all.
             wait_us: Wait so long for the first one.
+            credential: What the worker came with; its leases end with it.
 
         Raises:
             StoreUnavailableError: nothing was taken.
@@ -59,7 +61,8 @@ class Pulling:
         until_us = self._room.clock.now_us() + wait_us
         while True:
             sources = self._sources(patterns)
-            taken = await self._take(sources, worker, limit, lease_us, task_types)
+            how = (worker, limit, lease_us, credential)
+            taken = await self._take(sources, *how, task_types)
             if taken or self._closed or self._room.clock.now_us() >= until_us:
                 return taken
             await self._arrival([box for _, box in sources], until_us)
@@ -71,8 +74,13 @@ class Pulling:
             if not future.done():
                 future.set_result(None)
 
-    async def renew(self, task_id: str, *, worker: str | None, lease_us: int) -> int:
+    async def renew(
+        self, task_id: str, *, worker: str | None, lease_us: int, credential: str = ""
+    ) -> int:
         """Move the end of a lease; returns the new end, microseconds since the epoch.
+
+        Args:
+            credential: What the worker came with; the lease ends with it from here on.
 
         Raises:
             NotFoundError: no such task.
@@ -99,10 +107,13 @@ class Pulling:
             raise
         if not counted or delivery.state is not DeliveryState.IN_FLIGHT:
             raise ConflictError(f"task {task_id!r} ended meanwhile")
+        delivery.credential = credential or delivery.credential
         self._room.leases.watch(delivery)
         return until_us
 
-    async def begin(self, task_id: str, *, worker: str, lease_us: int) -> bool:
+    async def begin(
+        self, task_id: str, *, worker: str, lease_us: int, credential: str = ""
+    ) -> bool:
         """Note that a worker does a task it has not taken: one it read of elsewhere.
 
         Returns:
@@ -111,9 +122,9 @@ class Pulling:
         Raises:
             StoreUnavailableError: nothing was changed.
         """
-        return await self._ledger.alone(task_id, self._begin(task_id, worker, lease_us))
+        return await self._ledger.alone(task_id, self._begin(task_id, worker, lease_us, credential))
 
-    async def _begin(self, task_id: str, worker: str, lease_us: int) -> bool:
+    async def _begin(self, task_id: str, worker: str, lease_us: int, credential: str) -> bool:
         room = self._room
         _, delivery = await self._ledger.find(task_id)
         if delivery is None or delivery.state is not DeliveryState.PENDING:
@@ -124,7 +135,7 @@ class Pulling:
             return False
         room.endings.forget(delivery)
         room.given(delivery, link.address)
-        change = room.leases.lease(delivery, for_us=lease_us, worker=worker)
+        change = room.leases.lease(delivery, for_us=lease_us, worker=worker, credential=credential)
         attempt = delivery.attempts
         try:
             counted = (await room.engine.settle([change]))[0]
@@ -163,6 +174,7 @@ class Pulling:
         worker: str,
         limit: int,
         lease_us: int,
+        credential: str,
         task_types: frozenset[str] | None,
     ) -> list[Leased]:
         room = self._room
@@ -187,7 +199,11 @@ class Pulling:
                 room.taken(box, delivery, link.address)
                 if link.guard is not None:
                     room.guards.begun(link.guard, delivery)
-                changes.append(room.leases.lease(delivery, for_us=lease_us, worker=worker))
+                changes.append(
+                    room.leases.lease(
+                        delivery, for_us=lease_us, worker=worker, credential=credential
+                    )
+                )
                 taken.append(delivery)
         if not taken:
             return []
@@ -198,7 +214,11 @@ class Pulling:
             for delivery, attempt in zip(taken, attempts, strict=True):
                 self._put_back(delivery, attempt)
             raise
-        mine = [d for d, held in zip(taken, counted, strict=True) if held]
+        mine = [
+            d
+            for d, held, attempt in zip(taken, counted, attempts, strict=True)
+            if held and is_mine(d, attempt)  # else its credential ended meanwhile
+        ]
         for delivery in mine:
             room.tell(delivery)
         return [

@@ -30,7 +30,7 @@ from hubbub.envelope import Envelope
 from hubbub.guards import GuardRule
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
-from hubbub.ports import Clock, Engine, Planned
+from hubbub.ports import Clock, Credentials, Engine, Planned
 from hubbub.preparing import Preparer
 from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome, Requirement, Task
 
@@ -80,8 +80,10 @@ class DeliveryRoom:
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         after_delivery: Callable[[Delivery], None] | None = None,
         chance: Callable[[], float] = _CHANCE,
+        credentials: Credentials,
     ) -> None:
         self.engine: Final = engine
+        self.credentials: Final = credentials
         self.clock: Final = clock
         self.directory: Final = directory
         self.policy = policy
@@ -106,7 +108,7 @@ class DeliveryRoom:
         self.endings: Final = Endings(self, after_delivery)
         self.leases: Final = Leases(self)
         self.promises: Final = Promises(self)
-        self.lifecycle: Final = Lifecycle(self, spawn)
+        self.lifecycle: Final = Lifecycle(self)
         self.spawn: Final = spawn
         self.couriers: Final = Couriers(self, preparer, spawn)
         self._direct = Direct(self, conversions)

@@ -26,7 +26,9 @@ NODE_LOST: Final = "node_lost"
 WITHDRAWN: Final = "withdrawn"
 """Reason of an attempt that was given and did not begin: its endpoint has not seen it."""
 
-_ENDS: Final = frozenset({"timeout", NODE_LOST, "drained", "rejected", "cancelled"})
+_ENDS: Final = frozenset(
+    {"timeout", NODE_LOST, "drained", "rejected", "cancelled", "credential_ended"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

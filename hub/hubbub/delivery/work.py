@@ -37,6 +37,7 @@ class WorkDesk:
         lease_us: int,
         task_types: frozenset[str] | None = None,
         wait_us: int = 0,
+        credential: str = "",
     ) -> list[Leased]:
         """Take up to `limit` tasks that wait for pull endpoints (`Pulling.lease`)."""
         return await self.pulling.lease(
@@ -46,19 +47,28 @@ class WorkDesk:
             lease_us=lease_us,
             task_types=task_types,
             wait_us=wait_us,
+            credential=credential,
         )
 
     def close(self) -> None:
         """Answer all who wait, with nothing."""
         self.pulling.close()
 
-    async def renew(self, task_id: str, *, worker: str | None, lease_us: int) -> int:
+    async def renew(
+        self, task_id: str, *, worker: str | None, lease_us: int, credential: str = ""
+    ) -> int:
         """Move the end of a lease (`Pulling.renew`)."""
-        return await self.pulling.renew(task_id, worker=worker, lease_us=lease_us)
+        return await self.pulling.renew(
+            task_id, worker=worker, lease_us=lease_us, credential=credential
+        )
 
-    async def begin(self, task_id: str, *, worker: str, lease_us: int) -> bool:
+    async def begin(
+        self, task_id: str, *, worker: str, lease_us: int, credential: str = ""
+    ) -> bool:
         """Note that a worker does a task it has not taken (`Pulling.begin`)."""
-        return await self.pulling.begin(task_id, worker=worker, lease_us=lease_us)
+        return await self.pulling.begin(
+            task_id, worker=worker, lease_us=lease_us, credential=credential
+        )
 
     async def finish(
         self,

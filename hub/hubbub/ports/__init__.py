@@ -4,6 +4,7 @@ Everybody imports from here; the modules below hold one seam each.
 """
 
 from hubbub.ports.adapters import Adapter, HttpAdapter, PeerAdapter
+from hubbub.ports.credentials import Credentials
 from hubbub.ports.engine import Engine, EngineLimits, Kept, Verdict
 from hubbub.ports.hub import HubApi
 from hubbub.ports.peers import Link, Listener
@@ -17,6 +18,7 @@ __all__ = [
     "Claim",
     "ClaimKind",
     "Clock",
+    "Credentials",
     "Engine",
     "EngineLimits",
     "Finished",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from hubbub.envelope import Envelope
 from hubbub.errors import HubError
+from hubbub.ports.credentials import Credentials
 from hubbub.ports.engine import Kept
 from hubbub.ports.peers import Link, Listener
 from hubbub.ports.records import Record, RowsOf
@@ -47,6 +48,11 @@ class HubApi(Protocol):
     @property
     def work(self) -> Work:
         """The tasks."""
+        ...
+
+    @property
+    def credentials(self) -> Credentials:
+        """What is open by means of a credential, and ends with it."""
         ...
 
     @property

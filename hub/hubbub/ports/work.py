@@ -51,15 +51,25 @@ class Work(Protocol):
         lease_us: int,
         task_types: frozenset[str] | None = None,
         wait_us: int = 0,
+        credential: str = "",
     ) -> list[Leased]:
-        """Take up to `limit` tasks that wait for pull endpoints, lowest rank first."""
+        """Take up to `limit` tasks that wait for pull endpoints, lowest rank first.
+
+        Args:
+            credential: What the worker came with (`ports.Credentials`): when it ends the tasks
+                wait again, and the attempts do not count. So with the next two.
+        """
         ...
 
-    async def renew(self, task_id: str, *, worker: str | None, lease_us: int) -> int:
+    async def renew(
+        self, task_id: str, *, worker: str | None, lease_us: int, credential: str = ""
+    ) -> int:
         """Move the end of a lease; returns it, microseconds since the epoch."""
         ...
 
-    async def begin(self, task_id: str, *, worker: str, lease_us: int) -> bool:
+    async def begin(
+        self, task_id: str, *, worker: str, lease_us: int, credential: str = ""
+    ) -> bool:
         """Note that a worker does a task that waits, and that it has not taken; False if not."""
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl
@@ -53,6 +53,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
+TRUST_US: Final = 1_000_000
+"""How long a login, which costs a look into the store, is believed while a body comes."""
+
 MAX_QUERY: Final = 100
 """Parameters in one query."""
 
@@ -84,7 +87,9 @@ class Call:
         principal: Who calls; only for operations that are not open.
     """
 
-    __slots__ = ("_principal", "_query", "core", "params", "receive", "scope", "send")
+    __slots__ = (
+        "_login", "_login_us", "_principal", "_query", "core", "params", "receive", "scope", "send",
+    )  # fmt: skip
 
     def __init__(
         self, core: Core, scope: Scope, receive: Receive, send: Send, params: Mapping[str, str]
@@ -96,12 +101,36 @@ class Call:
         self.params = params
         self._principal: Principal | None = None
         self._query: list[tuple[str, str]] | None = None
+        self._login: Login | None = None
+        self._login_us = 0
 
     @property
     def principal(self) -> Principal:
         """Who calls."""
         assert self._principal is not None
         return self._principal
+
+    async def log_in(self, login: Login) -> Principal | None:
+        """Return who calls, by a login that is not one of the hub; None where it is none such.
+
+        Raises:
+            UnauthorizedError: it is one, and not good.
+        """
+        known = await login(self)
+        if known is not None:
+            self._login, self._login_us = login, self.core.clock.now_us()
+        return known
+
+    async def _check_again(self) -> None:
+        """Check that the caller is still trusted: a body may have taken any time to come.
+
+        Raises:
+            UnauthorizedError: it is not.
+        """
+        if self._principal is not None:
+            self.core.credentials.check(self._principal.id)
+        if self._login is not None and self.core.clock.now_us() - self._login_us >= TRUST_US:
+            await self.log_in(self._login)
 
     def authenticate(self, scopes: tuple[str, ...], known: Principal | None = None) -> None:
         """Find out who calls, and whether it has one of these scopes.
@@ -154,14 +183,19 @@ class Call:
         Raises:
             TooLargeError: over `hub.max_body`.
             ClientGoneError: the caller hung up; it is nobody's mistake and passes through.
+            UnauthorizedError: its token ended while the body came.
         """
-        return await read_body(self.scope, self.receive, self.core.config.hub.max_body)
+        body = await read_body(self.scope, self.receive, self.core.config.hub.max_body)
+        await self._check_again()
+        return body
 
     async def body_within(self, limit_bytes: int, *, setting: str) -> bytes:
         """Return the body, where another limit holds, which `setting` says; errors as above."""
-        return await read_body(self.scope, self.receive, limit_bytes, setting=setting)
+        body = await read_body(self.scope, self.receive, limit_bytes, setting=setting)
+        await self._check_again()
+        return body
 
-    def chunks(
+    async def chunks(
         self, limit_bytes: int, *, what: str = "the body", setting: str | None = None
     ) -> AsyncGenerator[bytes]:
         """Return the body as it comes, for one that is too large for memory; errors as above.
@@ -170,7 +204,11 @@ class Call:
             what: What the body is, for whoever sent too much of it.
             setting: What sets the limit; None where it is fixed.
         """
-        return body_chunks(self.scope, self.receive, limit_bytes, what=what, setting=setting)
+        coming = body_chunks(self.scope, self.receive, limit_bytes, what=what, setting=setting)
+        async with aclosing(coming):
+            async for chunk in coming:
+                await self._check_again()
+                yield chunk
 
     async def json(self, model: type[T]) -> T:
         """Return the body as a model.
@@ -188,6 +226,9 @@ class Call:
             with suppress(StoreUnavailableError):
                 await journal.flush()
 
+
+Login = Callable[[Call], Awaitable[Principal | None]]
+"""Tells who calls; None where a token of the hub does."""
 
 Handler = Callable[[Call], Awaitable[Reply | None]]
 """Answers a call; None when it has sent the answer itself."""
@@ -258,7 +299,7 @@ class Paths:
             operation, params = self._find(scope["method"], scope["path"])
             call = Call(self._core, scope, receive, send, params)
             if operation.scopes is not None:
-                known = None if manners.login is None else await manners.login(call)
+                known = None if manners.login is None else await call.log_in(manners.login)
                 call.authenticate(operation.scopes, known)
             reply = await operation.handle(call)
             if reply is not None:

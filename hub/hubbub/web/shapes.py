@@ -263,8 +263,16 @@ class EndpointView(msgspec.Struct, forbid_unknown_fields=True):
     linger_s: float | None
     in_flight: Count
     waiting: Count
+    owner: str | None
     guard: EndpointGuardView | None
     source_guard: SourceGuardView | None
+
+
+class EndpointFreed(msgspec.Struct, forbid_unknown_fields=True):
+    """A name of a stream that is free now, and how many dead letters that made."""
+
+    address: str
+    dead_letters: Count
 
 
 class EndpointList(msgspec.Struct, forbid_unknown_fields=True):

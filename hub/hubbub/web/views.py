@@ -128,6 +128,7 @@ def endpoint_view(core: Core, known: Known) -> EndpointView:
         linger_s=endpoint.linger_s,
         in_flight=0 if link is None else len(link.in_flight),
         waiting=0 if box is None else box.depth,
+        owner=endpoint.owner or None,
         guard=_guard_view(core, known.address),
         source_guard=_source_guard_view(core, known.address),
     )

@@ -14,6 +14,7 @@ import pytest
 
 from hubbub.core import Core
 from hubbub.listeners import HttpListener
+from hubbub.ports import Clock
 from hubbub.testing import running_hub
 from hubbub.web.app import build_app
 
@@ -66,10 +67,11 @@ async def serving(
     *,
     plugins: Mapping[str, object] | None = None,
     more: Sequence[Any] = (),
+    clock: Clock | None = None,
 ) -> AsyncGenerator[Served]:
     """Run a hub with its HTTP side."""
     environ = {"HUBBUB_ADMIN_TOKEN": ADMIN}
-    async with running_hub(data_dir, toml, environ=environ, plugins=plugins) as core:
+    async with running_hub(data_dir, toml, environ=environ, plugins=plugins, clock=clock) as core:
         app = build_app(core, more=more)
         listener = HttpListener("127.0.0.1", 0)
         listener.bind()

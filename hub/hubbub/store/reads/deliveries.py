@@ -30,6 +30,7 @@ __all__ = [
     "of_task",
     "one",
     "overdue",
+    "routes_waiting",
     "subject_of",
     "waiting",
     "waiting_of",
@@ -136,6 +137,16 @@ def due_mailboxes(session: Session, *, after_us: int, now_us: int) -> list[str]:
             DeliveryRow.due_us > after_us,
             DeliveryRow.due_us <= now_us,
         )
+        .distinct()
+    )
+    return list(session.exec(query).all())
+
+
+def routes_waiting(session: Session, mailbox: str) -> list[str]:
+    """Return the names of the routes by which something that is not done came to a mailbox."""
+    query = (
+        select(DeliveryRow.route)
+        .where(DeliveryRow.state != DeliveryState.DONE, DeliveryRow.mailbox == mailbox)
         .distinct()
     )
     return list(session.exec(query).all())

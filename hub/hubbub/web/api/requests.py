@@ -27,9 +27,10 @@ async def request(call: Call) -> Reply:
     envelopes, batch = read_forms(body, call.scope["headers"], given, batch_limit=1)
     if batch:
         raise InvalidError("a request is one envelope, not a batch; send them one by one")
-    answer = await call.core.asking.request(
-        envelopes[0], timeout_s=timeout_s, principal=call.principal
-    )
+    async with call.core.credentials.within(call.principal.id):
+        answer = await call.core.asking.request(
+            envelopes[0], timeout_s=timeout_s, principal=call.principal
+        )
     return Reply(200, answer.encode())
 
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from sqlmodel import Session
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from hubbub.core import Core
-from hubbub.envelope import Envelope
-from hubbub.errors import ForbiddenError
+from hubbub.envelope import Envelope, encode_json
+from hubbub.errors import CredentialEndedError, ForbiddenError
 from hubbub.intake import scoped
 from hubbub.ports import Stored
 from hubbub.store.reads import envelopes as reads
@@ -29,6 +30,9 @@ QUEUE: Final = 1000
 KEEP_ALIVE_S: Final = 15.0
 LOOK_S: Final = 1.0
 """How soon a stream notices that the hub is stopping."""
+
+END_S: Final = 1.0
+"""How long a reader that does not read may take to be told that its token has ended."""
 
 HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -103,8 +107,9 @@ class Reader:
 
 
 async def stream(call: Call) -> None:
-    """Send envelopes as they are accepted, until the caller leaves or the hub stops."""
+    """Send envelopes as they are accepted, until the caller leaves, its token or the hub ends."""
     core = call.core
+    begun = False
     patterns = patterns_for(
         call.principal, [value for name, value in call.query if name == "subject" and value]
     )
@@ -114,12 +119,18 @@ async def stream(call: Call) -> None:
     forget = core.router.tap(reader.tap)
     gone = asyncio.ensure_future(_left(call.receive))
     try:
-        missed = b"" if last is None else await _since(core, last, patterns, reader)
-        await call.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        if call.scope["method"] != "HEAD":
-            await _send(call, b": welcome\n\n" + missed)
-            await _follow(call, reader, gone)
-        await call.send({"type": "http.response.body", "body": b""})
+        async with core.credentials.within(call.principal.id):
+            missed = b"" if last is None else await _since(core, last, patterns, reader)
+            begun = True
+            await call.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            if call.scope["method"] != "HEAD":
+                await _send(call, b": welcome\n\n" + missed)
+                await _follow(call, reader, gone)
+            await call.send({"type": "http.response.body", "body": b""})
+    except CredentialEndedError as ended:
+        if not begun:
+            raise
+        await _say_ended(call, ended)
     finally:
         gone.cancel()
         forget()
@@ -144,6 +155,21 @@ async def _follow(call: Call, reader: Reader, gone: asyncio.Future[None]) -> Non
             woken.cancel()
         if gone.done():
             return
+
+
+async def _say_ended(call: Call, ended: CredentialEndedError) -> None:
+    """End the answer with an event that says why; cut it off where nobody reads that.
+
+    Raises:
+        ClientDisconnect: it is cut off.
+    """
+    said = encode_json({"code": ended.code, "reason": ended.reason})
+    try:
+        async with asyncio.timeout(END_S):
+            await _send(call, b"event: end\ndata: %s\n\n" % said)
+            await call.send({"type": "http.response.body", "body": b""})
+    except TimeoutError:
+        raise ClientDisconnect from None
 
 
 async def _left(receive: Receive) -> None:

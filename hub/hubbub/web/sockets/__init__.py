@@ -11,9 +11,11 @@ from starlette.types import Receive, Scope, Send
 from hubbub.core import Core
 from hubbub.envelope import encode_json
 from hubbub.errors import HubError
+from hubbub.web.api.stream import patterns_for
 from hubbub.web.auth import authenticated
 from hubbub.web.problems import problem_of, status_of
 from hubbub.web.sockets.connection import Connection
+from hubbub.web.sockets.names import StreamName
 from hubbub.web.sockets.options import Options
 
 __all__ = ["StreamSockets"]
@@ -24,7 +26,6 @@ class StreamSockets:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._by_name: dict[str, Connection] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until it ends."""
@@ -32,24 +33,17 @@ class StreamSockets:
         try:
             principal = authenticated(self._core, scope["headers"])
             options = Options.read(scope["query_string"])
-            connection = Connection(self._core, principal, options, scope, send)
-            before = self._by_name.get(options.name)
-            if before is not None:
-                before.make_way(principal)
-            connection.begin()
-            closed = self._core.router.sources.connect(
-                principal.source, replacing=before is not None
-            )
+            if options.subjects:
+                patterns_for(principal, options.subjects)
+            name = StreamName(self._core, principal, options.name)
+            await name.check_all()
+            name.check()  # from here to `open` nobody else has a turn
+            connection = Connection(self._core, principal, options, name, scope, send)
+            connection.open()
         except HubError as error:
             await _refuse(self._core, scope, send, error)
             return
-        self._by_name[options.name] = connection
-        try:
-            await connection.serve(receive)
-        finally:
-            closed()
-            if self._by_name.get(options.name) is connection:
-                del self._by_name[options.name]
+        await connection.serve(receive)
 
 
 async def _refuse(core: Core, scope: Scope, send: Send, error: HubError) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub.core import Core
 from hubbub.envelope import TASK_RESULT, Envelope
-from hubbub.errors import ConflictError, HubError, InvalidError, Reject, Retry
+from hubbub.errors import HubError, InvalidError, Reject, Retry
 from hubbub.listeners.http import WRITE_TEXTS
 from hubbub.ports import Link
 from hubbub.tasks import read_result
@@ -23,12 +23,19 @@ from hubbub.web.forms import Given, read_forms
 from hubbub.web.problems import problem_of
 from hubbub.web.sockets import frames
 from hubbub.web.sockets.endpoint import StreamEndpoint, WriteNow, WrittenStream
+from hubbub.web.sockets.names import StreamName
 from hubbub.web.sockets.options import Options
 
 __all__ = ["MAX_REQUESTS", "MAX_SUBSCRIPTIONS", "Connection"]
 
+ENDED: Final = 4401
+"""Close code of a connection whose token was revoked or has expired."""
+
 NEWER: Final = 4009
 """Close code of a connection whose name another one has taken."""
+
+CLOSE_S: Final = 1.0
+"""How long a close frame may wait for a client that does not read."""
 
 MAX_SUBSCRIPTIONS: Final = 1000
 MAX_REQUESTS: Final = 100
@@ -39,23 +46,33 @@ class Connection:
     """One connection: an endpoint, its private routes, its publishes under way."""
 
     def __init__(
-        self, core: Core, principal: Principal, options: Options, scope: Scope, send: Send
+        self,
+        core: Core,
+        principal: Principal,
+        options: Options,
+        name: StreamName,
+        scope: Scope,
+        send: Send,
     ) -> None:
         self._core = core
         self._principal = principal
         self._options = options
+        self._name = name
         self._asgi_send = send
-        linger_s = core.config.hub.stream_ttl if options.durable else 0.0
+        durable = options.durable or name.is_durable  # once it is, it is until it is gone
+        self._resumed = name.is_durable
+        linger_s = core.config.hub.stream_ttl if durable else 0.0
         self._write_now: WriteNow | None = scope.get("extensions", {}).get(WRITE_TEXTS)
         self._endpoint = (
-            StreamEndpoint(options, self._hand_over, linger_s=linger_s, owner=principal.id)
+            StreamEndpoint(options, self._hand_over, self, linger_s=linger_s, owner=name.owner)
             if options.manual or self._write_now is None
             else WrittenStream(
                 options,
                 self._hand_over,
                 self._write_if_open,
+                self,
                 linger_s=linger_s,
-                owner=principal.id,
+                owner=name.owner,
             )
         )
         # What a stream publishes comes from its own address.
@@ -74,52 +91,96 @@ class Connection:
         self._link: Link | None = None
         self._under_way: set[asyncio.Future[Any]] = set()
         self._closed = asyncio.Event()
+        self._serving: asyncio.Timeout | None = None
+        self._leaving: list[Callable[[], None]] = []
 
-    def make_way(self, principal: Principal) -> None:
-        """Let a newer connection of the same name take over.
+    @property
+    def source(self) -> str:
+        """Who is counted for it."""
+        return self._principal.source
 
-        Raises:
-            ConflictError: the name belongs to somebody else.
-        """
-        if principal.name != self._principal.name and "admin" not in principal.scopes:
-            raise ConflictError("a stream of this name is open for another token; choose another")
-        self._core.spawn(self._close(NEWER, "a newer connection has this name"))
-
-    def begin(self) -> None:
-        """Check what was asked for, and take the place of the endpoint.
+    def open(self) -> None:
+        """Take the place of the endpoint, which gets nothing before hello is out.
 
         Raises:
-            ForbiddenError: a subscription the token does not cover.
+            BusyError: its source has too many streams.
+            CredentialEndedError: its token was revoked since it was looked at.
         """
-        if self._options.subjects:
-            patterns_for(self._principal, self._options.subjects)
+        core, holder = self._core, self._name.holder
+        before = None if holder is None else holder.peer
+        replacing = before is not None and before.source == self.source
+        core.credentials.check(self._principal.id)
+        self._leaving.append(core.router.sources.connect(self.source, replacing=replacing))
+        self._leaving.append(core.credentials.open(self._principal.id, self._untrusted))
+        if before is not None:
+            before.make_way()
+        self._link = core.attach(self._endpoint)
+
+    def make_way(self) -> None:
+        """Let a newer connection of the same name take over; that one takes the link."""
+        self._stop(NEWER, "a newer connection has this name")
+
+    def end(self, code: int, reason: str) -> None:
+        """End it; nothing is read or handed over from here on, whether the client listens or not.
+
+        Args:
+            code: Close code.
+        """
+        self._stop(code, reason)
+        if self._link is not None:
+            self._link.close()
+
+    def _untrusted(self, reason: str) -> None:
+        said = "has expired" if reason == "expired" else f"was {reason}"
+        self.end(ENDED, f"the token {said}")
+
+    def _stop(self, code: int, reason: str) -> None:
+        if not self._closed.is_set():
+            self._closed.set()
+            self._stop_working()
+            self._core.spawn(self._close(code, reason))
 
     async def serve(self, receive: Receive) -> None:
         """Talk until one side ends it."""
+        serving = self._serving = asyncio.timeout(None)
+        try:
+            async with serving:
+                await self._talk(receive)
+        except TimeoutError:
+            if not serving.expired():
+                raise
+        finally:
+            self._serving = None
+            self._closed.set()
+            assert self._link is not None
+            self._link.close()
+            self._stop_working()
+            for leave in self._leaving:
+                leave()
+
+    def _stop_working(self) -> None:
+        for task in self._under_way:
+            task.cancel()
+
+    async def _talk(self, receive: Receive) -> None:
         core, endpoint = self._core, self._endpoint
-        resumed = self._options.durable and core.directory.get(endpoint.address) is not None
         await self._asgi_send({"type": "websocket.accept"})
         for pattern in self._options.subjects:
-            await self._subscribe(pattern)
-        if self._options.durable:
+            if not self._closed.is_set():
+                await self._subscribe(pattern)
+        if endpoint.linger_s and not self._closed.is_set():
             await core.attachments.remember(endpoint)
         if self._closed.is_set():
-            return  # a newer one of this name came meanwhile, and has the link
-        self._link = core.attach(endpoint)
-        try:
-            await self._say(frames.hello(endpoint.address, resumed=resumed))
+            return
+        await self._say(frames.hello(endpoint.address, resumed=self._resumed))
+        if self._link is not None and not self._closed.is_set():
             self._link.slots = self._options.concurrency
             await self._read(receive)
-        finally:
-            self._closed.set()
-            self._link.close()
-            for task in self._under_way:
-                task.cancel()
 
     async def _read(self, receive: Receive) -> None:
         while True:
             message = await receive()
-            if message["type"] == "websocket.disconnect":
+            if message["type"] == "websocket.disconnect" or self._closed.is_set():
                 return
             try:
                 await self._take(message)
@@ -146,16 +207,17 @@ class Connection:
             case frames.Nack(number, reason):
                 self._endpoint.answer(number, Reject(reason))
             case frames.Publish() as frame:
-                await self._room_for_more()
-                self._publish(frame)
+                if await self._room_for_more():
+                    self._publish(frame)
             case frames.Request() as frame:
-                await self._room_for_more()
-                self._beside(asyncio.create_task(self._request(frame)))
+                if await self._room_for_more():
+                    self._beside(asyncio.create_task(self._request(frame)))
 
-    async def _room_for_more(self) -> None:
-        """Read no further while too much is under way."""
+    async def _room_for_more(self) -> bool:
+        """Read no further while too much is under way; False when it has ended meanwhile."""
         while len(self._under_way) >= MAX_REQUESTS:
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        return not self._closed.is_set()
 
     def _beside(self, work: asyncio.Future[Any]) -> None:
         """Remember what goes on while reading does."""
@@ -247,6 +309,9 @@ class Connection:
         return self._write_now is not None and not self._closed.is_set() and self._write_now(texts)
 
     async def _close(self, code: int, reason: str) -> None:
-        self._closed.set()
-        with suppress(OSError):
-            await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})
+        """Say why, if the client reads that in time, and end the serving in any case."""
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})
+        if self._serving is not None and self._serving.when() is None:
+            self._serving.reschedule(asyncio.get_running_loop().time())

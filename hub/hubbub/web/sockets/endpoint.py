@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import ConflictError
@@ -14,17 +14,44 @@ from hubbub.values import Endpoint
 from hubbub.web.sockets import frames
 from hubbub.web.sockets.options import Options
 
-__all__ = ["StreamEndpoint", "Write", "WriteNow", "WrittenStream"]
+__all__ = ["Peer", "StreamEndpoint", "Write", "WriteNow", "WrittenStream"]
 
 Write = Callable[[bytes], Coroutine[Any, Any, None]]
 WriteNow = Callable[[Sequence[bytes]], bool]
 
 
+class Peer(Protocol):
+    """The connection of a stream, for who takes its name over or away."""
+
+    @property
+    def source(self) -> str:
+        """Who is counted for it."""
+        ...
+
+    def make_way(self) -> None:
+        """Let a newer connection of the same name take over."""
+        ...
+
+    def end(self, code: int, reason: str) -> None:
+        """End it with a close code."""
+        ...
+
+
 class StreamEndpoint(Endpoint):
-    """A stream client that is connected."""
+    """A stream client that is connected.
+
+    Attributes:
+        peer: Its connection.
+    """
 
     def __init__(
-        self, options: Options, write: Write, *, linger_s: float, owner: str | None = None
+        self,
+        options: Options,
+        write: Write,
+        peer: Peer,
+        *,
+        linger_s: float,
+        owner: str | None = None,
     ) -> None:
         super().__init__(
             address=f"stream.{escape(options.name)}",
@@ -35,6 +62,7 @@ class StreamEndpoint(Endpoint):
             linger_s=linger_s,
             owner=owner,
         )
+        self.peer = peer
         self._write = write
         self._manual = options.manual
         self._number = 0
@@ -90,11 +118,12 @@ class WrittenStream(StreamEndpoint):
         options: Options,
         write: Write,
         write_now: WriteNow,
+        peer: Peer,
         *,
         linger_s: float,
         owner: str | None = None,
     ) -> None:
-        super().__init__(options, write, linger_s=linger_s, owner=owner)
+        super().__init__(options, write, peer, linger_s=linger_s, owner=owner)
         self._write_now = write_now
 
     def deliver_now(self, envelopes: Sequence[Envelope]) -> int:
