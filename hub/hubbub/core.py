@@ -188,7 +188,7 @@ class Core(Facade):
             told = (narrow(database.with_name(database.name + suffix)) for suffix in beside)
             failures += filter(None, told)
         if done.changed:
-            log.warning("hub.files_narrowed", folder=str(folder), changed=done.changed)
+            log.info("hub.files_narrowed", folder=str(folder), changed=done.changed)
         if failures or not done.complete:
             log.warning("hub.files_not_narrowed", failures=failures, complete=done.complete)
 
