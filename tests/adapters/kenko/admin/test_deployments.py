@@ -56,6 +56,8 @@ async def test_packages_are_uploaded_shown_and_removed(kenko: Kenko) -> None:
     second = await kenko.client.post("/packages", files=files)
     assert second.status_code == 201, second.text
     assert second.json()["id"] != first.json()["id"]
+    for path in (folder := kenko.core.data_dir / "kenko", *folder.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
     page = await kenko.get("/packages", limit=1)
     rest = await kenko.get("/packages", limit=1, cursor=page["next"])
     assert [one["id"] for one in (*page["items"], *rest["items"])] == [
