@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from hubbub import Hub
+from hubbub.credentials import PasswordGuard
 from hubbub.errors import (
     ConflictError,
     HubError,
@@ -96,9 +98,11 @@ class Accounts:
         *,
         secret: str,
         ttl_s: float,
+        guard: PasswordGuard,
         hasher: PasswordHasher | None = None,
     ) -> None:
         self._hub = hub
+        self._guard = guard
         self._secret = _key_of(secret) if secret else secrets.token_hex(SECRET_BYTES)
         self._ttl_s = ttl_s
         self._hasher = hasher or PasswordHasher()
@@ -110,20 +114,30 @@ class Accounts:
 
     # Logins
 
-    async def log_in(self, email: str, password: str) -> tuple[User, str]:
+    async def log_in(self, email: str, password: str, *, peer: str | None) -> tuple[User, str]:
         """Return a user and a token for it.
+
+        Args:
+            peer: Address that the login came from.
 
         Raises:
             UnauthorizedError: nobody has this address with this password.
+            TooManyFailuresError: too many were tried; the password was not looked at.
             RateLimitedError: too many want to log in.
         """
+        email = email.lower()  # as it is looked for: what is limited is the user, however written
+        self._guard.check(email, peer)
         user = await self._hub.read(lambda session: records.user_by_email(session, email))
         stored = self._nobody if user is None else user.password
-        good = await self._hashing(lambda: self._is(stored, password))
+        async with self._hashing():
+            attempt = self._guard.attempt(email, peer)  # others may have failed while this waited
+            good = await asyncio.to_thread(self._is, stored, password)
         if user is None or not good:
+            attempt.failed()
             raise UnauthorizedError("no user has this email address with this password")
+        attempt.succeeded()
         if stored.startswith(BCRYPT) or self._hasher.check_needs_rehash(stored):
-            hashed = await self._hashing(lambda: self._hasher.hash(password))
+            hashed = await self._hash(password)
             now_us = self._hub.clock.now_us()
             await self._hub.execute(records.new_password(user.id, hashed, now_us=now_us))
         return user, self.token(user.id)
@@ -134,16 +148,26 @@ class Accounts:
         claims = {"sub": str(number), "iat": now_s, "exp": now_s + int(self._ttl_s)}
         return jwt.encode(claims, self._secret, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]
 
-    async def user(self, token: str) -> User:
+    async def user(self, token: str, *, peer: str | None) -> User:
         """Return whose token this is.
+
+        Args:
+            peer: Address that it came from; its user may log in from there, whoever else tries.
 
         Raises:
             UnauthorizedError: it is not good, is over, or its user is gone.
+            TooManyFailuresError: the same, after too many of these from its source.
         """
-        number = self._subject(token)
-        user = await self._hub.read(lambda session: records.user_by_id(session, number))
-        if user is None:
-            raise UnauthorizedError("this user is gone")
+        try:
+            number = self._subject(token)
+            user = await self._hub.read(lambda session: records.user_by_id(session, number))
+            if user is None:
+                raise UnauthorizedError("this user is gone")  # noqa: TRY301  # counted as the others
+        except UnauthorizedError:
+            if token:
+                self._hub.credentials.failed("octohub_login", peer)
+            raise
+        self._guard.remember(user.email, peer)
         return user
 
     def _subject(self, token: str) -> int:
@@ -169,8 +193,17 @@ class Accounts:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _hashing(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401  # as the work gives
-        """Run something slow on a thread, not too much of it at once."""
+    async def _hash(self, password: str) -> str:
+        async with self._hashing():
+            return await asyncio.to_thread(self._hasher.hash, password)
+
+    @asynccontextmanager
+    async def _hashing(self) -> AsyncGenerator[None]:
+        """Wait for a place to look at a password in: not too many at once.
+
+        Raises:
+            RateLimitedError: too many wait.
+        """
         if self._waiting >= MAX_WAITING:
             raise RateLimitedError(
                 what="logging in", after_s=1.0, setting="the number of processors"
@@ -178,7 +211,7 @@ class Accounts:
         self._waiting += 1
         try:
             async with self._room:
-                return await asyncio.to_thread(work)
+                yield
         finally:
             self._waiting -= 1
 
@@ -193,7 +226,7 @@ class Accounts:
         """
         email = check_email(email)
         check_password(password)
-        hashed = await self._hashing(lambda: self._hasher.hash(password))
+        hashed = await self._hash(password)
         async with self._adding:
             if await self._hub.read(lambda session: records.user_by_email(session, email)):
                 raise ConflictError(f"there is a user {email!r} already")

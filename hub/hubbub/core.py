@@ -14,7 +14,8 @@ import structlog
 
 from hubbub.config import Config
 from hubbub.contributions import Contributions
-from hubbub.errors import ConfigError, RouteError
+from hubbub.credentials import CredentialGuard
+from hubbub.errors import ConfigError, HubError, RouteError
 from hubbub.extensions import Extensions
 from hubbub.facade import Facade
 from hubbub.file_modes import narrow, narrow_tree
@@ -74,6 +75,14 @@ class Core(Facade):
             table=self.table,
             adapters=self.adapters,
             hub=self,
+        )
+        hub = config.hub
+        self.credentials: Final = CredentialGuard(
+            hub.auth_failure_limit,
+            hub.auth_failure_window,
+            clock=self.clock,
+            metrics=self.metrics,
+            report=self._slowed_down,
         )
         self.telling: Final = LogTelling(self.book, self)
         self.reloading: Final = asyncio.Lock()
@@ -198,6 +207,18 @@ class Core(Facade):
         except AdminTokenError as error:  # tokens that were made before, and adapters, work
             self.no_admin = error
             log.error("hub.no_admin_token", code=error.code, error=str(error))  # noqa: TRY400
+
+    def _slowed_down(self, source: str, kind: str, detail: str) -> None:
+        """Note in log and audit that a source tries too many credentials."""
+        log.warning("auth.slowed_down", source=source, kind=kind, detail=detail)
+        if self.state == "ready":
+            self.spawn(self._note_slowed_down(source, kind, detail))
+
+    async def _note_slowed_down(self, source: str, kind: str, detail: str) -> None:
+        try:
+            await self.audit(source, "auth.slowed_down", kind, detail)
+        except HubError as error:
+            log.warning("auth.not_audited", error=str(error))
 
     def _read_routes(self) -> None:
         problems: list[str] = []

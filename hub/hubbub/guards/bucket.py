@@ -53,6 +53,15 @@ class TokenBucket:
             return math.inf
         return max(0.0, self._full_at - (self._burst - n) * self._interval_s - now)
 
+    @property
+    def full_at(self) -> float:
+        """When it is full again, if nothing is taken; minus infinity for one that always was."""
+        return self._full_at
+
+    def give_back(self, n: int = 1) -> None:
+        """Put back `n` tokens that were taken."""
+        self._full_at -= n * self._interval_s
+
     def left(self, now: float) -> float:
         """Return how many tokens are there, from 0 to the burst."""
         return min(self._burst, max(0.0, self._burst - (self._full_at - now) / self._interval_s))

@@ -63,7 +63,9 @@ class _LogFile(RotatingFileHandler):
     """The file: 600 from the moment it is made; what is turned over keeps its mode."""
 
     def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, self.mode, encoding="utf-8", opener=opener)
+        file = open(self.baseFilename, self.mode, encoding="utf-8", opener=opener)  # noqa: SIM115
+        assert isinstance(file, TextIOWrapper)  # the type checkers know of a text file no more
+        return file
 
 
 class LogBook(logging.Handler):

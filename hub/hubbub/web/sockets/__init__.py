@@ -30,7 +30,7 @@ class StreamSockets:
         """Serve one connection until it ends."""
         await receive()  # websocket.connect
         try:
-            principal = authenticated(self._core, scope["headers"])
+            principal = authenticated(self._core, scope)
             options = Options.read(scope["query_string"])
             connection = Connection(self._core, principal, options, scope, send)
             before = self._by_name.get(options.name)
