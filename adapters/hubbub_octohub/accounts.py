@@ -127,7 +127,9 @@ class Accounts:
         """
         email = email.lower()  # as it is looked for: what is limited is the user, however written
         self._guard.check(email, peer)
-        user = await self._hub.read(lambda session: records.user_by_email(session, email))
+        user = None
+        if "\0" not in email:  # which no database holds, and PostgreSQL refuses to look for
+            user = await self._hub.read(lambda session: records.user_by_email(session, email))
         stored = self._nobody if user is None else user.password
         async with self._hashing():
             attempt = self._guard.attempt(email, peer)  # others may have failed while this waited

@@ -68,6 +68,7 @@ class FailedAttempts:
         self.limit: Final = limit
         self.window_s: Final = window_s
         self._maximum = maximum
+        self._start_s: float | None = None
         self._names: dict[bytes, _Failures] = {}
         self._order: list[tuple[float, bytes]] = []
 
@@ -77,7 +78,7 @@ class FailedAttempts:
     def wait_s(self, name: bytes, *, now_s: float) -> float:
         """Return the seconds until a failure of this name would be within the limit; 0 for now."""
         known = self._names.get(name)
-        return 0.0 if known is None else known.bucket.wait_s(now_s)
+        return 0.0 if known is None else known.bucket.wait_s(self._since_start(now_s))
 
     def count(self, name: bytes, *, now_s: float) -> float:
         """Count one failure, if it is within the limit.
@@ -87,6 +88,7 @@ class FailedAttempts:
         """
         if not self.limit:
             return 0.0
+        now_s = self._since_start(now_s)
         self._forget(now_s)
         known = self._names.get(name)
         if known is None:
@@ -115,6 +117,12 @@ class FailedAttempts:
             return False
         known.told_s = now_s
         return True
+
+    def _since_start(self, now_s: float) -> float:
+        """Return a time that is small, so that sums of many intervals are exact enough."""
+        if self._start_s is None:
+            self._start_s = now_s
+        return now_s - self._start_s
 
     def _remember(self, name: bytes, known: _Failures) -> None:
         heappush(self._order, (known.bucket.full_at, name))
