@@ -183,7 +183,7 @@ class Desk:
             admits = self.apps.admits_runner
             refusal = NO_RUNNERS if admits is None else admits(register)
             if refusal is NO_RUNNERS and register.join_token:
-                return self._counted(refusal, "runner_token", connection)
+                return self._counted(NO_RUNNERS, "runner_token", connection)
             if refusal is not None:
                 return refusal
         most = self.settings.max_apps

@@ -33,7 +33,6 @@ __all__ = [
     "narrow",
     "narrow_tree",
     "open_binary",
-    "opener",
     "owner_of",
     "too_wide",
     "write_text",
@@ -106,8 +105,8 @@ def create_file(path: Path) -> bool:
     return True
 
 
-def opener(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file for `open(..., opener=...)`: a new one has 600, one that is there is narrowed."""
+def _opened(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file; a new one has 600, one that is there is narrowed."""
     opened = os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
     try:
         status = os.fstat(opened)
@@ -126,7 +125,7 @@ def open_binary(path: Path, mode: Literal["ab", "wb", "xb"]) -> BinaryIO:
     Raises:
         OSError: it cannot be opened; for `xb` also where it is there.
     """
-    return os.fdopen(opener(path, _FLAGS[mode]), "wb" if mode == "xb" else mode)
+    return os.fdopen(_opened(path, _FLAGS[mode]), "wb" if mode == "xb" else mode)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
-from hubbub.file_modes import make_folder, opener
+from hubbub.file_modes import make_folder, open_binary
 
 __all__ = ["LEVELS", "MAX_LINE", "RING_LINES", "TELLING", "Line", "LogBook", "level_of"]
 
@@ -63,9 +63,7 @@ class _LogFile(RotatingFileHandler):
     """The file: 600 from the moment it is made; what is turned over keeps its mode."""
 
     def _open(self) -> TextIOWrapper:
-        file = open(self.baseFilename, self.mode, encoding="utf-8", opener=opener)  # noqa: SIM115
-        assert isinstance(file, TextIOWrapper)  # the type checkers know of a text file no more
-        return file
+        return TextIOWrapper(open_binary(Path(self.baseFilename), "ab"), encoding="utf-8")
 
 
 class LogBook(logging.Handler):

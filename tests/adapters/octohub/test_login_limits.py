@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from argon2 import PasswordHasher
 from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
 from hubbub.testing import FakeClock
 from hubbub_octohub.accounts import Accounts
@@ -188,6 +189,14 @@ async def test_wrong_logins_are_slowed_down_and_valid_ones_taken(tmp_path: Path)
         assert (await hub.http.get("/user/info")).status_code == 401  # none is no attempt
 
 
+async def denied(hub: Octohub, url: str) -> Response:
+    """Return the answer to a handshake that fails."""
+    with pytest.raises(InvalidStatus) as failed:
+        async with hub.peer(url):
+            pass
+    return failed.value.response
+
+
 async def test_wrong_signatures_are_slowed_down_and_valid_ones_taken(tmp_path: Path) -> None:
     """Of requests for an address, and of addresses."""
     async with octohub(tmp_path, FEW) as hub:
@@ -196,14 +205,9 @@ async def test_wrong_signatures_are_slowed_down_and_valid_ones_taken(tmp_path: P
         assert answers[-1].json() == SLOW
         assert int(answers[-1].headers["retry-after"]) >= 1
         url = await hub.url()
-        statuses: list[int] = []
-        for _ in range(3):
-            with pytest.raises(InvalidStatus) as denied:
-                async with hub.peer(f"{url}0"):
-                    pass
-            statuses.append(denied.value.response.status_code)
-        assert statuses == [401, 401, 429]
-        assert int(denied.value.response.headers["retry-after"]) >= 1
+        responses = [await denied(hub, f"{url}0") for _ in range(3)]
+        assert [one.status_code for one in responses] == [401, 401, 429]
+        assert int(responses[-1].headers["retry-after"]) >= 1
         async with hub.peer(url) as node:
             await node.until(type="connected")
 
