@@ -134,7 +134,7 @@ class Desk:
 
     def wrong(self, kind: str, peer: str | None) -> float:
         """Count a token that was wrong; returns seconds to wait after too many, else 0."""
-        return self.hub.credentials.count(kind, peer)
+        return self.hub.auth_failures.count(kind, peer)
 
     def entered(self, connection: Connection) -> None:
         """Note a client that has connected."""

@@ -15,7 +15,6 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from hubbub import Hub
-from hubbub.credentials import PasswordGuard
 from hubbub.errors import (
     ConflictError,
     HubError,
@@ -24,6 +23,7 @@ from hubbub.errors import (
     RateLimitedError,
     UnauthorizedError,
 )
+from hubbub.failure_guards import PasswordGuard
 from hubbub_octohub import records
 from hubbub_octohub.config import SECRET_BYTES
 from hubbub_octohub.records import User
@@ -167,7 +167,7 @@ class Accounts:
                 raise UnauthorizedError("this user is gone")  # noqa: TRY301  # counted as the others
         except UnauthorizedError:
             if token:
-                self._hub.credentials.failed("octohub_login", peer)
+                self._hub.auth_failures.failed("octohub_login", peer)
             raise
         self._guard.remember(user.email, peer)
         return user

@@ -87,7 +87,7 @@ class OctohubAdapter:
                 hub,
                 secret=settings.jwt_secret.reveal(),
                 ttl_s=settings.jwt_ttl,
-                guard=hub.credentials.passwords("octohub_password", settings.password_limits),
+                guard=hub.auth_failures.passwords("octohub_password", settings.password_limits),
             ),
             desk=desk,
             metrics=metrics,

@@ -215,7 +215,7 @@ class _Door:
             identity = await room.gate.enter(self._kind, first_of(query))
         except SignatureError:
             room.metrics.auth_failures[f"ws_{self._kind}"].inc()
-            wait_s = room.hub.credentials.count("octohub_address", socket.peer)
+            wait_s = room.hub.auth_failures.count("octohub_address", socket.peer)
             if wait_s:
                 await socket.deny(429, {"error": "请求过于频繁"}, retry_after=retry_after(wait_s))
             else:
@@ -249,7 +249,7 @@ async def _node_ws(room: Room, request: Request) -> object:
     except SignatureError as error:
         room.metrics.auth_failures["api"].inc()
         try:
-            room.hub.credentials.failed("octohub_request", peer_of(request.scope))
+            room.hub.auth_failures.failed("octohub_request", peer_of(request.scope))
         except RateLimitedError as too_many:
             raise _too_many(too_many) from error
         raise ApiError(401, BAD_SIGNATURE, "签名验证失败") from error
@@ -349,7 +349,9 @@ async def _status(room: Room, request: Request) -> object:
             principal = room.hub.authenticate(token.strip())
         except UnauthorizedError as error:
             wait_s = (
-                room.hub.credentials.count("token", peer_of(request.scope)) if token.strip() else 0
+                room.hub.auth_failures.count("token", peer_of(request.scope))
+                if token.strip()
+                else 0
             )
             if wait_s:
                 raise ApiError(429, RATE_LIMITED, "请求过于频繁", after_s=wait_s) from error

@@ -145,7 +145,7 @@ class Call:
         """Return who reads what is public, as `known_caller` does; a wrong key is counted."""
         found = self.known_caller()
         if self._invalid:
-            self.room.hub.credentials.count(self._invalid, peer_of(self.scope))
+            self.room.hub.auth_failures.count(self._invalid, peer_of(self.scope))
         return found
 
     def caller(self, *scopes: str) -> Caller:
@@ -158,7 +158,7 @@ class Call:
         found = self.known_caller()
         if found is None:
             if self._invalid:
-                self.room.hub.credentials.failed(self._invalid, peer_of(self.scope))
+                self.room.hub.auth_failures.failed(self._invalid, peer_of(self.scope))
             raise RelayError(wire.UNAUTHORIZED, 401)
         found.need(*scopes)
         return found

@@ -14,10 +14,10 @@ import structlog
 
 from hubbub.config import Config
 from hubbub.contributions import Contributions
-from hubbub.credentials import CredentialGuard
 from hubbub.errors import ConfigError, HubError, RouteError
 from hubbub.extensions import Extensions
 from hubbub.facade import Facade
+from hubbub.failure_guards import CredentialGuard
 from hubbub.file_modes import narrow, narrow_tree
 from hubbub.logtelling import LogTelling
 from hubbub.observe.labels import total_of
@@ -77,7 +77,7 @@ class Core(Facade):
             hub=self,
         )
         hub = config.hub
-        self.credentials: Final = CredentialGuard(
+        self.auth_failures: Final = CredentialGuard(
             hub.auth_failure_limit,
             hub.auth_failure_window,
             clock=self.clock,

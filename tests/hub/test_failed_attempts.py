@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub.credentials import CredentialGuard, PasswordGuard
 from hubbub.errors import TooManyFailuresError
+from hubbub.failure_guards import CredentialGuard, PasswordGuard
 from hubbub.guards import FailedAttempts, PasswordLimits, name_of
 from hubbub.observe.metrics import Metrics
 from hubbub.testing import FakeClock

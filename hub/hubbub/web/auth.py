@@ -42,7 +42,7 @@ def authenticated(core: Core, scope: Scope) -> Principal:
         try:
             return core.tokens.authenticate(token)
         except UnauthorizedError:
-            core.credentials.failed("token", peer_of(scope))
+            core.auth_failures.failed("token", peer_of(scope))
             raise
     raise UnauthorizedError(
         "this path needs a token: send the header `Authorization: Bearer <token>`; "
