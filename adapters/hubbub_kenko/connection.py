@@ -92,6 +92,11 @@ class Connection(ABC):
         """Close the connection."""
 
     @property
+    def peer(self) -> str:
+        """Address of the client, without its port."""
+        return self.remote.rpartition(":")[0]
+
+    @property
     def seen_at(self) -> float:
         """When it was last heard, in seconds."""
         return max(self.session.seen_at, self._heard_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, cast
@@ -139,6 +140,10 @@ class Desk:
             connections = list(self.connections)
             await asyncio.gather(*(one.close_now(UNTRUSTED, reason) for one in connections))
 
+    def wrong(self, kind: str, peer: str | None) -> float:
+        """Count a token that was wrong; returns seconds to wait after too many, else 0."""
+        return self.hub.auth_failures.count(kind, peer)
+
     def entered(self, connection: Connection) -> None:
         """Note a client that has connected."""
         self.connections.add(connection)
@@ -180,10 +185,13 @@ class Desk:
         if self.draining:
             return BadRegister("shutting_down", "the hub is stopping; connect again soon")
         if connection.must_show_token and not self.may_enter(token):
-            return BadRegister("unauthorized", "the access token is missing or wrong")
+            wrong = BadRegister("unauthorized", "the access token is missing or wrong")
+            return self._counted(wrong, "kenko_token", connection) if token else wrong
         if "runner" in register.capabilities:
             admits = self.apps.admits_runner
             refusal = NO_RUNNERS if admits is None else admits(register)
+            if refusal is NO_RUNNERS and register.join_token:
+                return self._counted(NO_RUNNERS, "runner_token", connection)
             if refusal is not None:
                 return refusal
         most = self.settings.max_apps
@@ -199,6 +207,14 @@ class Desk:
             return BadRegister("internal", "the hub cannot register anybody now")
         finally:
             self._registering -= 1
+
+    def _counted(self, refusal: BadRegister, kind: str, connection: Connection) -> BadRegister:
+        """Count a wrong token, and say so where there were too many."""
+        wait_s = self.wrong(kind, connection.peer)
+        if not wait_s:
+            return refusal
+        message = f"too many wrong tokens came from this address; wait {math.ceil(wait_s)} s"
+        return BadRegister(refusal.code, message)
 
     async def _registered(self, connection: Connection, register: Register) -> App:
         """Make a client an application.

@@ -15,6 +15,7 @@ from socketio.exceptions import SocketIOError
 from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
+from hubbub.web import peer_of
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -51,7 +52,10 @@ class EventConnection(Connection):
         remote = f"{client[0]}:{client[1]}"
         lang = preferred(scope["headers"])
         super().__init__(desk, desk.rules("socketio"), remote=remote, lang=lang)
-        self.must_show_token = not desk.may_enter(token_of(scope))
+        token = token_of(scope)
+        self.must_show_token = not desk.may_enter(token)
+        if self.must_show_token and token:  # it may still show a good one when it registers
+            desk.wrong("kenko_token", peer_of(scope))
         self.sid: Final = sid
         self._server = server
         self._engine_sid: str = server.manager.eio_sid_from_sid(sid, NAMESPACE)

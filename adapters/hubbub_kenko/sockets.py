@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
 from hubbub.listeners.http import WRITE_TEXTS
+from hubbub.web import peer_of
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -31,6 +33,12 @@ TURN: Final = 64
 
 UNAVAILABLE: Final = 503
 UNAUTHORIZED: Final = 401
+TOO_MANY: Final = 429
+CODES: Final = {
+    UNAVAILABLE: "unavailable",
+    UNAUTHORIZED: "unauthorized",
+    TOO_MANY: "rate_limited",
+}
 
 
 class SocketConnection(Connection):
@@ -133,8 +141,10 @@ class Sockets:
         if desk is None or desk.draining or desk.full:
             await _deny(scope, send, UNAVAILABLE, "no client more just now")
             return
-        if not desk.may_enter(token_of(scope)):
-            await _deny(scope, send, UNAUTHORIZED, "the access token is missing or wrong")
+        token = token_of(scope)
+        if not desk.may_enter(token):
+            wait_s = desk.wrong("kenko_token", peer_of(scope)) if token else 0.0
+            await _deny_entry(scope, send, wait_s)
             return
         connection = SocketConnection(desk, scope, send)
         desk.entered(connection)
@@ -154,15 +164,28 @@ def token_of(scope: Scope) -> str | None:
     return given[0] if given else None
 
 
-async def _deny(scope: Scope, send: Send, status: int, message: str) -> None:
+async def _deny_entry(scope: Scope, send: Send, wait_s: float) -> None:
+    """Answer a handshake whose token is missing or wrong; `wait_s` after too many of these."""
+    if wait_s:
+        message = "too many wrong access tokens came from this address"
+        await _deny(scope, send, TOO_MANY, message, (b"retry-after", b"%d" % math.ceil(wait_s)))
+    else:
+        message, challenge = (
+            "the access token is missing or wrong",
+            (b"www-authenticate", b"Bearer"),
+        )
+        await _deny(scope, send, UNAUTHORIZED, message, challenge)
+
+
+async def _deny(
+    scope: Scope, send: Send, status: int, message: str, *more: tuple[bytes, bytes]
+) -> None:
     """Answer a handshake with an HTTP status, where the server can; else with 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1013})
         return
-    code = "unauthorized" if status == UNAUTHORIZED else "unavailable"
-    headers = [(b"content-type", b"application/json")]
-    if status == UNAUTHORIZED:
-        headers.append((b"www-authenticate", b"Bearer"))
+    code = CODES[status]
+    headers = [(b"content-type", b"application/json"), *more]
     start = {"status": status, "headers": headers}
     await send({"type": "websocket.http.response.start", **start})
     body = encode_json({"error": {"code": code, "message": message}})

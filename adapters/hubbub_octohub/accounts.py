@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -23,6 +24,7 @@ from hubbub.errors import (
     RateLimitedError,
     UnauthorizedError,
 )
+from hubbub.failure_guards import PasswordGuard
 from hubbub_octohub import records
 from hubbub_octohub.config import SECRET_BYTES
 from hubbub_octohub.records import User
@@ -105,9 +107,11 @@ class Accounts:
         *,
         secret: str,
         ttl_s: float,
+        guard: PasswordGuard,
         hasher: PasswordHasher | None = None,
     ) -> None:
         self._hub = hub
+        self._guard = guard
         self._secret = _key_of(secret) if secret else secrets.token_hex(SECRET_BYTES)
         self._ttl_s = ttl_s
         self._hasher = hasher or PasswordHasher()
@@ -119,20 +123,32 @@ class Accounts:
 
     # Logins
 
-    async def log_in(self, email: str, password: str) -> tuple[User, str]:
+    async def log_in(self, email: str, password: str, *, peer: str | None) -> tuple[User, str]:
         """Return a user and a token for it.
+
+        Args:
+            peer: Address that the login came from.
 
         Raises:
             UnauthorizedError: nobody has this address with this password.
+            TooManyFailuresError: too many were tried; the password was not looked at.
             RateLimitedError: too many want to log in.
         """
-        user = await self._hub.read(lambda session: records.user_by_email(session, email))
+        email = email.lower()  # as it is looked for: what is limited is the user, however written
+        self._guard.check(email, peer)
+        user = None
+        if "\0" not in email:  # which no database holds, and PostgreSQL refuses to look for
+            user = await self._hub.read(lambda session: records.user_by_email(session, email))
         stored = self._nobody if user is None else user.password
-        good = await self._hashing(lambda: self._is(stored, password))
+        async with self._hashing():
+            attempt = self._guard.attempt(email, peer)  # others may have failed while this waited
+            good = await asyncio.to_thread(self._is, stored, password)
         if user is None or not good:
+            attempt.failed()
             raise UnauthorizedError("no user has this email address with this password")
+        attempt.succeeded()
         if stored.startswith(BCRYPT) or self._hasher.check_needs_rehash(stored):
-            hashed = await self._hashing(lambda: self._hasher.hash(password))
+            hashed = await self._hash(password)
             now_us = self._hub.clock.now_us()
             await self._hub.execute(records.new_password(user.id, hashed, now_us=now_us))
         return user, self.token(user.id)
@@ -143,22 +159,32 @@ class Accounts:
         claims = {"sub": str(number), "iat": now_s, "exp": now_s + int(self._ttl_s)}
         return jwt.encode(claims, self._secret, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]
 
-    async def user(self, token: str) -> User:
+    async def user(self, token: str, *, peer: str | None) -> User:
         """Return whose token this is (`login`)."""
-        return (await self.login(token)).user
+        return (await self.login(token, peer=peer)).user
 
-    async def login(self, token: str) -> Login:
+    async def login(self, token: str, *, peer: str | None) -> Login:
         """Return whose token this is, and until when.
+
+        Args:
+            peer: Address that it came from; its user may log in from there, whoever else tries.
 
         Raises:
             UnauthorizedError: it is not good, is over, or its user is gone.
+            TooManyFailuresError: the same, after too many of these from its source.
         """
-        number, since_s, until_s = self._claims(token)
-        user = await self._hub.read(lambda session: records.user_by_id(session, number))
-        # The number of a user who is gone may be given again: such a login is older than its user.
-        if user is None or since_s < user.created_us // 1_000_000:
-            raise UnauthorizedError("this user is gone")
-        self._check_over(until_s)
+        try:
+            number, since_s, until_s = self._claims(token)
+            user = await self._hub.read(lambda session: records.user_by_id(session, number))
+            # The number of a user who is gone may be given again: such a login is older.
+            if user is None or since_s < user.created_us // 1_000_000:
+                raise UnauthorizedError("this user is gone")  # noqa: TRY301  # counted as the others
+            self._check_over(until_s)
+        except UnauthorizedError:
+            if token:
+                self._hub.auth_failures.failed("octohub_login", peer)
+            raise
+        self._guard.remember(user.email, peer)
         return Login(user, int(until_s * 1e6))
 
     def change_secret(self, secret: str) -> None:
@@ -194,8 +220,17 @@ class Accounts:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _hashing(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401  # as the work gives
-        """Run something slow on a thread, not too much of it at once."""
+    async def _hash(self, password: str) -> str:
+        async with self._hashing():
+            return await asyncio.to_thread(self._hasher.hash, password)
+
+    @asynccontextmanager
+    async def _hashing(self) -> AsyncGenerator[None]:
+        """Wait for a place to look at a password in: not too many at once.
+
+        Raises:
+            RateLimitedError: too many wait.
+        """
         if self._waiting >= MAX_WAITING:
             raise RateLimitedError(
                 what="logging in", after_s=1.0, setting="the number of processors"
@@ -203,7 +238,7 @@ class Accounts:
         self._waiting += 1
         try:
             async with self._room:
-                return await asyncio.to_thread(work)
+                yield
         finally:
             self._waiting -= 1
 
@@ -218,7 +253,7 @@ class Accounts:
         """
         email = check_email(email)
         check_password(password)
-        hashed = await self._hashing(lambda: self._hasher.hash(password))
+        hashed = await self._hash(password)
         async with self._adding:
             if await self._hub.read(lambda session: records.user_by_email(session, email)):
                 raise ConflictError(f"there is a user {email!r} already")

@@ -89,7 +89,12 @@ class OctohubAdapter:
             gate=gate,
             nodes=nodes,
             users=users,
-            accounts=Accounts(hub, secret=settings.jwt_secret.reveal(), ttl_s=settings.jwt_ttl),
+            accounts=Accounts(
+                hub,
+                secret=settings.jwt_secret.reveal(),
+                ttl_s=settings.jwt_ttl,
+                guard=hub.auth_failures.passwords("octohub_password", settings.password_limits),
+            ),
             desk=desk,
             metrics=metrics,
             public_status=loopback if settings.public_status is None else settings.public_status,

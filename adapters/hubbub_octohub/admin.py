@@ -67,7 +67,7 @@ def admin_routes(room: Callable[[], Room | None]) -> list[BaseRoute]:
         token = call.bearer
         if token is None or not is_jwt(token):
             return None
-        return principal_of(str((await here().accounts.user(token)).id))
+        return principal_of(str((await here().accounts.user(token, peer=call.peer)).id))
 
     operations = [
         Operation(method, PREFIX + path, in_room(here, handle), says, scopes, spec)

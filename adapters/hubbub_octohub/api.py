@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +24,10 @@ from hubbub.errors import (
     InvalidError,
     RateLimitedError,
     TooLargeError,
+    TooManyFailuresError,
     UnauthorizedError,
 )
-from hubbub.web import UnreadBodyError, bearer_of, read_body
+from hubbub.web import UnreadBodyError, bearer_of, peer_of, read_body
 from hubbub_octohub.accounts import Accounts, Login
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
@@ -50,7 +52,7 @@ GENERAL: Final = 1000
 NOT_LOGGED_IN: Final = 401
 LOGIN_FAILED: Final = 1001
 BAD_SIGNATURE: Final = 1002
-FLAPPING: Final = 1005
+RATE_LIMITED: Final = 1005
 DISABLED: Final = 1006
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -77,17 +79,30 @@ class ApiError(HubError):
     Attributes:
         status: HTTP status.
         errcode: The number that OctoHub has for it.
+        after_s: Seconds after which it may be tried again; None where nothing is said of that.
     """
 
     code = "octohub_api"
 
-    def __init__(self, status: int, errcode: int, message: str) -> None:
+    def __init__(
+        self, status: int, errcode: int, message: str, *, after_s: float | None = None
+    ) -> None:
+        self.after_s = after_s
         self.status = status
         self.errcode = errcode
         super().__init__(message)
 
 
 Handler = Callable[[Room, Request], Awaitable[object]]
+
+
+def retry_after(after_s: float) -> str:
+    """Return a time to wait as the header `Retry-After` has it: whole seconds, at least one."""
+    return str(max(1, math.ceil(after_s)))
+
+
+def _too_many(error: RateLimitedError) -> ApiError:
+    return ApiError(429, RATE_LIMITED, "请求过于频繁", after_s=error.after_s)
 
 
 def _json(status: int, body: Mapping[str, object]) -> Response:
@@ -156,7 +171,10 @@ class Api:
             try:
                 return _json(200, cast("Mapping[str, object]", await handler(room, request)))
             except ApiError as error:
-                return _json(error.status, {"errcode": error.errcode, "errmsg": str(error)})
+                refused = _json(error.status, {"errcode": error.errcode, "errmsg": str(error)})
+                if error.after_s is not None:
+                    refused.headers["retry-after"] = retry_after(error.after_s)
+                return refused
             except TooLargeError as error:
                 refused = _json(413, {"errcode": GENERAL, "errmsg": str(error)})
                 if isinstance(error, UnreadBodyError):
@@ -197,7 +215,11 @@ class _Door:
             expires_us = room.gate.login_of(identity, time_s) if self._kind == "user" else None
         except SignatureError:
             room.metrics.auth_failures[f"ws_{self._kind}"].inc()
-            await socket.deny(401, {"error": "签名验证失败"})
+            wait_s = room.hub.auth_failures.count("octohub_address", socket.peer)
+            if wait_s:
+                await socket.deny(429, {"error": "请求过于频繁"}, retry_after=retry_after(wait_s))
+            else:
+                await socket.deny(401, {"error": "签名验证失败"})
         except InvalidError as error:
             await socket.deny(400, {"error": str(error)})
         else:
@@ -226,6 +248,10 @@ async def _node_ws(room: Room, request: Request) -> object:
         )
     except SignatureError as error:
         room.metrics.auth_failures["api"].inc()
+        try:
+            room.hub.auth_failures.failed("octohub_request", peer_of(request.scope))
+        except RateLimitedError as too_many:
+            raise _too_many(too_many) from error
         raise ApiError(401, BAD_SIGNATURE, "签名验证失败") from error
     except InvalidError as error:
         raise ApiError(400, GENERAL, f"生成WebSocket连接地址失败: {error}") from error
@@ -236,7 +262,8 @@ async def _node_ws(room: Room, request: Request) -> object:
     try:
         url = await room.gate.address("node", pc_id, base=_base(request))
     except RateLimitedError as error:
-        raise ApiError(429, FLAPPING, "pc_id is being taken over too often") from error
+        message = "pc_id is being taken over too often"
+        raise ApiError(429, RATE_LIMITED, message, after_s=error.after_s) from error
     except InvalidError as error:
         raise ApiError(400, GENERAL, f"生成WebSocket连接地址失败: {error}") from error
     return {"errcode": 0, "data": {"wsUrl": url}}
@@ -258,9 +285,11 @@ async def _login(room: Room, request: Request) -> object:
     body = await read_body(request.scope, request.receive, LOGIN_BODY, setting=None)
     try:
         given = msgspec.json.decode(body, type=_Login)
-        user, token = await room.accounts.log_in(given.email, given.password)
+        user, token = await room.accounts.log_in(
+            given.email, given.password, peer=peer_of(request.scope)
+        )
     except RateLimitedError as error:
-        raise ApiError(429, FLAPPING, "请求过于频繁") from error
+        raise _too_many(error) from error
     except (msgspec.MsgspecError, UnicodeError, RecursionError, UnauthorizedError) as error:
         room.metrics.auth_failures["login"].inc()
         raise ApiError(400, LOGIN_FAILED, "登录失败") from error
@@ -269,7 +298,11 @@ async def _login(room: Room, request: Request) -> object:
 
 async def _logged_in(room: Room, request: Request) -> Login:
     try:
-        return await room.accounts.login(bearer_of(request.scope["headers"]) or "")
+        token = bearer_of(request.scope["headers"]) or ""
+        return await room.accounts.login(token, peer=peer_of(request.scope))
+    except TooManyFailuresError as error:
+        room.metrics.auth_failures["token"].inc()
+        raise _too_many(error) from error
     except UnauthorizedError as error:
         room.metrics.auth_failures["token"].inc()
         raise ApiError(401, NOT_LOGGED_IN, f"认证失败：{error}") from error
@@ -300,7 +333,7 @@ async def _user_ws(room: Room, request: Request) -> object:
             "user", str(login.user.id), base=_base(request), expires_us=login.expires_us
         )
     except RateLimitedError as error:
-        raise ApiError(429, FLAPPING, "请求过于频繁") from error
+        raise _too_many(error) from error
     return {"errcode": 0, "data": {"wsUrl": url}}
 
 
@@ -317,6 +350,13 @@ async def _status(room: Room, request: Request) -> object:
         try:
             principal = room.hub.authenticate(token.strip())
         except UnauthorizedError as error:
+            wait_s = (
+                room.hub.auth_failures.count("token", peer_of(request.scope))
+                if token.strip()
+                else 0
+            )
+            if wait_s:
+                raise ApiError(429, RATE_LIMITED, "请求过于频繁", after_s=wait_s) from error
             raise ApiError(401, NOT_LOGGED_IN, f"认证失败：{error}") from error
         if principal.scopes.isdisjoint({"admin", "read"}):
             raise ApiError(403, NOT_LOGGED_IN, "this token may not read")

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from hubbub.config import AdapterSettings, Duration, LimitSettings, Secret, Size
+from hubbub.guards import PasswordLimits
 
 __all__ = ["SHIPPED_API_KEY", "SHIPPED_WS_KEY", "OctohubLimits", "OctohubSettings"]
 
@@ -131,6 +132,30 @@ class OctohubSettings(AdapterSettings):
         "users log in again.",
     )
     jwt_ttl: Duration = Field(default=86_400.0, gt=0, description="How long a login holds.")
+    login_failure_limit: int = Field(
+        default=10,
+        ge=1,
+        le=1_000_000,
+        description="Wrong passwords of one user from one source within `login_failure_window`; "
+        "then logins are answered 429, and no password is looked at.",
+    )
+    login_failure_limit_per_source: int = Field(
+        default=50,
+        ge=1,
+        le=1_000_000,
+        description="The same from one source, of whatever users; not for a user who has logged in "
+        "from there.",
+    )
+    login_failure_limit_per_user: int = Field(
+        default=100,
+        ge=1,
+        le=1_000_000,
+        description="The same of one user, from whatever sources; not at a source where that user "
+        "has logged in.",
+    )
+    login_failure_window: Duration = Field(
+        default=900.0, gt=0, description="See `login_failure_limit`."
+    )
     cors_origins: tuple[str, ...] = Field(
         default=("http://localhost:3000", "http://127.0.0.1:3000"),
         description="Pages of which browsers may use the paths of users.",
@@ -145,3 +170,14 @@ class OctohubSettings(AdapterSettings):
         description="Whether `/status` is told without a token; unset it is where only this "
         "machine reaches the hub.",
     )
+
+    @property
+    def password_limits(self) -> PasswordLimits:
+        """The limits of logins."""
+        return PasswordLimits(
+            pair=self.login_failure_limit,
+            source=self.login_failure_limit_per_source,
+            user=self.login_failure_limit_per_user,
+            window_s=self.login_failure_window,
+            setting="adapters.octohub.login_failure_limit",
+        )

@@ -78,13 +78,17 @@ class Socket:
             self._closed = True
             self._serving = None
 
-    async def deny(self, status: int, body: Mapping[str, object]) -> None:
+    async def deny(
+        self, status: int, body: Mapping[str, object], *, retry_after: str | None = None
+    ) -> None:
         """Answer the handshake with a status and JSON where the server can, else with 403."""
         self._closed = True
         if "websocket.http.response" not in self._scope.get("extensions", {}):
             await self._send({"type": "websocket.close", "code": 1008})
             return
         headers = [(b"content-type", b"application/json")]
+        if retry_after is not None:
+            headers.append((b"retry-after", retry_after.encode()))
         await self._send(
             {"type": "websocket.http.response.start", "status": status, "headers": headers}
         )

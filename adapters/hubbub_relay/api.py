@@ -96,7 +96,7 @@ async def _logs(call: Call) -> Answer:
 
 async def _status(call: Call) -> Answer:
     reader = ANONYMOUS if call.room.public_read else call.caller("read")
-    reader = call.known_caller() or reader
+    reader = call.reader() or reader
     task_id = wire.task_id_of(call.part("task_id"))
     found = await call.room.desk.status(task_id)
     if found is None:

@@ -5,6 +5,7 @@ Plain ASGI, because `send` is the hot path.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -26,7 +27,7 @@ from hubbub.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from hubbub.web import ClientGoneError, UnreadBodyError, read_body
+from hubbub.web import ClientGoneError, UnreadBodyError, peer_of, read_body
 from hubbub_relay import wire
 from hubbub_relay.desk import Desk
 from hubbub_relay.keys import Caller, Keys, caller_of_token
@@ -83,9 +84,13 @@ class Call:
 
     Attributes:
         unread: Its body was not read to its end, so that nothing can follow on its connection.
+        after_s: Seconds after which it may be tried again; None where nothing is said of that.
     """
 
-    __slots__ = ("_credential", "_query", "headers", "method", "receive", "room", "scope", "unread")
+    __slots__ = (
+        "_credential", "_invalid", "_query", "after_s", "headers", "method", "receive", "room",
+        "scope", "unread",
+    )  # fmt: skip
 
     def __init__(self, room: Room, scope: Scope, receive: Receive) -> None:
         self.room = room
@@ -95,6 +100,8 @@ class Call:
         self.headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         self.unread = False
         self._credential = ""
+        self.after_s: float | None = None
+        self._invalid = ""
         self._query: dict[str, str] | None = None
 
     @property
@@ -124,23 +131,36 @@ class Call:
         if not key and self.scope["query_string"]:
             key = self.query.get("api_key", "").encode("utf-8", "surrogatepass")
         if key:
-            return self.room.keys.find(key)
+            found = self.room.keys.find(key)
+            self._invalid = "" if found else "relay_key"
+            return found
         scheme, _, token = self.header(b"authorization").decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return None
         try:
             return caller_of_token(self.room.hub.authenticate(token.strip()))
         except UnauthorizedError:
+            self._invalid = "token"
             return None
+
+    def reader(self) -> Caller | None:
+        """Return who reads what is public, as `known_caller` does; a wrong key is counted."""
+        found = self.known_caller()
+        if self._invalid:
+            self.room.hub.auth_failures.count(self._invalid, peer_of(self.scope))
+        return found
 
     def caller(self, *scopes: str) -> Caller:
         """Return who calls.
 
         Raises:
             RelayError: nobody known (401), or without one of these scopes (403).
+            TooManyFailuresError: a wrong key or token, after too many of these from its source.
         """
         found = self.known_caller()
         if found is None:
+            if self._invalid:
+                self.room.hub.auth_failures.failed(self._invalid, peer_of(self.scope))
             raise RelayError(wire.UNAUTHORIZED, 401)
         found.need(*scopes)
         self._credential = found.credential
@@ -197,6 +217,8 @@ class Path:
             status, body = await self._handled(handle, call)
         if call.unread:
             headers = (CLOSE,)
+        if call.after_s is not None:
+            headers = (*headers, (b"retry-after", b"%d" % max(1, math.ceil(call.after_s))))
         metrics = room.metrics
         metrics.requests[self._name, str(status)].inc()
         metrics.seconds.observe(perf_counter() - began)
@@ -210,6 +232,8 @@ class Path:
                 log.info("relay.forbidden", endpoint=self._name)
             return error.status, wire.error(str(error))
         except HubError as error:
+            if isinstance(error, RateLimitedError):
+                call.after_s = error.after_s
             for kind, status in _STATUS:
                 if isinstance(error, kind):
                     return status, wire.error(error.message)

@@ -76,7 +76,8 @@ class RelaySettings(AdapterSettings):
     mirror_file: str = Field(
         default="",
         description="File that every log record is appended to, for workers that read "
-        "`conversation_log.jsonl`; none when empty.",
+        "`conversation_log.jsonl`; none when empty. Its mode is the umask's; in the data directory "
+        "other users cannot reach it.",
     )
     max_body_bytes: Size = Field(default=1024**2, ge=1, description="Largest body of a request.")
     max_names: int = Field(

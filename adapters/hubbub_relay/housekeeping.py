@@ -13,6 +13,7 @@ import structlog
 
 from hubbub import Hub
 from hubbub.errors import HubError
+from hubbub.file_modes import make_folder, open_binary
 from hubbub_relay import events
 from hubbub_relay.config import RelaySettings
 from hubbub_relay.events import Event
@@ -66,12 +67,12 @@ async def purge(hub: Hub, settings: RelaySettings) -> int:
 
 def _archive(folder: Path, old: Sequence[Event]) -> None:
     """Append records to the file of the month they are of; gzip members follow each other."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     by_file: dict[str, list[bytes]] = {}
     for event in old:
         month = f"{datetime.fromtimestamp(event.ts_ms // 1000, UTC):%Y-%m}"
         line = log_record(event.event, event.body, ts_ms=event.ts_ms, number=event.id)
         by_file.setdefault(f"relay-{month}.jsonl.gz", []).append(line + b"\n")
     for name, lines in by_file.items():
-        with gzip.open(folder / name, "ab") as file:
-            file.writelines(lines)
+        with open_binary(folder / name, "ab") as file, gzip.open(file, "ab") as packed:
+            packed.writelines(lines)

@@ -10,11 +10,15 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+import structlog
+
 from hubbub.config import Config
 from hubbub.contributions import Contributions
-from hubbub.errors import ConfigError, RouteError
+from hubbub.errors import ConfigError, HubError, RouteError
 from hubbub.extensions import Extensions
 from hubbub.facade import Facade
+from hubbub.failure_guards import CredentialGuard
+from hubbub.file_modes import narrow, narrow_tree
 from hubbub.logtelling import LogTelling
 from hubbub.observe.labels import total_of
 from hubbub.observe.logbook import LogBook
@@ -23,9 +27,12 @@ from hubbub.ports import Clock, HubApi
 from hubbub.recovery import recover
 from hubbub.store.reads import endpoints as endpoint_reads
 from hubbub.store.reads import envelopes as envelope_reads
+from hubbub.tokens import ADMIN_FILE, AdminTokenError
 from hubbub.values import PresenceState, Route
 
 __all__ = ["Core"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 TASKS_ROUTE: Final = Route(
     name="tasks: to any worker",
@@ -69,9 +76,18 @@ class Core(Facade):
             adapters=self.adapters,
             hub=self,
         )
+        hub = config.hub
+        self.auth_failures: Final = CredentialGuard(
+            hub.auth_failure_limit,
+            hub.auth_failure_window,
+            clock=self.clock,
+            metrics=self.metrics,
+            report=self._slowed_down,
+        )
         self.telling: Final = LogTelling(self.book, self)
         self.reloading: Final = asyncio.Lock()
         self.new_admin_token: str | None = None
+        self.no_admin: AdminTokenError | None = None
 
     async def start(self) -> None:
         """Load, open, recover and begin; nothing is accepted from outside before this returns.
@@ -80,13 +96,14 @@ class Core(Facade):
             ConfigError: plugins' tables or routes of hub.toml are not valid.
             StoreOwnedError: another hub runs on the database.
         """
+        self._narrow_files()  # before a connection has locks on the database
         self.watchdog.start()
         self.load(self.extensions.remembered())
         self.database.open()
         self.make_tables()
         self.ids.continue_after(self.database.read_now(envelope_reads.newest_seq))
         self.tokens.load()
-        self.new_admin_token = self.tokens.admin(self.config.hub.data_dir, self._environ)
+        self._let_admin_in()
         await self.engine.start()
         self.routes.load()
         for endpoint, patterns in self.database.read_now(endpoint_reads.retained):
@@ -170,6 +187,39 @@ class Core(Facade):
             await changed()
 
     # Inside
+
+    def _narrow_files(self) -> None:
+        """Take the rights of others away from what the hub keeps; failures are only logged."""
+        folder, database = self.config.hub.data_dir, self.database.path
+        done = narrow_tree(folder, secrets=frozenset({ADMIN_FILE}))
+        failures = done.failures
+        if database is not None:
+            beside = ("", "-wal", "-shm", ".lock", ".owner")
+            told = (narrow(database.with_name(database.name + suffix)) for suffix in beside)
+            failures += filter(None, told)
+        if done.changed:
+            log.info("hub.files_narrowed", folder=str(folder), changed=done.changed)
+        if failures or not done.complete:
+            log.warning("hub.files_not_narrowed", failures=failures, complete=done.complete)
+
+    def _let_admin_in(self) -> None:
+        try:
+            self.new_admin_token = self.tokens.admin(self.config.hub.data_dir, self._environ)
+        except AdminTokenError as error:  # tokens that were made before, and adapters, work
+            self.no_admin = error
+            log.error("hub.no_admin_token", code=error.code, error=str(error))  # noqa: TRY400
+
+    def _slowed_down(self, source: str, kind: str, detail: str) -> None:
+        """Note in log and audit that a source tries too many credentials."""
+        log.warning("auth.slowed_down", source=source, kind=kind, detail=detail)
+        if self.state == "ready":
+            self.spawn(self._note_slowed_down(source, kind, detail))
+
+    async def _note_slowed_down(self, source: str, kind: str, detail: str) -> None:
+        try:
+            await self.audit(source, "auth.slowed_down", kind, detail)
+        except HubError as error:
+            log.warning("auth.not_audited", error=str(error))
 
     def _read_routes(self) -> None:
         problems: list[str] = []

@@ -15,7 +15,8 @@ HubError
 │   ├── RouteError        a route is not valid
 │   └── KeyReusedError    an idempotency key given before, with another body
 ├── RateLimitedError      over a rate                                 (429)
-│   └── BusyError         too many under way at once
+│   ├── BusyError         too many under way at once
+│   └── TooManyFailuresError  too many credentials that were not valid
 ├── UnavailableError      cannot now, may be tried again              (503)
 │   ├── DrainingError     the hub is stopping
 │   ├── MailboxFullError  a mailbox with policy `refuse` is full
@@ -31,6 +32,7 @@ no errors of it. The message of an error says what, where, and what to do next; 
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "StoreUnavailableError",
     "SubjectError",
     "TooLargeError",
+    "TooManyFailuresError",
     "UnauthorizedError",
     "UnavailableError",
 ]
@@ -217,6 +220,20 @@ class BusyError(RateLimitedError):
             self,
             f"{what}: {limit} are under way, which is the limit; "
             f"wait until one has ended, or raise {setting}",
+        )
+
+
+class TooManyFailuresError(RateLimitedError):
+    """Too many credentials that were not valid; may be tried again after `after_s` seconds."""
+
+    code = "too_many_failures"
+
+    def __init__(self, *, what: str, after_s: float, setting: str) -> None:
+        self.after_s = after_s
+        HubError.__init__(
+            self,
+            f"{what}: too many failures; see that what you send is valid, and try again in "
+            f"{math.ceil(after_s)} s; the limit is {setting}",
         )
 
 

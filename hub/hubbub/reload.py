@@ -33,6 +33,8 @@ AT_ONCE: Final = frozenset(
         "guards.endpoint",
         "guards.source",
         "hub.attempts",
+        "hub.auth_failure_limit",
+        "hub.auth_failure_window",
         "hub.backoff",
         "hub.backoff_max",
         "hub.task_backoff",
@@ -278,6 +280,7 @@ class Reloads:
         core.router.limit(limits_of(hub))
         guards = core.config.guards
         core.router.sources.change(hub.publish_rate, [entry.rule() for entry in guards.source])
+        core.auth_failures.change(hub.auth_failure_limit, hub.auth_failure_window)
         core.room.guard([entry.rule() for entry in guards.endpoint])
         core.planner.try_hard(defaults_of(hub))
         core.room.change(policy_of(hub))

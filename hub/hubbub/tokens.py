@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,7 +17,8 @@ from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
 
 from hubbub.clock import Ids
-from hubbub.errors import NotFoundError, UnauthorizedError
+from hubbub.errors import HubError, NotFoundError, UnauthorizedError
+from hubbub.file_modes import is_open_to_all, make_folder, owner_of, write_text
 from hubbub.intake import check_scope, check_text
 from hubbub.ports import Clock, Credentials
 from hubbub.store.database import Database
@@ -25,7 +27,7 @@ from hubbub.store.tables import TokenRow
 from hubbub.subjects import escape
 from hubbub.values import Principal
 
-__all__ = ["ADMIN", "ADMIN_FILE", "Token", "Tokens"]
+__all__ = ["ADMIN", "ADMIN_FILE", "AdminTokenError", "Token", "Tokens"]
 
 ADMIN: Final = "admin"
 ADMIN_FILE: Final = "admin.token"
@@ -44,6 +46,44 @@ class Token:
     created_us: int
     expires_us: int | None
     revoked_us: int | None
+
+
+class AdminTokenError(HubError):
+    """The hub has no admin token: its file would not be safe where it is to lie."""
+
+    code = "no_admin_token"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}; set HUBBUB_ADMIN_TOKEN (or HUBBUB_ADMIN_TOKEN_FILE) for the hub, or give it a "
+            "data directory that is its own (`chmod o-rwx`, or another hub.data_dir), and start it "
+            "again"
+        )
+
+
+def read_admin_file(path: Path) -> str:
+    """Return the token in a file; empty where there is none.
+
+    Raises:
+        AdminTokenError: another user may have put it there, so it is no secret of the hub.
+    """
+    try:
+        link = path.lstat()
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(opened, encoding="utf-8") as file:
+            status = os.fstat(opened)
+            owners = {link.st_uid, status.st_uid} - {os.geteuid(), 0}
+            plain = stat.S_ISREG(status.st_mode)
+            if owners or not plain or status.st_mode & stat.S_IWOTH:
+                by = "is no plain file" if not plain else "may have been written by another user"
+                raise AdminTokenError(f"{path} {by} and is not used; remove it")
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise AdminTokenError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeError as error:
+        raise AdminTokenError(f"{path} holds no token; remove it") from error
 
 
 class Tokens:
@@ -81,6 +121,10 @@ class Tokens:
 
         Returns:
             The token when it was made just now, to be shown once.
+
+        Raises:
+            AdminTokenError: none can be kept safely there, or what lies there is not the hub's;
+                nobody is the administrator then.
         """
         given = environ.get("HUBBUB_ADMIN_TOKEN", "")
         named = environ.get("HUBBUB_ADMIN_TOKEN_FILE", "")
@@ -90,14 +134,17 @@ class Tokens:
             self._remember_admin(given)
             return None
         path = data_dir / ADMIN_FILE
-        if path.exists() and (kept := path.read_text(encoding="utf-8").strip()):
+        if kept := read_admin_file(path):
             self._remember_admin(kept)
             return None
+        make_folder(data_dir)
+        if is_open_to_all(data_dir):
+            raise AdminTokenError(
+                f"no admin token was written: every user of this machine may enter {data_dir}, "
+                f"which belongs to user {owner_of(data_dir)}"
+            )
         token = secrets.token_urlsafe(_BYTES)
-        data_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(token + "\n")
+        write_text(path, token + "\n")
         self._remember_admin(token)
         return token
 

@@ -6,8 +6,11 @@ sudden; of a power cut the last ones may be lost, and the hub gives those tasks 
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +26,19 @@ class JournalError(Exception):
     """The file cannot be used."""
 
 
+def _make_private(path: Path) -> None:
+    """Make the file, for the node's own user alone; SQLite gives what is beside it that mode too.
+
+    One that is there is not opened, since closing it would drop locks; others lose their rights.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return
+    status = path.stat()
+    if status.st_uid == os.geteuid() and status.st_mode & 0o007:
+        path.chmod(stat.S_IMODE(status.st_mode) & ~0o007)
+
+
 class Journal:
     """Kept results, by task."""
 
@@ -34,6 +50,7 @@ class Journal:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(path)
             self._database = sqlite3.connect(path, isolation_level=None, timeout=1.0)
             for pragma in (
                 "locking_mode = EXCLUSIVE",

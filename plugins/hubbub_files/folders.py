@@ -17,6 +17,7 @@ from secrets import token_hex
 from typing import Final
 
 from hubbub.errors import ConflictError, InvalidError, NotFoundError, TooLargeError
+from hubbub.file_modes import FILE_MODE, FOLDER_MODE, make_folder
 from hubbub_files.errors import OutsideError, PrivateError
 from hubbub_files.places import Place, Roots
 from hubbub_files.privacy import Privacy, is_database
@@ -116,14 +117,14 @@ class Folders:
             raise PrivateError
         part = f".{token_hex(8)}.part"
         name = place.names[-1]
-        place.root.mkdir(parents=True, exist_ok=True)
+        make_folder(place.root)
         with _told(path), _opened(place.root, place.names[:-1]) as folder:
             before = _status(name, folder)
             if before is not None and not stat.S_ISREG(before.st_mode):
                 raise ConflictError(f"{path[:80]!r} is no file; remove it first")
             self._check(place, before)
             try:
-                with os.fdopen(os.open(part, _NEW, 0o600, dir_fd=folder), "wb") as file:
+                with os.fdopen(os.open(part, _NEW, FILE_MODE, dir_fd=folder), "wb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -140,10 +141,10 @@ class Folders:
         """Make a folder; the one above it must be there."""
         place = self._file(path)
         self._check(place)
-        place.root.mkdir(parents=True, exist_ok=True)
+        make_folder(place.root)
         name = place.names[-1]
         with _told(path), _opened(place.root, place.names[:-1]) as folder:
-            os.mkdir(name, 0o700, dir_fd=folder)
+            os.mkdir(name, FOLDER_MODE, dir_fd=folder)
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         return _entry(name, place.shown, status)
 

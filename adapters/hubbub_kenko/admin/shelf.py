@@ -17,6 +17,7 @@ from sqlmodel import Session, col
 from hubbub import Hub
 from hubbub.envelope import rfc3339
 from hubbub.errors import NotFoundError, TooLargeError
+from hubbub.file_modes import make_folder, open_binary
 from hubbub.store.tables import table_of
 from hubbub_kenko.admin.tables import KenkoPackageRow
 from hubbub_kenko.runner.packages import MAX_PACKAGE, Manifest, inspect
@@ -63,11 +64,11 @@ class Shelf:
             PackageError: it cannot be used; nothing is left of it.
             TooLargeError: over `MAX_PACKAGE`.
         """
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_folder, self._folder)
         part = self._folder / f"{secrets.token_hex(8)}.part"
         digest, size = sha256(), 0
         try:
-            with await asyncio.to_thread(part.open, "xb") as file:
+            with await asyncio.to_thread(open_binary, part, "xb") as file:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > MAX_PACKAGE:

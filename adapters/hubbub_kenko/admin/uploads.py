@@ -78,6 +78,7 @@ async def _fetch(now: Features, call: Call) -> None:
     shelf, package_id = now.shelf, call.params["id"]
     expires, signature = call.argument("expires") or "", call.argument("signature") or ""
     if not shelf.may_fetch(package_id, expires, signature):
+        call.core.auth_failures.failed("package_url", call.peer)
         raise BadSignatureError
     row = await shelf.get(package_id)
     file = FileResponse(shelf.path_of(row), media_type="application/zip")

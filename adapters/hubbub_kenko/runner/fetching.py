@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 
 import httpx2
 
+from hubbub.file_modes import make_folder, open_binary
 from hubbub_kenko.runner.packages import MAX_PACKAGE
 from hubbub_kenko.runner.wire import Package
 
@@ -43,11 +44,11 @@ class Packages:
             return path
         if package.size > MAX_PACKAGE:
             raise FetchError(f"the package has {package.size} bytes, the limit is {MAX_PACKAGE}")
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_folder, self._folder)
         part = path.with_suffix(f".{secrets.token_hex(4)}.part")
         try:
             async with asyncio.timeout(self._timeout_s):
-                with await asyncio.to_thread(part.open, "wb") as file:
+                with await asyncio.to_thread(open_binary, part, "xb") as file:
                     await _download(url, package, file)
             await asyncio.to_thread(part.replace, path)
         except (httpx2.HTTPError, OSError) as error:  # a timeout is an OSError

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hubbub.file_modes import make_folder, open_binary
 from hubbub_kenko import wire
 
 __all__ = ["FILE_BYTES", "LINES", "MAX_LINE", "Output", "OutputLine"]
@@ -89,8 +90,8 @@ class Output:
     def _write(self, chunk: bytes) -> None:
         if self._path is None:
             return
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         if self._path.exists() and self._path.stat().st_size + len(chunk) > FILE_BYTES:
             self._path.replace(self._path.with_name(self._path.name + ".1"))
-        with self._path.open("ab") as file:
+        with open_binary(self._path, "ab") as file:
             file.write(chunk)

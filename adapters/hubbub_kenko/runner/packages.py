@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from hubbub.errors import InvalidError, TooLargeError
+from hubbub.file_modes import make_folder, open_binary
 
 __all__ = [
     "MANIFEST",
@@ -133,12 +134,12 @@ def unpack(path: Path, target: Path) -> None:
         TooLargeError: it is larger than it says.
     """
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(mode=0o700, parents=True)
+    make_folder(target)
     try:
         with _opened(path) as package:
             checked = _checked(package)
             for folder in checked.folders:
-                (target / folder).mkdir(parents=True, exist_ok=True)
+                make_folder(target / folder)
             left = MAX_UNPACKED
             for name, info in checked.files.items():
                 left -= _write(package, info, target / name, left)
@@ -209,9 +210,9 @@ def _check_tree(files: dict[str, zipfile.ZipInfo]) -> None:
 
 
 def _write(package: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, left: int) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     written = 0
-    with path.open("xb") as target:
+    with open_binary(path, "xb") as target:
         for chunk in _chunks(package, info):
             written += len(chunk)
             if written > left or written > info.file_size:

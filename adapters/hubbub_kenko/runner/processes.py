@@ -49,6 +49,9 @@ MAX_QUICK: Final = 10
 STOP_S: Final = 5.0
 """How long a process may take to end before it is killed."""
 
+PRIVATE_UMASK: Final = 0o077
+"""Mask of each process: what an application writes is no more for others than what the hub does."""
+
 _CHUNK: Final = 64 * 1024
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -197,6 +200,7 @@ class Processes:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
             )
         except OSError as error:
             process.wanted, process.done = False, True

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from hubbub.clock import SystemClock
 from hubbub.errors import HubError
+from hubbub.file_modes import FILE_MODE, make_folder
 from hubbub.ports import Clock
 from hubbub_kenko.runner import wire
 from hubbub_kenko.runner.bench import Bench
@@ -314,9 +315,9 @@ def _locked(settings: RunnerSettings) -> FileLock:
         FolderError: it cannot be had.
     """
     folder = settings.folder
-    lock = FileLock(folder / "runner.lock")
+    lock = FileLock(folder / "runner.lock", mode=FILE_MODE)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise FolderError(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +33,9 @@ LEAST_FREE_BYTES: Final = 512 * 1024**2
 
 EARLIEST_S: Final = 1_735_689_600
 """2025-01-01; a clock before that was never set."""
+
+MAX_LISTED: Final = 3
+"""Files that one finding names."""
 
 ANSWER_S: Final = 2.0
 """How long what listens on the port has to say that it is this hub."""
@@ -171,7 +177,7 @@ def _data_dir(config: Config) -> Finding:
         return Finding(
             "data_dir", False, f"{there}: {why}", "give the hub's user the right to write there"
         )
-    return Finding("data_dir", True, f"{folder} can be written")
+    return _rights(config) or Finding("data_dir", True, f"{folder} can be written")
 
 
 def _disk(config: Config) -> Finding:
@@ -191,6 +197,55 @@ def _token(config: Config) -> Finding:
         return Finding("token", False, f"{path}: {error.strerror}", "run this as the hub's user")
     ok = mode & 0o077 == 0
     return Finding("token", ok, f"{path} has mode {mode:o}", "" if ok else f"chmod 600 {path}")
+
+
+def _rights(config: Config) -> Finding | None:
+    """Say what other users of this machine may use, of what is the hub's alone."""
+    from hubbub.file_modes import is_open_to_all, owner_of
+
+    folder = config.hub.data_dir
+    wide = list(islice(_too_wide(config), MAX_LISTED + 1))
+    if wide:
+        more = ", and more" if len(wide) > MAX_LISTED else ""
+        says = ", ".join(f"{path} ({mode:o})" for path, mode in wide[:MAX_LISTED])
+        mend = f"the next start takes them away; or chmod -R o-rwx {folder}"
+        if not any(path.is_relative_to(folder) for path, _ in wide):
+            mend = f"chmod o-rwx {wide[0][0]}"
+        return Finding("data_dir", False, f"others may use {says}{more}", mend)
+    if is_open_to_all(folder) and not _admin_from_elsewhere():
+        return Finding(
+            "data_dir",
+            False,
+            f"{folder} belongs to user {owner_of(folder)}, and every user may enter it",
+            "no admin token is written there: set HUBBUB_ADMIN_TOKEN, or chmod o-rwx it as its "
+            "owner",
+        )
+    return None
+
+
+def _too_wide(config: Config) -> Iterator[tuple[Path, int]]:
+    """Yield files and folders that others have rights to, and their modes."""
+    from sqlalchemy import make_url
+
+    from hubbub.file_modes import OTHERS, too_wide
+
+    with suppress(OSError):  # not there yet; what cannot be read is said by another check
+        yield from ((found.path, found.mode) for found in too_wide(config.hub.data_dir))
+    folder = config.hub.data_dir.resolve()
+    database = make_url(config.store_url)
+    secrets = {path for path in config.private_files if path != config.file}
+    if database.get_backend_name() == "sqlite" and database.database:
+        secrets |= {Path(database.database + suffix) for suffix in ("", "-wal", "-shm")}
+    for path in sorted(secrets):
+        with suppress(OSError):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & OTHERS and not path.resolve().is_relative_to(folder):
+                yield path, mode
+
+
+def _admin_from_elsewhere() -> bool:
+    names = ("HUBBUB_ADMIN_TOKEN", "HUBBUB_ADMIN_TOKEN_FILE")
+    return any(os.environ.get(name) for name in names)
 
 
 def _database(config: Config) -> Finding:

@@ -89,6 +89,17 @@ class HubSettings(Settings):
         allow_inf_nan=False,
         description="Envelopes one principal may publish per second; 0 is no limit.",
     )
+    auth_failure_limit: int = Field(
+        default=100,
+        ge=0,
+        le=1_000_000,
+        description="Tokens, keys and signatures of one source that may be wrong within "
+        "`auth_failure_window`; then wrong ones are answered 429, valid ones are always taken. 0 "
+        "is no limit.",
+    )
+    auth_failure_window: Duration = Field(
+        default=300.0, gt=0, description="See `auth_failure_limit`."
+    )
     dedupe_window: Duration = Field(
         default=_DAY_S,
         description="How long a given id or idempotency key means the same envelope.",

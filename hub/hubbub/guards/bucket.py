@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 __all__ = ["TokenBucket"]
+
+ROUNDING_S: Final = 1e-6
+"""Waits up to this are none: sums of intervals are off by less, as long as times are small."""
 
 
 class TokenBucket:
@@ -51,7 +55,17 @@ class TokenBucket:
         """Return what `take` would, without taking anything."""
         if n > self._burst:
             return math.inf
-        return max(0.0, self._full_at - (self._burst - n) * self._interval_s - now)
+        wait_s = self._full_at - (self._burst - n) * self._interval_s - now
+        return wait_s if wait_s > ROUNDING_S else 0.0
+
+    @property
+    def full_at(self) -> float:
+        """When it is full again, if nothing is taken; minus infinity for one that always was."""
+        return self._full_at
+
+    def give_back(self, n: int = 1) -> None:
+        """Put back `n` tokens that were taken."""
+        self._full_at -= n * self._interval_s
 
     def left(self, now: float) -> float:
         """Return how many tokens are there, from 0 to the burst."""

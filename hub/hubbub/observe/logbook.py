@@ -11,10 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from io import TextIOWrapper
 from logging.handlers import QueueListener, RotatingFileHandler
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
+
+from hubbub.file_modes import make_folder, open_binary
 
 __all__ = ["LEVELS", "MAX_LINE", "RING_LINES", "TELLING", "Line", "LogBook", "level_of"]
 
@@ -54,6 +57,13 @@ TELLING: Final[ContextVar[bool]] = ContextVar("telling", default=False)
 def level_of(name: str) -> int:
     """Return the number of a level that is one of `LEVELS`."""
     return logging.getLevelNamesMapping()[name.upper()]
+
+
+class _LogFile(RotatingFileHandler):
+    """The file: 600 from the moment it is made; what is turned over keeps its mode."""
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open_binary(Path(self.baseFilename), "ab"), encoding="utf-8")
 
 
 class LogBook(logging.Handler):
@@ -117,8 +127,8 @@ class LogBook(logging.Handler):
             files: At least 2; the newest goes on in an empty one when it is full.
         """
         self.stop_writing()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = RotatingFileHandler(
+        make_folder(path.parent)
+        file = _LogFile(
             path, maxBytes=max_bytes, backupCount=files - 1, encoding="utf-8", delay=True
         )
         writer = QueueListener(self._queue, file)

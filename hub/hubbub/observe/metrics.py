@@ -65,6 +65,13 @@ class Metrics(Registry):
             ("adapter", "reason"),
         )
 
+        self.auth_failures = self.counter(
+            "auth_failures", "Credentials that were not valid", ("kind",)
+        )
+        self.auth_refused = self.counter(
+            "auth_refused", "Attempts answered 429 after too many failures", ("kind",)
+        )
+
     def _make_outgoing(self) -> None:
         """Make those of what goes out, and of what keeps it."""
         self.deliveries = self.tally(

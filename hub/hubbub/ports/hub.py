@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from hubbub.config import Address, LimitSettings, Settings, TlsSettings
+    from hubbub.failure_guards import CredentialGuard
     from hubbub.listeners import Connection, Datagrams
     from hubbub.observe.metrics import Metrics
 
@@ -141,8 +142,15 @@ class HubApi(Protocol):
         """Return all known endpoints an address or pattern covers, present or away."""
         ...
 
+    @property
+    def auth_failures(self) -> CredentialGuard:
+        """What counts credentials that are not valid, and slows down who tries many."""
+        ...
+
     def authenticate(self, token: str) -> Principal:
         """Return who an API token belongs to.
+
+        Who is asked for one over a network tells `auth_failures` of each that is not known.
 
         Raises:
             UnauthorizedError: unknown, expired or revoked.

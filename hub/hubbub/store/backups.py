@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
 from hubbub.errors import HubError
+from hubbub.file_modes import create_file, make_folder, open_binary
 from hubbub.store.connections import is_file
 from hubbub.store.database import Database
 from hubbub.store.outages import reason_of
@@ -54,6 +56,7 @@ def back_up(url: str, target: Path) -> int:
     there = make_url(url)
     part = target.with_name(target.name + ".part")
     try:
+        _begin(part)
         if is_file(there):
             _copy_file(Path(there.database or ""), part)
         else:
@@ -81,7 +84,7 @@ def back_up_into(url: str, folder: Path) -> Backup:
     Raises:
         BackupError: it cannot be made.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     number = 0
     while True:
         later = f"-{number}" if number else ""
@@ -90,7 +93,6 @@ def back_up_into(url: str, folder: Path) -> Backup:
             break
         number += 1
     back_up(url, file)
-    file.chmod(0o600)
     return _backup(file)
 
 
@@ -130,6 +132,17 @@ def restore(url: str, source: Path) -> Path | None:
     return kept
 
 
+def _begin(part: Path) -> None:
+    """Make the file that a copy goes to: ours alone, also in a folder where others may write.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    part.unlink(missing_ok=True)
+    if not create_file(part):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(part))
+
+
 def _copy_file(source: Path, target: Path) -> None:
     if not source.exists():
         raise BackupError(f"there is no database at {source} yet; nothing to back up")
@@ -159,8 +172,10 @@ def _check_file(source: Path) -> None:
 def _swap(path: Path, source: Path) -> Path | None:
     """Move the file aside with its log, and copy the other to its place."""
     part = path.with_name(path.name + ".part")
-    shutil.copyfile(source, part)
-    with part.open("rb+") as copied:
+    part.unlink(missing_ok=True)
+    with source.open("rb") as kept_copy, open_binary(part, "xb") as copied:
+        shutil.copyfileobj(kept_copy, copied)
+        copied.flush()
         os.fsync(copied.fileno())
     kept = path.with_name(f"{path.name}.before-{_stamp()}") if path.exists() else None
     for suffix in (*_BESIDE, ""):
@@ -173,6 +188,7 @@ def _swap(path: Path, source: Path) -> Path | None:
 
 def _reload(there: URL, source: Path) -> Path:
     kept = source.with_name(f"{source.name}.before-{_stamp()}")
+    create_file(kept)
     _run("pg_dump", there, ["--format=custom", f"--file={kept}"])
     how = ["--clean", "--if-exists", "--no-owner", "--single-transaction", str(source)]
     _run("pg_restore", there, how)

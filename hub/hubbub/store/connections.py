@@ -11,6 +11,8 @@ from __future__ import annotations
 import operator
 import sqlite3
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
@@ -18,6 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from hubbub.errors import HubError
+from hubbub.file_modes import create_file
 from hubbub.store.statements import TEXTS
 from hubbub.values import DeliveryState, Outcome, TaskState
 
@@ -165,4 +168,13 @@ def _file(engine: Engine, *, sync: str, wait_ms: int) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    event.listen(engine, "do_connect", _made_before)
     event.listen(engine, "connect", connected)
+
+
+def _made_before(_dialect: object, _record: object, given: list[Any], _named: object) -> None:
+    """Make a file that is missing: SQLite would make it, and all beside it, as the umask says."""
+    name = str(given[0]) if given else ""
+    if name and name != ":memory:" and not name.startswith("file:"):
+        with suppress(OSError):  # SQLite says better what is wrong
+            create_file(Path(name))

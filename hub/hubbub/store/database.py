@@ -15,6 +15,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlmodel import Session, SQLModel
 
 from hubbub.errors import NotFoundError, StoreUnavailableError
+from hubbub.file_modes import make_folder
 from hubbub.store.connections import READ_THREADS, is_file, reading_engine, writing_engine
 from hubbub.store.migrate import upgrade
 from hubbub.store.outages import StoreDamagedError, is_damage, is_outage, reason_of
@@ -83,7 +84,7 @@ class Database:
         """
         with self._told():
             if self._file is not None and self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path.parent)
                 self._file.take()
             if self._server is not None:
                 self._writer = self.writer()

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, text
 
 from hubbub.errors import HubError, StoreUnavailableError
+from hubbub.file_modes import FILE_MODE, write_text
 
 __all__ = ["FileOwnership", "ServerOwnership", "StoreOwnedError", "StoreTakenError", "who"]
 
@@ -73,7 +74,7 @@ class FileOwnership:
     def __init__(self, path: Path, owner: str) -> None:
         self._path = path
         self._owner = owner
-        self._lock = FileLock(path.with_suffix(path.suffix + ".lock"))
+        self._lock = FileLock(path.with_suffix(path.suffix + ".lock"), mode=FILE_MODE)
 
     def take(self) -> None:
         """Own the file.
@@ -87,7 +88,7 @@ class FileOwnership:
         except Timeout:
             owner = named.read_text(encoding="utf-8") if named.exists() else "another hub"
             raise StoreOwnedError(path=self._path, owner=owner) from None
-        named.write_text(who(self._owner), encoding="utf-8")
+        write_text(named, who(self._owner))
 
     def release(self) -> None:
         """Give the file free."""

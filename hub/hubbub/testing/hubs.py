@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hubbub.config import load_config
 from hubbub.core import Core
+from hubbub.file_modes import make_folder, write_text
 from hubbub.hub import Hub
 from hubbub.observe.logbook import LogBook
 from hubbub.ports import Clock
@@ -17,9 +18,9 @@ __all__ = ["running_hub", "serving_hub"]
 
 
 def _written(data_dir: Path, toml: str) -> Path:
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(data_dir)
     path = data_dir / "hub.toml"
-    path.write_text(toml, encoding="utf-8")
+    write_text(path, toml)
     return path
 
 

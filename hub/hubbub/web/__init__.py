@@ -3,7 +3,7 @@
 The names here are for adapters and plugins that have paths of their own.
 """
 
-from hubbub.web.auth import bearer_of
+from hubbub.web.auth import bearer_of, peer_of
 from hubbub.web.bodies import ClientGoneError, UnreadBodyError, read_body
 from hubbub.web.calls import ANYONE, OPEN, Call, Operation, Reply, Spec
 from hubbub.web.inputs import CURSOR, LIMIT
@@ -32,6 +32,7 @@ __all__ = [
     "number_after",
     "operation_routes",
     "page",
+    "peer_of",
     "read_body",
     "status_of",
     "text_after",

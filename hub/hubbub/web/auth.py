@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from starlette.types import Scope
+
 from hubbub.core import Core
 from hubbub.errors import ForbiddenError, UnauthorizedError
 from hubbub.values import Principal
 
-__all__ = ["authenticated", "bearer_of", "has_scope", "need"]
+__all__ = ["authenticated", "bearer_of", "has_scope", "need", "peer_of"]
 
 
 def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -22,15 +24,26 @@ def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return None
 
 
-def authenticated(core: Core, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
+def peer_of(scope: Scope) -> str | None:
+    """Return the address a request came from; None where it is not known."""
+    client = scope.get("client")
+    return str(client[0]) if client else None
+
+
+def authenticated(core: Core, scope: Scope) -> Principal:
     """Return the caller of a request.
 
     Raises:
         UnauthorizedError: no token, or one that is unknown, expired or revoked.
+        TooManyFailuresError: the same, after too many of these from its source.
     """
-    token = bearer_of(headers)
+    token = bearer_of(scope["headers"])
     if token is not None:
-        return core.tokens.authenticate(token)
+        try:
+            return core.tokens.authenticate(token)
+        except UnauthorizedError:
+            core.auth_failures.failed("token", peer_of(scope))
+            raise
     raise UnauthorizedError(
         "this path needs a token: send the header `Authorization: Bearer <token>`; "
         "`hubbub token create` makes one"

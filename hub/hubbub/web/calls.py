@@ -28,7 +28,7 @@ from hubbub.errors import (
     UnauthorizedError,
 )
 from hubbub.values import Principal
-from hubbub.web.auth import authenticated, bearer_of, need
+from hubbub.web.auth import authenticated, bearer_of, need, peer_of
 from hubbub.web.bodies import body_chunks, decode, read_body
 from hubbub.web.manners import HUBS, Manners
 from hubbub.web.problems import InternalError, MethodError, header, problem_of
@@ -142,9 +142,14 @@ class Call:
             UnauthorizedError: no known token.
             ForbiddenError: none of the scopes.
         """
-        self._principal = known or authenticated(self.core, self.scope["headers"])
+        self._principal = known or authenticated(self.core, self.scope)
         if scopes:
             need(self._principal, scopes)
+
+    @property
+    def peer(self) -> str | None:
+        """The address the request came from; None where it is not known."""
+        return peer_of(self.scope)
 
     @property
     def bearer(self) -> str | None:

@@ -83,7 +83,7 @@ async def metrics(call: Call) -> Reply:
     """Render all metrics, in a thread; open on loopback only."""
     core = call.core
     if not core.loopback:
-        need(authenticated(core, call.scope["headers"]), ("read",))
+        need(authenticated(core, call.scope), ("read",))
     await fill_gauges(core)
     text = await asyncio.to_thread(core.metrics.render)
     return Reply(200, text, TEXT)

@@ -206,23 +206,31 @@ class Kenko:
 
 @asynccontextmanager
 async def running_kenko(
-    folder: Path, table: str = "", *, more: str = "", clock: Clock | None = None
+    folder: Path,
+    table: str = "",
+    *,
+    hub: str = "",
+    more: str = "",
+    clock: Clock | None = None,
 ) -> AsyncGenerator[Kenko]:
     """Run a hub with the adapter on.
 
     Args:
         table: More lines of `[adapters.kenko]`.
+        hub: More lines of `[hub]`.
         more: More of hub.toml.
     """
-    toml = f'[hub]\ndrain_timeout = "1s"\n\n[adapters.kenko]\nenabled = true\n{table}\n\n{more}\n'
-    async with serving_hub(folder, toml, clock=clock) as hub:
-        token = hub.core.new_admin_token
+    toml = (
+        f'[hub]\ndrain_timeout = "1s"\n{hub}\n[adapters.kenko]\nenabled = true\n{table}\n{more}\n'
+    )
+    async with serving_hub(folder, toml, clock=clock) as served:
+        token = served.core.new_admin_token
         headers = {"Authorization": f"Bearer {token}"}
-        url = hub.main.url
+        url = served.main.url
         async with httpx2.AsyncClient(
             base_url=url, headers=headers, trust_env=False, timeout=30
         ) as http:
-            yield Kenko(hub, http)
+            yield Kenko(served, http)
 
 
 async def until(holds: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
 from hubbub.testing import FakeClock, counted
 from tests.adapters.kenko.serving import REGISTER, Kenko, registration, running_kenko, until
@@ -300,3 +301,40 @@ async def test_no_more_applications_than_there_may_be(tmp_path: Path) -> None:
             await asyncio.gather(*(app.send(registration()) for app in apps))
             answers = [await app.next("register") for app in apps]
             assert sorted(one["success"] for one in answers) == [False] * 4 + [True] * 2
+
+
+FEW = 'auth_failure_limit = 2\nauth_failure_window = "60s"\n'
+
+
+async def test_wrong_tokens_are_slowed_down_and_the_right_one_is_taken(tmp_path: Path) -> None:
+    """The handshake is denied with 429, as wrong tokens of Socket.IO are told to wait."""
+    async with running_kenko(tmp_path, 'access_token = "s3cret"', hub=FEW) as kenko:
+        responses: list[Response] = []
+        for path in ("/", "/?access_token=wrong", "/ws?access_token=wrong", "/?access_token=x"):
+            with pytest.raises(InvalidStatus) as failed:
+                async with kenko.client(path):
+                    pass
+            responses.append(failed.value.response)
+        assert [one.status_code for one in responses] == [401, 401, 401, 429]
+        assert int(responses[-1].headers["retry-after"]) >= 1
+        async with kenko.client("/?access_token=s3cret") as app:
+            await app.register()
+        async with kenko.event_client() as app:
+            await app.emit("auth", "wrong")
+            assert await app.next("auth") is False
+            told = await app.next("register")
+            assert (told["code"], "too many" in told["message"]) == ("unauthorized", True)
+            await app.emit("auth", "s3cret")
+            assert await app.next("auth") is True
+
+
+async def test_wrong_join_tokens_are_slowed_down(tmp_path: Path) -> None:
+    """Of runners, on one connection as on many."""
+    async with running_kenko(tmp_path, "runners = true", hub=FEW) as kenko, kenko.client() as app:
+        messages: list[str] = []
+        for _ in range(3):
+            await app.send(registration(capabilities=["runner"], join_token="wrong"))
+            told = await app.next("register")
+            assert told["code"] == "unauthorized"
+            messages.append(told["message"])
+        assert ["too many" in message for message in messages] == [False, False, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import stat
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,10 @@ DAY_S = 86_400
 
 def adapter_of(relay: Relay) -> RelayAdapter:
     return cast("RelayAdapter", relay.core.adapters.get("relay").adapter)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 async def scraped(relay: Relay) -> str:
@@ -75,6 +80,7 @@ async def test_old_records_are_archived_and_removed(run_relay: RunRelay, tmp_pat
         [file] = archive.iterdir()
         with gzip.open(file) as lines:
             assert [json.loads(line) for line in lines] == before[:3]
+        assert (mode_of(archive), mode_of(file)) == (0o700, 0o600)
         assert await purge(relay.core, settings) == 0
 
 

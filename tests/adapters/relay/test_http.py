@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import httpx2
 import pytest
 
 from hubbub import Route
@@ -530,3 +531,45 @@ async def test_traceparent_is_honoured(relay: Relay) -> None:
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
     await relay.client.post("/send", json=TASK, headers=headers)
     assert [task["trace_id"] for task in await relay.lease()] == [trace]
+
+
+async def test_wrong_keys_are_slowed_down_and_valid_ones_taken(run_relay: RunRelay) -> None:
+    """By header, query and token; in the relay's own words; what is public stays so."""
+    limits = '[hub]\nauth_failure_limit = 2\nauth_failure_window = "60s"\n'
+    async with run_relay(limits + SETTINGS) as relay:
+
+        async def sent(headers: dict[str, str], query: str = "") -> httpx2.Response:
+            body = {"from": "a", "to": "b", "type": "message"}
+            return await relay.anybody.post(f"/send{query}", json=body, headers=headers)
+
+        answers = [
+            await sent({"X-Relay-API-Key": "wrong"}),
+            await sent({}, "?api_key=wrong"),
+            await sent({"X-Relay-API-Key": "wrong"}),
+            await relay.anybody.get("/tasks?to=b&api_key=wrong"),
+        ]
+        assert [one.status_code for one in answers] == [401] * 2 + [429] * 2
+        for refused in answers[2:]:
+            assert refused.json()["status"] == "error"
+            assert refused.json().keys() == {"status", "msg"}
+            assert int(refused.headers["retry-after"]) >= 1
+        tokens = [await sent({"Authorization": "Bearer wrong"}) for _ in range(3)]
+        assert [one.status_code for one in tokens] == [401] * 2 + [429]
+        assert (await sent({"X-Relay-API-Key": BOSS})).status_code == 200
+        assert (await sent({})).status_code == 401  # none is no attempt
+        shown = await relay.anybody.get("/logs", headers={"X-Relay-API-Key": "wrong"})
+        assert shown.status_code == 200
+
+
+async def test_a_wrong_key_on_what_is_public_counts(run_relay: RunRelay) -> None:
+    """The answer differs for a valid one, so it tells whether a guess was right."""
+    limits = '[hub]\nauth_failure_limit = 2\nauth_failure_window = "60s"\n'
+    async with run_relay(limits + SETTINGS) as relay:
+        task_id = await relay.task()
+        for _ in range(3):
+            wrong = {"X-Relay-API-Key": "wrong"}
+            shown = await relay.anybody.get(f"/task-status/{task_id}", headers=wrong)
+            assert shown.status_code == 200
+            assert shown.json().keys() == {"status", "task_id", "task_status"}
+        refused = await relay.anybody.post("/send", json={}, headers={"X-Relay-API-Key": "x"})
+        assert refused.status_code == 429

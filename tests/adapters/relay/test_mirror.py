@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,22 @@ def test_the_last_line_says_where_to_go_on(
     assert last_id(file) == number
     assert file.read_bytes() == left
     assert last_id(tmp_path / "missing") == 0
+
+
+async def test_the_mirror_keeps_the_umask(run_relay: RunRelay, tmp_path: Path) -> None:
+    """Unmodified workers of other users read it, also when it was cleared and made anew."""
+    file = tmp_path / "work" / "conversation_log.jsonl"
+    before = os.umask(0o022)
+    try:
+        async with run_relay(SETTINGS + f'mirror_file = "{file}"\n') as relay:
+            await relay.send(type="message")
+            await lines(file, 1)
+            assert (mode_of(file.parent), mode_of(file)) == (0o755, 0o644)
+            await relay.client.post("/clear", headers={"X-Relay-API-Key": BOSS})
+            assert mode_of(file) == 0o644
+    finally:
+        os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,44 @@ async def test_the_database_of_a_hub_is_looked_at(
     code, found = run(capsys)
     assert code == 1
     assert "chmod 600" in found["token"]["mend"]
+
+
+def test_what_others_may_use_is_named(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    """Files of the data directory, secret files elsewhere; what the group may do is no problem."""
+    (folder / "var" / "logs").mkdir(parents=True)
+    log = folder / "var" / "logs" / "hub.jsonl"
+    log.write_text("")
+    for path, mode in ((folder / "var", 0o750), (log.parent, 0o750), (log, 0o640)):
+        path.chmod(mode)
+    secret = folder / "relay.key"
+    secret.write_text("x" * 32)
+    secret.chmod(0o600)
+    key = f'adapters.octohub.signature_key={{file="{secret}"}}'
+    assert run(capsys, "--set", key)[1]["data_dir"]["ok"]
+    log.chmod(0o644)
+    _, found = run(capsys, "--set", key)
+    assert "var/logs/hub.jsonl (644)" in found["data_dir"]["says"]
+    assert "chmod -R o-rwx var" in found["data_dir"]["mend"]
+    log.chmod(0o640)
+    secret.chmod(0o604)
+    _, found = run(capsys, "--set", key)
+    assert f"{secret} (604)" in found["data_dir"]["says"]
+    assert found["data_dir"]["mend"] == f"chmod o-rwx {secret}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to other users")
+def test_a_folder_of_another_user_that_all_may_enter_is_named(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the admin token comes from elsewhere."""
+    (folder / "var").mkdir(mode=0o755)
+    (folder / "var").chmod(0o755)
+    os.chown(folder / "var", 12345, 12345)
+    _, found = run(capsys)
+    assert not found["data_dir"]["ok"]
+    assert "HUBBUB_ADMIN_TOKEN" in found["data_dir"]["mend"]
+    monkeypatch.setenv("HUBBUB_ADMIN_TOKEN", "x" * 40)
+    assert run(capsys)[1]["data_dir"]["ok"]
 
 
 def test_each_problem_is_named(

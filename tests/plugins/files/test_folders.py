@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -368,3 +369,15 @@ def test_a_root_that_is_not_there_is_empty_and_made_when_written(
     assert (root / "logs" / "note.txt").exists()
     with pytest.raises(NotFoundError):
         folders.listed("plugins")
+
+
+def test_what_is_made_is_private(folders: Folders, root: Path) -> None:
+    """A root that was missing, files and folders; a file that was there keeps its mode."""
+    folders.write("logs/new.txt", b"x")
+    folders.make("logs/inner")
+    (root / "notes" / "a.txt").chmod(0o640)
+    folders.write("data/notes/a.txt", b"other")
+    for path in (root / "logs", root / "logs" / "inner"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((root / "logs" / "new.txt").stat().st_mode) == 0o600
+    assert stat.S_IMODE((root / "notes" / "a.txt").stat().st_mode) == 0o640

@@ -31,7 +31,7 @@ class StreamSockets:
         """Serve one connection until it ends."""
         await receive()  # websocket.connect
         try:
-            principal = authenticated(self._core, scope["headers"])
+            principal = authenticated(self._core, scope)
             options = Options.read(scope["query_string"])
             if options.subjects:
                 patterns_for(principal, options.subjects)

@@ -56,6 +56,8 @@ async def test_packages_are_uploaded_shown_and_removed(kenko: Kenko) -> None:
     second = await kenko.client.post("/packages", files=files)
     assert second.status_code == 201, second.text
     assert second.json()["id"] != first.json()["id"]
+    for path in (folder := kenko.core.data_dir / "kenko", *folder.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
     page = await kenko.get("/packages", limit=1)
     rest = await kenko.get("/packages", limit=1, cursor=page["next"])
     assert [one["id"] for one in (*page["items"], *rest["items"])] == [
@@ -408,3 +410,17 @@ async def test_a_package_is_not_given_without_a_signature(kenko: Kenko) -> None:
     for query in ("", "?expires=&signature=", "?expires=99999999999&signature=00"):
         answer = await kenko.client.get(f"/packages/{package_id}/content{query}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "bad_signature")
+
+
+async def test_wrong_signatures_of_packages_are_slowed_down(tmp_path: Path) -> None:
+    """403, then 429 with a time; a good one is taken."""
+    limits = "drain_timeout = 0.05\nauth_failure_limit = 2\n"
+    async with running_kenko(tmp_path, RUNNERS.replace("drain_timeout = 0.05\n", limits)) as kenko:
+        package_id = (await kenko.upload(package(FOREVER))).json()["id"]
+        path = f"/packages/{package_id}/content"
+        answers = [await kenko.client.get(path, params={"expires": "9"}) for _ in range(3)]
+        assert [one.status_code for one in answers] == [403, 403, 429]
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        features: Any = kenko.core.adapters.get("kenko").adapter
+        good = features._admin._features.shelf.sign(package_id)
+        assert (await kenko.client.get(f"{path}?{good}")).status_code == 200

@@ -213,3 +213,11 @@ def test_variables_are_limited_at_their_edges() -> None:
     for name in ("", "1A", "A B", "A\0", "LD_LIBRARY_PATH", "A" * 129):
         with pytest.raises(PackageError):
             check_env({name: "x"})
+
+
+def test_what_is_unpacked_is_private(tmp_path: Path) -> None:
+    """Files and folders, those above them too, whatever the zip says of their modes."""
+    files = {MANIFEST: GOOD, "app.py": "print(1)", "lib/deep/part.py": "x = 1", "data/": ""}
+    unpack(written(tmp_path, zipped(files)), tmp_path / "deployments" / "dep" / "app")
+    for path in (tmp_path / "deployments", *(tmp_path / "deployments").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,3 +241,19 @@ def test_lines_are_cut_and_put_together(tmp_path: Path) -> None:
     output.end(5)
     assert [line.text for line in output.after(6, 100)] == ["end"]
     assert [line.number for line in output.after(2, 2)] == [3, 4]
+
+
+async def test_what_it_writes_is_private(watched: Watched) -> None:
+    """As is its output; the umask of the hub does not count."""
+    before = os.umask(0o000)
+    try:
+        await watched.run("open('made', 'w').close()\nprint('done')")
+        await watched.until("stopped")
+    finally:
+        os.umask(before)
+    folder = watched.folder / "deployments"
+    for path in (folder, *folder.rglob("*")):
+        wanted = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+    assert (folder / "dep" / "app" / "made").exists()
+    assert (folder / "dep" / "output.log").exists()
