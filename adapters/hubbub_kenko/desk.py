@@ -127,9 +127,26 @@ class Desk:
         """Whether there is no place for one client more."""
         return len(self.connections) >= self.settings.max_clients
 
-    def may_enter(self, token: str | None) -> bool:
-        """Tell whether somebody with this token may connect; in constant time."""
-        return not self._token or hmac.compare_digest((token or "").encode(), self._token)
+    def may_enter(self, token: str | None, *, local: bool) -> bool:
+        """Tell whether somebody with this token may connect; in constant time.
+
+        Args:
+            local: Whether the request is local (`hubbub.web.is_local`): it needs none while there
+                is none.
+        """
+        if not self._token:
+            return local or self.settings.open
+        return hmac.compare_digest((token or "").encode(), self._token)
+
+    @property
+    def wrong_token(self) -> str:
+        """What is said to a client that may not enter."""
+        if self._token:
+            return "the access token is missing or wrong"
+        return (
+            "without an access token only local clients may connect; an operator may set "
+            "adapters.kenko.access_token, or adapters.kenko.open = true"
+        )
 
     def entered(self, connection: Connection) -> None:
         """Note a client that has connected."""
@@ -171,8 +188,8 @@ class Desk:
     ) -> App | BadRegister:
         if self.draining:
             return BadRegister("shutting_down", "the hub is stopping; connect again soon")
-        if connection.must_show_token and not self.may_enter(token):
-            return BadRegister("unauthorized", "the access token is missing or wrong")
+        if connection.must_show_token and not self.may_enter(token, local=False):
+            return BadRegister("unauthorized", self.wrong_token)
         if "runner" in register.capabilities:
             admits = self.apps.admits_runner
             refusal = NO_RUNNERS if admits is None else admits(register)

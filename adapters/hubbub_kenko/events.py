@@ -15,6 +15,7 @@ from socketio.exceptions import SocketIOError
 from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
+from hubbub.web import is_local
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -51,7 +52,7 @@ class EventConnection(Connection):
         remote = f"{client[0]}:{client[1]}"
         lang = preferred(scope["headers"])
         super().__init__(desk, desk.rules("socketio"), remote=remote, lang=lang)
-        self.must_show_token = not desk.may_enter(token_of(scope))
+        self.must_show_token = not desk.may_enter(token_of(scope), local=is_local(scope))
         self.sid: Final = sid
         self._server = server
         self._engine_sid: str = server.manager.eio_sid_from_sid(sid, NAMESPACE)
@@ -97,7 +98,7 @@ class Events:
         self._server: Any = cast("Any", socketio.AsyncServer)(
             async_mode="asgi",
             async_handlers=False,  # in order, and no task for each
-            cors_allowed_origins="*",
+            cors_allowed_origins=[],  # the hub has looked at origins already, and tells them so
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_TIMEOUT_S,
             max_http_buffer_size=desk.settings.max_message_bytes,
@@ -159,6 +160,8 @@ class EventsPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or serve one WebSocket."""
         events = self._events()
+        # Engine.IO has a rule of its own for origins; it may not refuse what the hub lets pass.
+        scope = {**scope, "headers": [each for each in scope["headers"] if each[0] != b"origin"]}
         if events is not None and scope.get("method") == "POST":
             await self._post(events, scope, receive, send)
         elif events is not None:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
 from hubbub.listeners.http import WRITE_TEXTS
+from hubbub.web import is_local
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -133,8 +134,8 @@ class Sockets:
         if desk is None or desk.draining or desk.full:
             await _deny(scope, send, UNAVAILABLE, "no client more just now")
             return
-        if not desk.may_enter(token_of(scope)):
-            await _deny(scope, send, UNAUTHORIZED, "the access token is missing or wrong")
+        if not desk.may_enter(token_of(scope), local=is_local(scope)):
+            await _deny(scope, send, UNAUTHORIZED, desk.wrong_token)
             return
         connection = SocketConnection(desk, scope, send)
         desk.entered(connection)

@@ -9,8 +9,6 @@ from typing import Final, cast
 
 import msgspec
 import structlog
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -25,7 +23,7 @@ from hubbub.errors import (
     TooLargeError,
     UnauthorizedError,
 )
-from hubbub.web import UnreadBodyError, bearer_of, read_body
+from hubbub.web import UnreadBodyError, bearer_of, is_local, linkable, read_body
 from hubbub_octohub.accounts import Accounts
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
@@ -69,7 +67,7 @@ class Room:
     accounts: Accounts
     desk: Desk
     metrics: OctohubMetrics
-    public_status: bool
+    public_status: bool | None
 
 
 class ApiError(HubError):
@@ -107,12 +105,6 @@ class Api:
 
     def routes(self, settings: OctohubSettings) -> list[BaseRoute]:
         """Return the routes."""
-        cors = Middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-        )
         handlers: list[tuple[str, str, Handler]] = [
             ("GET", "/node/ws", _node_ws),
             ("POST", "/login/login", _login),
@@ -127,15 +119,14 @@ class Api:
             Route(
                 prefix + path,
                 self._answering(handler, prefix),
-                methods=[method, "OPTIONS"],
-                middleware=[cors],
+                methods=[method],
             )
             for prefix in dict.fromkeys(settings.api_prefixes)
             for method, path, handler in handlers
         ]
         routes += [
-            Route("/status", self._answering(_status)),
-            Route("/health", self._answering(_health)),
+            linkable(Route("/status", self._answering(_status))),
+            linkable(Route("/health", self._answering(_health))),
             WebSocketRoute("/ws/node", _Door("node", here)),
             WebSocketRoute("/ws/pc", _Door("node", here)),
             WebSocketRoute("/ws/user", _Door("user", here)),
@@ -151,8 +142,6 @@ class Api:
             room = self.room
             if room is None:
                 return _json(503, {"errcode": GENERAL, "errmsg": "the adapter is not running"})
-            if request.method == "OPTIONS":
-                return Response(status_code=204)
             request.scope["octohub.prefix"] = prefix
             try:
                 return _json(200, cast("Mapping[str, object]", await handler(room, request)))
@@ -190,11 +179,12 @@ class _Door:
         elif len(room.nodes) + len(room.users) >= settings.max_connections:
             await socket.deny(503, {"error": "too many connections"})
         else:
-            await self._serve(room, socket, scope["query_string"])
+            await self._serve(room, socket, scope)
 
-    async def _serve(self, room: Room, socket: Socket, query: bytes) -> None:
+    async def _serve(self, room: Room, socket: Socket, scope: Scope) -> None:
         try:
-            identity = await room.gate.enter(self._kind, first_of(query))
+            query = first_of(scope["query_string"])
+            identity = await room.gate.enter(self._kind, query, local=is_local(scope))
         except SignatureError:
             room.metrics.auth_failures[f"ws_{self._kind}"].inc()
             await socket.deny(401, {"error": "签名验证失败"})
@@ -223,6 +213,7 @@ async def _node_ws(room: Room, request: Request) -> object:
             paths=tuple(paths),
             query=request.scope["query_string"],
             headers=request.headers,
+            local=is_local(request.scope),
         )
     except SignatureError as error:
         room.metrics.auth_failures["api"].inc()
@@ -310,7 +301,8 @@ async def _health(room: Room, request: Request) -> object:
 
 async def _status(room: Room, request: Request) -> object:
     """`GET /status`: who is connected."""
-    if not room.public_status:
+    public = room.public_status
+    if not (is_local(request.scope) if public is None else public):
         _, _, token = request.headers.get("authorization", "").partition(" ")
         try:
             principal = room.hub.authenticate(token.strip())

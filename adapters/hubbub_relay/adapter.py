@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from hubbub import Hub
 from hubbub.config import Settings
 from hubbub.outgoing import Outgoing
-from hubbub.ports import Record, Row
+from hubbub.ports import OpenAccess, Record, Row
 from hubbub_relay import events
 from hubbub_relay.afterwards import Afterwards
 from hubbub_relay.api import Api
@@ -57,7 +57,7 @@ class RelayAdapter:
         settings = hub.settings(self.name, RelaySettings)
         self._prefix = settings.prefix
         metrics = RelayMetrics(hub.metrics)
-        keys = Keys.of(settings, loopback=hub.loopback)
+        keys = Keys(settings.api_keys, allow_default_key=settings.allow_default_key)
         outgoing = self._outgoing = Outgoing(settings.callback_allow)
         logged = Logged()
         mirror = _mirror(hub, settings)
@@ -114,6 +114,18 @@ class RelayAdapter:
             public_read=settings.public_read,
             max_body_bytes=settings.max_body_bytes,
         )
+
+    def open_without_secret(self) -> Sequence[OpenAccess]:
+        """Return what it serves without a secret of the operator's own."""
+        room = self._api.room
+        if room is None:
+            return ()
+        found: list[OpenAccess] = []
+        if room.keys.takes_shipped_key:
+            found.append(OpenAccess("relay (shipped key)", room.keys.allows_shipped_key))
+        if room.public_read is not False:
+            found.append(OpenAccess("relay logs and task states", room.public_read is True))
+        return found
 
     async def stop(self) -> None:
         """Answer nobody any more, and end."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import Final
 
 from hubbub.values import Principal
 from hubbub_relay.config import ALL_SCOPES, KeySettings, RelaySettings
 from hubbub_relay.wire import FORBIDDEN, RelayError
 
-__all__ = ["ANONYMOUS", "DEFAULT_KEY", "Caller", "Keys", "caller_of_token", "is_loopback"]
+__all__ = ["ANONYMOUS", "DEFAULT_KEY", "Caller", "Keys", "caller_of_token"]
 
 DEFAULT_KEY: Final = "lynker_relay_secret_2025"
 """The key that is built into the original's own clients."""
+
+_SHIPPED: Final = DEFAULT_KEY.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,18 @@ def _within(limits: Sequence[str], name: str) -> bool:
 
 
 class Keys:
-    """All keys that are accepted."""
+    """All keys that are accepted.
 
-    def __init__(self, entries: Iterable[KeySettings], *, default_key: bool) -> None:
+    The shipped key, which everybody knows, is taken where there is no other, and also where an
+    entry repeats it; in both cases from local requests only, unless it is allowed.
+
+    Attributes:
+        takes_shipped_key: Whether it is taken at all.
+        allows_shipped_key: Whether it is taken from everybody.
+    """
+
+    def __init__(self, entries: Sequence[KeySettings], *, allow_default_key: bool) -> None:
+        self.allows_shipped_key: Final = allow_default_key
         self._known: list[tuple[bytes, Caller]] = []
         self._secrets: dict[str, bytes] = {}
         for entry in entries:
@@ -102,25 +112,26 @@ class Keys:
             )  # fmt: skip
             secret = entry.callback_secret or entry.key
             self._add(entry.key.reveal(), caller, secret.reveal())
-        if default_key:
+        if allow_default_key or not entries:
             self._add(DEFAULT_KEY, Caller("(shipped key)", frozenset(ALL_SCOPES)), DEFAULT_KEY)
+
+        self.takes_shipped_key: Final = self._matching(DEFAULT_KEY.encode()) is not None
 
     def _add(self, key: str, caller: Caller, secret: str) -> None:
         self._known.append((_hash(key.encode()), caller))
         self._secrets.setdefault(caller.name, secret.encode())
 
-    @classmethod
-    def of(cls, settings: RelaySettings, *, loopback: bool) -> Keys:
-        """Return the keys of a configuration.
+    def find(self, key: bytes, *, local: bool) -> Caller | None:
+        """Return whose key this is; None when it is nobody's.
 
         Args:
-            loopback: Whether the hub's own port is reachable from this machine only.
+            local: Whether it came with a local request (`hubbub.web.is_local`).
         """
-        local = loopback and all(is_loopback(address.host) for address in settings.listen)
-        return cls(settings.api_keys, default_key=local or settings.allow_default_key)
+        if not (local or self.allows_shipped_key) and hmac.compare_digest(key, _SHIPPED):
+            return None
+        return self._matching(key)
 
-    def find(self, key: bytes) -> Caller | None:
-        """Return whose key this is; None when it is nobody's."""
+    def _matching(self, key: bytes) -> Caller | None:
         given = _hash(key)
         found: Caller | None = None
         for known, caller in self._known:
@@ -135,16 +146,6 @@ class Keys:
 
 def _hash(key: bytes) -> bytes:
     return sha256(key).digest()
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a listener's host is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def caller_of_token(principal: Principal) -> Caller:

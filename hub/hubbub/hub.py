@@ -18,6 +18,7 @@ from hubbub.core import Core
 from hubbub.doors import Doors
 from hubbub.errors import ConfigError, HubError
 from hubbub.listeners import HttpListener
+from hubbub.open_access import open_access
 from hubbub.observe.logbook import LogBook
 from hubbub.observe.logs import configure_logs
 from hubbub.ports import Clock
@@ -137,6 +138,9 @@ class Hub:
             if opened.state == "up"
         )
         print(f"{self.config.hub.name} ready {self.main.url}{others}", flush=True)  # noqa: T201
+        told = open_access(self.core, loopback=self.main.is_loopback)
+        if told:
+            print(told, flush=True)  # noqa: T201
 
     def _on_signals(self) -> None:
         loop = asyncio.get_running_loop()

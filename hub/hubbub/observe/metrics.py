@@ -60,6 +60,9 @@ class Metrics(Registry):
             "Connections not let in, or closed over a limit, and why",
             ("adapter", "reason"),
         )
+        self.requests_refused = self.counter(
+            "requests_refused", "Requests not served because of where they come from", ("reason",)
+        )
 
     def _make_outgoing(self) -> None:
         """Make those of what goes out, and of what keeps it."""

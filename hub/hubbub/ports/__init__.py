@@ -3,7 +3,13 @@
 Everybody imports from here; the modules below hold one seam each.
 """
 
-from hubbub.ports.adapters import Adapter, HttpAdapter, PeerAdapter
+from hubbub.ports.adapters import (
+    Adapter,
+    GuardedAdapter,
+    HttpAdapter,
+    OpenAccess,
+    PeerAdapter,
+)
 from hubbub.ports.engine import Engine, EngineLimits, Kept, Verdict
 from hubbub.ports.hub import HubApi
 from hubbub.ports.peers import Link, Listener
@@ -20,12 +26,14 @@ __all__ = [
     "Engine",
     "EngineLimits",
     "Finished",
+    "GuardedAdapter",
     "HttpAdapter",
     "HubApi",
     "Kept",
     "Leased",
     "Link",
     "Listener",
+    "OpenAccess",
     "PeerAdapter",
     "Planned",
     "Record",

@@ -25,7 +25,7 @@ async def begin(hub: Octohub, path: str, *more: str) -> TcpPeer:
     host, _, port = hub.hub.main.url.removeprefix("http://").partition(":")
     peer = await TcpPeer.connect(Address(host, int(port)))
     lines = [
-        f"POST {path} HTTP/1.1", "Host: hub", f"Authorization: {hub.admin['Authorization']}", *more,
+        f"POST {path} HTTP/1.1", "Host: localhost", f"Authorization: {hub.admin['Authorization']}", *more,
     ]  # fmt: skip
     await peer.send(("\r\n".join(lines) + "\r\n\r\n").encode())
     return peer
