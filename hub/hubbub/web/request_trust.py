@@ -37,10 +37,10 @@ FOREIGN: Final = "foreign_origin"
 UNKNOWN_HOST: Final = "unknown_host"
 
 _REMEMBERED: Final = 4096
-"""Pairs of peer and `Host`, and names of headers, whose judgement is remembered."""
+"""Peers with their `Host` and `Origin`, and names of headers, whose judgement is remembered."""
 
-_LONGEST_HOST: Final = 320
-"""Bytes of a `Host` that is remembered."""
+_LONGEST: Final = 640
+"""Bytes of `Host` and `Origin`, or of a name, that are remembered."""
 
 _HOST, _ORIGIN, _SITE, _FORWARDED = 1, 2, 3, 4
 _OTHER_SITES: Final = (b"cross-site", b"same-site")
@@ -53,7 +53,7 @@ class _Kinds(dict[bytes, int]):
 
     def __missing__(self, name: bytes) -> int:
         kind = _FORWARDED if name.startswith(b"x-forwarded") else 0
-        if len(self) < _REMEMBERED and len(name) <= _LONGEST_HOST:
+        if len(self) < _REMEMBERED and len(name) <= _LONGEST:
             self[name] = kind
         return kind
 
@@ -152,7 +152,7 @@ class RequestTrust:
         self._may_be_local = loopback and (
             not settings.public_url or is_loopback_url(settings.public_url)
         )
-        self._remembered: dict[tuple[str, bytes], Verdict] = {}
+        self._remembered: dict[tuple[str, bytes, bytes | None], Verdict] = {}
 
     def judge(self, scope: Mapping[str, Any]) -> Verdict:
         """Return the verdict on one request, HTTP or WebSocket."""
@@ -173,15 +173,15 @@ class RequestTrust:
                 forwarded = True
         client = scope.get("client")
         peer: str = client[0] if client else ""
-        if host is None or origin is not None or elsewhere or forwarded:
+        if host is None or forwarded or (elsewhere and origin is None):
             return self._judged(scope, peer, host, origin, elsewhere, forwarded)
-        verdict = self._remembered.get((peer, host))
+        verdict = self._remembered.get((peer, host, origin))
         if verdict is None:
-            verdict = self._judged(scope, peer, host, None, False, False)
-            if len(host) <= _LONGEST_HOST:
+            verdict = self._judged(scope, peer, host, origin, elsewhere, False)
+            if len(host) + len(origin or b"") <= _LONGEST:
                 if len(self._remembered) >= _REMEMBERED:
                     self._remembered.clear()
-                self._remembered[peer, host] = verdict
+                self._remembered[peer, host, origin] = verdict
         return verdict
 
     def _judged(
@@ -232,6 +232,8 @@ class RequestTrust:
         """Judge a request that has an origin, or none although it comes from another site."""
         sent = b"" if origin is None else origin if origin != _TWICE else None
         named = names(self._origins, sent)
+        if own and not named and told is None:
+            return _LOCAL if local else _REMOTE
         follows = origin is None and not named and _follows_link(scope)
         return Verdict(
             local=local and (own or follows),
