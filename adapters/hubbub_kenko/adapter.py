@@ -61,8 +61,8 @@ class KenkoAdapter:
         settings = self._settings = hub.settings(self.name, KenkoSettings)
         if not (settings.access_token or settings.open or hub.is_on_loopback(self.name)):
             raise UnsafeSettingsError(
-                "other machines reach KenkoGo, and applications need no token; set "
-                "adapters.kenko.access_token (`openssl rand -hex 32`), or adapters.kenko.open = true"
+                "other machines reach KenkoGo, and applications need no token; set adapters.kenko."
+                "access_token (`openssl rand -hex 32`), or adapters.kenko.open = true"
             )
         history = History(hub)
         await history.begin()

@@ -135,7 +135,7 @@ class Gate:
             SignatureError: everybody has the key, and the request is not local.
         """
         if self._shipped[setting] and not (local or self._settings.allow_default_keys):
-            log.warning(
+            log.info(
                 "octohub.shipped_key_refused",
                 setting=f"adapters.octohub.{setting}",
                 mend="set a key of your own; the shipped one holds for local requests only",

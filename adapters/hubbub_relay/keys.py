@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Final
 
 from hubbub.values import Principal
-from hubbub_relay.config import ALL_SCOPES, KeySettings, RelaySettings
+from hubbub_relay.config import ALL_SCOPES, KeySettings
 from hubbub_relay.wire import FORBIDDEN, RelayError
 
 __all__ = ["ANONYMOUS", "DEFAULT_KEY", "Caller", "Keys", "caller_of_token"]

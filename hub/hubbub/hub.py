@@ -18,9 +18,9 @@ from hubbub.core import Core
 from hubbub.doors import Doors
 from hubbub.errors import ConfigError, HubError
 from hubbub.listeners import HttpListener
-from hubbub.open_access import open_access
 from hubbub.observe.logbook import LogBook
 from hubbub.observe.logs import configure_logs
+from hubbub.open_access import open_access
 from hubbub.ports import Clock
 from hubbub.reload import Reloads
 

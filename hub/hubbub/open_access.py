@@ -43,6 +43,4 @@ def _open(core: Core, *, loopback: bool) -> Iterator[OpenAccess]:
 
 def _listens_on_loopback(core: Core, adapter: str) -> bool:
     """Tell whether one of an adapter's own listeners is bound to loopback."""
-    return any(
-        getattr(listener, "is_loopback", False) for listener in core.listeners.of(adapter)
-    )
+    return any(getattr(listener, "is_loopback", False) for listener in core.listeners.of(adapter))

@@ -157,12 +157,14 @@ def _proxy(config: Config) -> Finding:
             "set it to where clients reach the hub",
         )
     if not is_loopback_host(hub.host):
-        return Finding("proxy", True, "hub.public_url is not set; nothing is open to local requests")
+        return Finding(
+            "proxy", True, "hub.public_url is not set; nothing is open to local requests"
+        )
     return Finding(
         "proxy",
         True,
-        "hub.public_url is not set, so requests of this machine are local; set it if a proxy stands "
-        "in front: one that adds no headers (TCP) cannot be told from a local program",
+        "hub.public_url is not set, so requests of this machine are local; set it if a proxy "
+        "stands in front: one that adds no headers (TCP) cannot be told from a local program",
     )
 
 

@@ -78,7 +78,7 @@ class HubSettings(Settings):
     origins: tuple[WebOrigin, ...] = Field(
         default=(),
         description="Web origins whose pages may call the hub beside its own, such as "
-        '`https://app.example`; `null`, `file://` and `*` may be written. Any other `Origin` is '
+        "`https://app.example`; `null`, `file://` and `*` may be written. Any other `Origin` is "
         "refused with 403.",
     )
     hosts: tuple[HostName, ...] = Field(

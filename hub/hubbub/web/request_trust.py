@@ -244,9 +244,7 @@ class RequestTrust:
             forwarded=told,
         )
 
-    def _knows(
-        self, scope: Mapping[str, Any], host: bytes | None, asked: Authority | None
-    ) -> bool:
+    def _knows(self, scope: Mapping[str, Any], host: bytes | None, asked: Authority | None) -> bool:
         """Tell whether a loopback listener is asked by a name of this hub."""
         if host is None:
             return scope.get("http_version") == "1.0"

@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 import socketio
 import websocket
-from socketio.exceptions import ConnectionError as RefusedError
 from websockets.exceptions import InvalidStatus
 
 from hubbub.open_access import open_access
+from hubbub.reload import Reloads
 from hubbub.testing import serving_hub
 from tests.adapters.kenko.serving import REGISTER, Kenko, running_kenko
 
@@ -133,9 +133,7 @@ async def test_clients_as_they_are(tmp_path: Path, host: str) -> None:
 
             def over_socketio(transport: str = transport) -> Any:
                 client = cast("Any", socketio.SimpleClient)()
-                client.connect(
-                    f"http://{host}:{port}", namespace="/client", transports=[transport]
-                )
+                client.connect(f"http://{host}:{port}", namespace="/client", transports=[transport])
                 client.emit("auth", None)
                 event = client.receive(timeout=10)
                 client.disconnect()
@@ -192,6 +190,21 @@ async def test_it_starts_again_once_it_has_a_token(tmp_path: Path) -> None:
         kenko = Kenko(hub, cast("Any", None))
         async with kenko.client("/ws") as app:
             await app.register()
+
+
+async def test_its_origins_are_read_again(tmp_path: Path) -> None:
+    """A reload names others; the adapter goes on."""
+    async with running_kenko(tmp_path, f'open = true\norigins = ["{APP}"]') as kenko:
+        async with kenko.client("/ws", additional_headers={"Origin": APP}):
+            pass
+        path = tmp_path / "hub.toml"
+        toml = path.read_text(encoding="utf-8").replace(APP, EVIL)
+        path.write_text(toml, encoding="utf-8")
+        done = await Reloads(kenko.core).reload(by="test")
+        assert (done.applied, done.needs_restart) == (("adapters.kenko.origins",), ())
+        assert (await refused(kenko, {"Origin": APP}))[0] == 403
+        async with kenko.client("/ws", additional_headers={"Origin": EVIL}):
+            pass
 
 
 async def test_the_hub_says_that_it_is_open(tmp_path: Path) -> None:

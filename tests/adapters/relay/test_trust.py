@@ -1,4 +1,4 @@
-"""Who may use the relay without a key of its operator's own: local requests, while there is none."""
+"""Who may use the relay without a key of its operator's own: local requests, while none is set."""
 
 from __future__ import annotations
 

@@ -232,21 +232,21 @@ async def test_a_stream_wants_an_origin_too(tmp_path: Path) -> None:
     """A handshake that is refused is answered with the problem; a named page comes in."""
     async with served(tmp_path, f'origins = ["{APP}"]') as hub:
         url = f"ws://127.0.0.1:{hub.port}/api/v1/stream?name=x"
-        how: dict[str, Any] = {"additional_headers": AUTHORIZED, "proxy": None}
         for headers, status, code in (
             ({"Origin": EVIL}, 403, "foreign_origin"),
             ({"Origin": "null"}, 403, "foreign_origin"),
             ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403, "foreign_origin"),
         ):
             with pytest.raises(InvalidStatus) as refused:
-                async with connect(url, **{**how, "additional_headers": {**AUTHORIZED, **headers}}):
+                async with connect(url, additional_headers={**AUTHORIZED, **headers}, proxy=None):
                     pass
             response = refused.value.response
             assert response.status_code == status
             assert response.headers["content-type"] == "application/problem+json"
             assert json.loads(bytes(response.body or b""))["code"] == code
         for origin in (None, APP, f"http://127.0.0.1:{hub.port}"):
-            async with connect(url, origin=origin, **how) as socket:  # type: ignore[arg-type]
+            headers = AUTHORIZED if origin is None else {**AUTHORIZED, "Origin": origin}
+            async with connect(url, additional_headers=headers, proxy=None) as socket:
                 assert json.loads(await socket.recv())["type"] == "hello"
 
 
@@ -306,7 +306,9 @@ async def test_the_lists_are_read_again(tmp_path: Path) -> None:
         )
         assert applied == ("hub.hosts", "hub.origins", "hub.public_url", "hub.trusted_proxies")
         assert await hub.refused(origin=APP) == "403 foreign_origin"
-        assert (await hub.seen(host="hub.lan", x_forwarded_for="192.0.2.1"))["client"] == "192.0.2.1"
+        assert (await hub.seen(host="hub.lan", x_forwarded_for="192.0.2.1"))[
+            "client"
+        ] == "192.0.2.1"
         assert (await hub.client.get("/metrics")).status_code == 401
         await hub.reload(head)
         assert (await hub.client.get("/metrics")).status_code == 200

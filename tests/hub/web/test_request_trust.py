@@ -195,7 +195,11 @@ def test_a_public_hub_has_no_local_requests(url: str, expected: str) -> None:
 def test_the_public_url_is_an_origin_of_the_hub() -> None:
     """By host and port; a path of it, the scheme and default ports do not matter."""
     settings = {"public_url": "https://Hub.example.org:443/base"}
-    for origin in ("https://hub.example.org", "http://hub.example.org", "wss://hub.example.org:443"):
+    for origin in (
+        "https://hub.example.org",
+        "http://hub.example.org",
+        "wss://hub.example.org:443",
+    ):
         assert shown(judge([("Origin", origin)], settings=settings)) == "remote"
     for origin in ("https://hub.example.org:8443", "https://a.hub.example.org"):
         assert shown(judge([("Origin", origin)], settings=settings)) == FOREIGN
@@ -287,7 +291,9 @@ FORWARDED: Final[dict[str, tuple[Headers, str | None]]] = {
     "Forwarded and made up": (
         [("Forwarded", "for=198.51.100.1"), ("X-Forwarded-For", "192.0.2.1")], "192.0.2.1",
     ),
-    "quotes that a client left open": ([("Forwarded", 'for=198.51.100.1;x=", for=192.0.2.1')], None),
+    "quotes that a client left open": (
+        [("Forwarded", 'for=198.51.100.1;x=", for=192.0.2.1')], None,
+    ),
     "quotes left open in a header before": (
         [("Forwarded", 'for=198.51.100.1;x="'), ("Forwarded", "for=192.0.2.1")], "192.0.2.1",
     ),
