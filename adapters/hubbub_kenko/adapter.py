@@ -8,6 +8,8 @@ from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
 from hubbub import Hub
 from hubbub.config import Settings
+from hubbub.errors import UnsafeSettingsError
+from hubbub.ports import OpenAccess
 from hubbub_kenko import api
 from hubbub_kenko.admin import Admin
 from hubbub_kenko.apps import Apps
@@ -52,8 +54,17 @@ class KenkoAdapter:
         return self._room
 
     async def start(self, hub: Hub) -> None:
-        """Begin to take clients."""
+        """Begin to take clients.
+
+        Raises:
+            UnsafeSettingsError: everybody could come.
+        """
         settings = self._settings = hub.settings(self.name, KenkoSettings)
+        if not (settings.access_token or settings.open or hub.is_on_loopback(self.name)):
+            raise UnsafeSettingsError(
+                "other machines reach KenkoGo, and applications need no token; set adapters.kenko."
+                "access_token (`openssl rand -hex 32`), or adapters.kenko.open = true"
+            )
         history = History(hub)
         await history.begin()
         metrics = KenkoMetrics(hub.metrics)
@@ -70,6 +81,13 @@ class KenkoAdapter:
         assert isinstance(settings, KenkoSettings)
         if self._desk is not None:
             await self._desk.change_token(settings.access_token.reveal())
+
+    def open_without_secret(self) -> Sequence[OpenAccess]:
+        """Return what it serves without a secret."""
+        settings = self._settings
+        if self._room is None or settings.access_token:
+            return ()
+        return [OpenAccess("KenkoGo", settings.open)]
 
     async def stop(self) -> None:
         """Close all connections and take no more."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hubbub.config import AdapterSettings, Duration, Secret, Size
+from hubbub.config import AdapterSettings, Duration, Secret, Size, WebOrigin
 
 __all__ = ["KenkoSettings"]
 
@@ -26,6 +26,8 @@ def _folder(path: str) -> str:
 class KenkoSettings(AdapterSettings):
     """KenkoGo applications, over plain WebSocket and over Socket.IO."""
 
+    ORIGINS_KEY: ClassVar[str | None] = "origins"
+
     paths: tuple[Annotated[str, AfterValidator(_path)], ...] = Field(
         default=("/", "/ws"), description="Paths of plain WebSocket."
     )
@@ -35,8 +37,18 @@ class KenkoSettings(AdapterSettings):
     )
     access_token: Secret = Field(
         default=Secret(""),
-        description="What applications must show to connect; nothing when empty. May be a secret "
-        "file.",
+        description="What applications must show to connect. When empty only local ones may, which "
+        "show nothing. May be a secret file.",
+    )
+    open: bool = Field(
+        default=False,
+        description="Whether everybody may connect while there is no `access_token`; without "
+        "either, KenkoGo does not start where other machines reach it.",
+    )
+    origins: tuple[WebOrigin, ...] = Field(
+        default=(),
+        description="Web origins whose pages may use KenkoGo's paths, beside those of "
+        "`hub.origins`, such as `https://app.example`.",
     )
     auto_start: bool = Field(
         default=True,

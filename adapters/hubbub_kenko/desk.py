@@ -128,9 +128,26 @@ class Desk:
         """Whether there is no place for one client more."""
         return len(self.connections) >= self.settings.max_clients
 
-    def may_enter(self, token: str | None) -> bool:
-        """Tell whether somebody with this token may connect; in constant time."""
-        return not self._token or hmac.compare_digest((token or "").encode(), self._token)
+    def may_enter(self, token: str | None, *, local: bool) -> bool:
+        """Tell whether somebody with this token may connect; in constant time.
+
+        Args:
+            local: Whether the request is local (`hubbub.web.is_local`): it needs none while there
+                is none.
+        """
+        if not self._token:
+            return local or self.settings.open
+        return hmac.compare_digest((token or "").encode(), self._token)
+
+    @property
+    def wrong_token(self) -> str:
+        """What is said to a client that may not enter."""
+        if self._token:
+            return "the access token is missing or wrong"
+        return (
+            "without an access token only local clients may connect; an operator may set "
+            "adapters.kenko.access_token, or adapters.kenko.open = true"
+        )
 
     async def change_token(self, token: str) -> None:
         """Ask for another access token from here on; whoever came with the old one leaves."""
@@ -184,8 +201,8 @@ class Desk:
     ) -> App | BadRegister:
         if self.draining:
             return BadRegister("shutting_down", "the hub is stopping; connect again soon")
-        if connection.must_show_token and not self.may_enter(token):
-            wrong = BadRegister("unauthorized", "the access token is missing or wrong")
+        if connection.must_show_token and not self.may_enter(token, local=False):
+            wrong = BadRegister("unauthorized", self.wrong_token)
             return self._counted(wrong, "kenko_token", connection) if token else wrong
         if "runner" in register.capabilities:
             admits = self.apps.admits_runner

@@ -15,7 +15,7 @@ from socketio.exceptions import SocketIOError
 from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
-from hubbub.web import peer_of
+from hubbub.web import is_local, peer_of
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -53,7 +53,7 @@ class EventConnection(Connection):
         lang = preferred(scope["headers"])
         super().__init__(desk, desk.rules("socketio"), remote=remote, lang=lang)
         token = token_of(scope)
-        self.must_show_token = not desk.may_enter(token)
+        self.must_show_token = not desk.may_enter(token, local=is_local(scope))
         if self.must_show_token and token:  # it may still show a good one when it registers
             desk.wrong("kenko_token", peer_of(scope))
         self.sid: Final = sid
@@ -101,7 +101,7 @@ class Events:
         self._server: Any = cast("Any", socketio.AsyncServer)(
             async_mode="asgi",
             async_handlers=False,  # in order, and no task for each
-            cors_allowed_origins="*",
+            cors_allowed_origins=[],  # the hub has looked at origins already, and tells them so
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_TIMEOUT_S,
             max_http_buffer_size=desk.settings.max_message_bytes,
@@ -163,6 +163,8 @@ class EventsPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or serve one WebSocket."""
         events = self._events()
+        # Engine.IO has a rule of its own for origins; it may not refuse what the hub lets pass.
+        scope = {**scope, "headers": [each for each in scope["headers"] if each[0] != b"origin"]}
         if events is not None and scope.get("method") == "POST":
             await self._post(events, scope, receive, send)
         elif events is not None:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
 from hubbub.listeners.http import WRITE_TEXTS
-from hubbub.web import peer_of
+from hubbub.web import is_local, peer_of
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -142,9 +142,9 @@ class Sockets:
             await _deny(scope, send, UNAVAILABLE, "no client more just now")
             return
         token = token_of(scope)
-        if not desk.may_enter(token):
+        if not desk.may_enter(token, local=is_local(scope)):
             wait_s = desk.wrong("kenko_token", peer_of(scope)) if token else 0.0
-            await _deny_entry(scope, send, wait_s)
+            await _deny_entry(scope, send, wait_s, desk.wrong_token)
             return
         connection = SocketConnection(desk, scope, send)
         desk.entered(connection)
@@ -164,17 +164,13 @@ def token_of(scope: Scope) -> str | None:
     return given[0] if given else None
 
 
-async def _deny_entry(scope: Scope, send: Send, wait_s: float) -> None:
+async def _deny_entry(scope: Scope, send: Send, wait_s: float, wrong: str) -> None:
     """Answer a handshake whose token is missing or wrong; `wait_s` after too many of these."""
     if wait_s:
         message = "too many wrong access tokens came from this address"
         await _deny(scope, send, TOO_MANY, message, (b"retry-after", b"%d" % math.ceil(wait_s)))
     else:
-        message, challenge = (
-            "the access token is missing or wrong",
-            (b"www-authenticate", b"Bearer"),
-        )
-        await _deny(scope, send, UNAUTHORIZED, message, challenge)
+        await _deny(scope, send, UNAUTHORIZED, wrong, (b"www-authenticate", b"Bearer"))
 
 
 async def _deny(

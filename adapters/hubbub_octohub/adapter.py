@@ -11,13 +11,14 @@ from hubbub import Hub
 from hubbub.clock import Ids
 from hubbub.config import Settings
 from hubbub.outgoing import Outgoing
+from hubbub.ports import OpenAccess
 from hubbub_octohub.accounts import Accounts
 from hubbub_octohub.admin import admin_routes
 from hubbub_octohub.api import Api, Room
 from hubbub_octohub.chat import CallbackEndpoint, ChatCommands
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
-from hubbub_octohub.gate import Gate, check_keys, is_loopback
+from hubbub_octohub.gate import Gate, check_keys
 from hubbub_octohub.housekeeping import Housekeeping
 from hubbub_octohub.metrics import OctohubMetrics
 from hubbub_octohub.nodes import Nodes
@@ -55,8 +56,7 @@ class OctohubAdapter:
             ShippedKeyError: a key that everybody knows would be used where everybody can come.
         """
         settings = self._settings = hub.settings(self.name, OctohubSettings)
-        loopback = self._loopback = hub.loopback and all(map(is_loopback, settings.listen))
-        check_keys(settings, loopback=loopback)
+        check_keys(settings, loopback=hub.is_on_loopback(self.name))
         hub.task_defaults(
             self.name,
             attempts=settings.max_attempts,
@@ -97,7 +97,7 @@ class OctohubAdapter:
             ),
             desk=desk,
             metrics=metrics,
-            public_status=loopback if settings.public_status is None else settings.public_status,
+            public_status=settings.public_status,
         )
 
     async def reload(self, settings: Settings) -> None:
@@ -110,11 +110,9 @@ class OctohubAdapter:
         before, room = self._settings, self._api.room
         if room is None:
             return
-        check_keys(settings, loopback=self._loopback)
+        check_keys(settings, loopback=room.hub.is_on_loopback(self.name))
         self._settings = settings
-        room.gate.change_keys(
-            settings.signature_key.reveal().encode(), settings.ws_signature_key.reveal().encode()
-        )
+        room.gate.change_keys(settings)
         addresses = settings.ws_signature_key != before.ws_signature_key
         if addresses or settings.signature_key != before.signature_key:
             room.nodes.dismiss_all("the key has changed", code=KEY_CHANGED)
@@ -123,6 +121,18 @@ class OctohubAdapter:
             room.accounts.change_secret(settings.jwt_secret.reveal())
         if logins or addresses:
             room.users.end_all("signed with another key")
+
+    def open_without_secret(self) -> Sequence[OpenAccess]:
+        """Return what it serves without a secret of the operator's own."""
+        room = self._api.room
+        if room is None:
+            return ()
+        found: list[OpenAccess] = []
+        if room.gate.has_shipped_key:
+            found.append(OpenAccess("OctoHub (shipped keys)", room.settings.allow_default_keys))
+        if room.public_status is not False:
+            found.append(OpenAccess("/status", room.public_status is True))
+        return found
 
     async def stop(self) -> None:
         """Let nobody in any more, close all connections, and end."""

@@ -10,8 +10,6 @@ from typing import Final, cast
 
 import msgspec
 import structlog
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -27,7 +25,7 @@ from hubbub.errors import (
     TooManyFailuresError,
     UnauthorizedError,
 )
-from hubbub.web import UnreadBodyError, bearer_of, peer_of, read_body
+from hubbub.web import UnreadBodyError, bearer_of, is_local, linkable, peer_of, read_body
 from hubbub_octohub.accounts import Accounts, Login
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
@@ -70,7 +68,7 @@ class Room:
     accounts: Accounts
     desk: Desk
     metrics: OctohubMetrics
-    public_status: bool
+    public_status: bool | None
 
 
 class ApiError(HubError):
@@ -121,12 +119,6 @@ class Api:
 
     def routes(self, settings: OctohubSettings) -> list[BaseRoute]:
         """Return the routes."""
-        cors = Middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-        )
         handlers: list[tuple[str, str, Handler]] = [
             ("GET", "/node/ws", _node_ws),
             ("POST", "/login/login", _login),
@@ -141,15 +133,14 @@ class Api:
             Route(
                 prefix + path,
                 self._answering(handler, prefix),
-                methods=[method, "OPTIONS"],
-                middleware=[cors],
+                methods=[method],
             )
             for prefix in dict.fromkeys(settings.api_prefixes)
             for method, path, handler in handlers
         ]
         routes += [
-            Route("/status", self._answering(_status)),
-            Route("/health", self._answering(_health)),
+            linkable(Route("/status", self._answering(_status))),
+            linkable(Route("/health", self._answering(_health))),
             WebSocketRoute("/ws/node", _Door("node", here)),
             WebSocketRoute("/ws/pc", _Door("node", here)),
             WebSocketRoute("/ws/user", _Door("user", here)),
@@ -165,8 +156,6 @@ class Api:
             room = self.room
             if room is None:
                 return _json(503, {"errcode": GENERAL, "errmsg": "the adapter is not running"})
-            if request.method == "OPTIONS":
-                return Response(status_code=204)
             request.scope["octohub.prefix"] = prefix
             try:
                 return _json(200, cast("Mapping[str, object]", await handler(room, request)))
@@ -207,11 +196,12 @@ class _Door:
         elif len(room.nodes) + len(room.users) >= settings.max_connections:
             await socket.deny(503, {"error": "too many connections"})
         else:
-            await self._serve(room, socket, scope["query_string"])
+            await self._serve(room, socket, scope)
 
-    async def _serve(self, room: Room, socket: Socket, query: bytes) -> None:
+    async def _serve(self, room: Room, socket: Socket, scope: Scope) -> None:
         try:
-            identity, time_s = await room.gate.enter(self._kind, first_of(query))
+            query = first_of(scope["query_string"])
+            identity, time_s = await room.gate.enter(self._kind, query, local=is_local(scope))
             expires_us = room.gate.login_of(identity, time_s) if self._kind == "user" else None
         except SignatureError:
             room.metrics.auth_failures[f"ws_{self._kind}"].inc()
@@ -245,6 +235,7 @@ async def _node_ws(room: Room, request: Request) -> object:
             paths=tuple(paths),
             query=request.scope["query_string"],
             headers=request.headers,
+            local=is_local(request.scope),
         )
     except SignatureError as error:
         room.metrics.auth_failures["api"].inc()
@@ -345,7 +336,8 @@ async def _health(room: Room, request: Request) -> object:
 
 async def _status(room: Room, request: Request) -> object:
     """`GET /status`: who is connected."""
-    if not room.public_status:
+    public = room.public_status
+    if not (is_local(request.scope) if public is None else public):
         _, _, token = request.headers.get("authorization", "").partition(" ")
         try:
             principal = room.hub.authenticate(token.strip())

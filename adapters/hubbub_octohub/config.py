@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, Field
 
-from hubbub.config import AdapterSettings, Duration, LimitSettings, Secret, Size
+from hubbub.config import AdapterSettings, Duration, LimitSettings, Secret, Size, WebOrigin
 from hubbub.guards import PasswordLimits
 
 __all__ = ["SHIPPED_API_KEY", "SHIPPED_WS_KEY", "OctohubLimits", "OctohubSettings"]
@@ -49,6 +49,8 @@ class OctohubLimits(LimitSettings):
 class OctohubSettings(AdapterSettings):
     """OctoHub nodes and users."""
 
+    ORIGINS_KEY: ClassVar[str | None] = "cors_origins"
+
     limits: OctohubLimits = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default=OctohubLimits(), description="What each of its own listeners takes."
     )
@@ -60,16 +62,17 @@ class OctohubSettings(AdapterSettings):
     signature_key: Secret = Field(
         default=Secret(SHIPPED_API_KEY),
         description="Key with which nodes sign the request for their address; the one built into "
-        "the original's node holds on loopback only.",
+        "the original's node holds for local requests only.",
     )
     ws_signature_key: Secret = Field(
         default=Secret(SHIPPED_WS_KEY),
-        description="Key that signs WebSocket addresses; the one the original ships with holds on "
-        "loopback only.",
+        description="Key that signs WebSocket addresses; the one the original ships with holds for "
+        "local requests only.",
     )
     allow_default_keys: bool = Field(
         default=False,
-        description="Whether the two shipped keys may be used where other machines reach the hub.",
+        description="Whether the two shipped keys hold for everybody; without it OctoHub does not "
+        "start with them where other machines reach it.",
     )
     signature_window: Duration = Field(
         default=300.0, gt=0, description="How far a signed time may be off, to either side."
@@ -156,9 +159,10 @@ class OctohubSettings(AdapterSettings):
     login_failure_window: Duration = Field(
         default=900.0, gt=0, description="See `login_failure_limit`."
     )
-    cors_origins: tuple[str, ...] = Field(
+    cors_origins: tuple[WebOrigin, ...] = Field(
         default=("http://localhost:3000", "http://127.0.0.1:3000"),
-        description="Pages of which browsers may use the paths of users.",
+        description="Web origins whose pages may use OctoHub's paths, beside those of "
+        "`hub.origins`.",
     )
     callback_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
         default=(),
@@ -167,8 +171,7 @@ class OctohubSettings(AdapterSettings):
     )
     public_status: bool | None = Field(
         default=None,
-        description="Whether `/status` is told without a token; unset it is where only this "
-        "machine reaches the hub.",
+        description="Whether `/status` is told without a token; unset it is to local requests.",
     )
 
     @property

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 import structlog
 
 from hubbub import Hub
-from hubbub.config import Address
 from hubbub.errors import HubError, InvalidError, RateLimitedError, StoreUnavailableError
 from hubbub_octohub.config import SECRET_BYTES, SHIPPED_API_KEY, SHIPPED_WS_KEY, OctohubSettings
 from hubbub_octohub.remembered import Once, keep_once, known_once, use_all
@@ -28,7 +26,7 @@ from hubbub_octohub.signatures import (
     derived_key,
 )
 
-__all__ = ["Gate", "ShippedKeyError", "check_keys", "first_of", "is_loopback"]
+__all__ = ["Gate", "ShippedKeyError", "check_keys", "first_of"]
 
 MAX_ID: Final = 128
 """Characters of a `pc_id` or `user_id`."""
@@ -63,14 +61,6 @@ class ShortSecretError(HubError):
             f"adapters.octohub.jwt_secret has {size} bytes, and other machines reach this hub; "
             f"give it {SECRET_BYTES} or more (`openssl rand -hex 32`)"
         )
-
-
-def is_loopback(address: Address) -> bool:
-    """Tell whether a listener is reachable from this machine only."""
-    try:
-        return address.host == "localhost" or ip_address(address.host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_keys(settings: OctohubSettings, *, loopback: bool) -> None:
@@ -111,14 +101,16 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
 
 
 class Gate:
-    """Gives out addresses and checks them."""
+    """Gives out addresses and checks them. What everybody can sign is good in local requests only.
+
+    Attributes:
+        has_shipped_key: Whether one of its two keys is known to everybody.
+    """
 
     def __init__(self, hub: Hub, settings: OctohubSettings) -> None:
         self._hub = hub
         self._settings = settings
-        self._key = settings.signature_key.reveal().encode()
-        ws_key = settings.ws_signature_key.reveal().encode()
-        self._keys = self._derived(ws_key)
+        self.change_keys(settings)
         self._nonces = Nonces(settings.signature_window)
         self._addresses = Addresses(settings.signature_window)
         self._logins: Recent[tuple[str, int], int] = Recent(
@@ -127,13 +119,17 @@ class Gate:
         self._gone: Recent[str, float] = Recent(2 * settings.signature_window, REMEMBERED)
         self.flaps: Final = FlapGuard(settings.flap_limit, settings.flap_window)
 
-    def change_keys(self, signature_key: bytes, ws_signature_key: bytes) -> None:
-        """Go by other keys from here on."""
-        self._key, self._keys = signature_key, self._derived(ws_signature_key)
-
-    def _derived(self, ws_key: bytes) -> dict[Kind, bytes]:
-        split = self._settings.split_keys
-        return {
+    def change_keys(self, settings: OctohubSettings) -> None:
+        """Go by the keys of these settings from here on."""
+        self._settings = settings
+        self._shipped = {
+            "signature_key": settings.signature_key.reveal() in ("", SHIPPED_API_KEY),
+            "ws_signature_key": settings.ws_signature_key.reveal() in ("", SHIPPED_WS_KEY),
+        }
+        self.has_shipped_key = any(self._shipped.values())
+        self._key = settings.signature_key.reveal().encode()
+        ws_key, split = settings.ws_signature_key.reveal().encode(), settings.split_keys
+        self._keys: dict[Kind, bytes] = {
             "node": derived_key(ws_key, "node", split=split),
             "user": derived_key(ws_key, "user", split=split),
         }
@@ -142,6 +138,20 @@ class Gate:
     def now_s(self) -> float:
         """Unix time in seconds."""
         return self._hub.clock.now_us() / 1e6
+
+    def _check_key(self, setting: str, *, local: bool) -> None:
+        """Check that a signature proves anything.
+
+        Raises:
+            SignatureError: everybody has the key, and the request is not local.
+        """
+        if self._shipped[setting] and not (local or self._settings.allow_default_keys):
+            log.info(
+                "octohub.shipped_key_refused",
+                setting=f"adapters.octohub.{setting}",
+                mend="set a key of your own; the shipped one holds for local requests only",
+            )
+            raise SignatureError
 
     async def load(self) -> None:
         """Read what was used before a restart and would still be good."""
@@ -171,16 +181,19 @@ class Gate:
         paths: Sequence[str],
         query: bytes,
         headers: Mapping[str, str],
+        local: bool,
     ) -> str:
         """Check a node's request for its address; returns its id, which may be empty.
 
         Args:
+            local: Whether the request is local (`hubbub.web.is_local`).
             paths: The path as it was received, and without the prefix in front.
             headers: By names in lower case.
 
         Raises:
             SignatureError: it is not good, or was used before.
         """
+        self._check_key("signature_key", local=local)
         params = _pairs(query)
         pc_id = dict(reversed(params)).get("pc_id", "")
         nonce = headers.get("x-nonce", "")
@@ -235,8 +248,11 @@ class Gate:
         }
         return f"{self._settings.public_ws_url or base}{PATHS[kind]}?{urlencode(query)}"
 
-    async def enter(self, kind: Kind, query: Mapping[str, str]) -> tuple[str, int]:
+    async def enter(self, kind: Kind, query: Mapping[str, str], *, local: bool) -> tuple[str, int]:
         """Check the address that somebody connects to; returns the id, and the time of it.
+
+        Args:
+            local: Whether the handshake is local (`hubbub.web.is_local`).
 
         Raises:
             InvalidError: a parameter is missing, or the id can be none.
@@ -246,6 +262,7 @@ class Gate:
         timestamp, signature = query.get("timestamp", ""), query.get("signature", "")
         if not (identity and timestamp and signature):
             raise InvalidError("缺少必要参数")
+        self._check_key("ws_signature_key", local=local)
         time_s = check_address(
             self._keys[kind],
             identity=identity,

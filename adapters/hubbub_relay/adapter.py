@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from hubbub import Hub
 from hubbub.config import Settings
 from hubbub.outgoing import Outgoing
-from hubbub.ports import Credentials, Record, Row
+from hubbub.ports import Credentials, OpenAccess, Record, Row
 from hubbub_relay import events
 from hubbub_relay.afterwards import Afterwards
 from hubbub_relay.api import Api
@@ -25,7 +25,7 @@ from hubbub_relay.endpoint import Logged, RelayName
 from hubbub_relay.events import Event
 from hubbub_relay.gauges import Gauges
 from hubbub_relay.housekeeping import keep_house
-from hubbub_relay.keys import Keys, takes_default_key
+from hubbub_relay.keys import Keys
 from hubbub_relay.metrics import RelayMetrics
 from hubbub_relay.mirror import Mirror
 from hubbub_relay.names import Names
@@ -125,18 +125,17 @@ class RelayAdapter:
     async def reload(self, settings: Settings) -> None:
         """Accept the keys of other settings; what was opened with a key that is gone ends."""
         assert isinstance(settings, RelaySettings)
-        if self._keys is not None and self._hub is not None:
-            default_key = takes_default_key(settings, loopback=self._hub.loopback)
-            self._keys.change(settings.api_keys, default_key=default_key)
+        if self._keys is not None:
+            self._keys.change(settings.api_keys, allow_default_key=settings.allow_default_key)
 
     def _keys_of(self, hub: Hub, settings: RelaySettings) -> Keys:
         """Return the keys; what was opened with one that is the same as before a restart stays."""
+        allowed = settings.allow_default_key
         if self._keys is not None and self._credentials is hub.credentials:
-            default_key = takes_default_key(settings, loopback=hub.loopback)
-            self._keys.change(settings.api_keys, default_key=default_key)
+            self._keys.change(settings.api_keys, allow_default_key=allowed)
             return self._keys
-        self._hub, self._credentials = hub, hub.credentials
-        self._keys = Keys.of(settings, loopback=hub.loopback, credentials=hub.credentials)
+        self._credentials = hub.credentials
+        self._keys = Keys(settings.api_keys, allow_default_key=allowed, credentials=hub.credentials)
         return self._keys
 
     def _end_keys(self) -> None:
@@ -144,6 +143,18 @@ class RelayAdapter:
         if self._api.room is None and self._keys is not None:
             self._keys.close()
             self._keys = None
+
+    def open_without_secret(self) -> Sequence[OpenAccess]:
+        """Return what it serves without a secret of the operator's own."""
+        room = self._api.room
+        if room is None:
+            return ()
+        found: list[OpenAccess] = []
+        if room.keys.takes_shipped_key:
+            found.append(OpenAccess("relay (shipped key)", room.keys.allows_shipped_key))
+        if room.public_read is not False:
+            found.append(OpenAccess("relay logs and task states", room.public_read is True))
+        return found
 
     async def stop(self) -> None:
         """Answer nobody any more, and end."""

@@ -88,14 +88,14 @@ async def _ack(call: Call) -> Answer:
 
 
 async def _logs(call: Call) -> Answer:
-    if not call.room.public_read:
+    if not call.may_read:
         call.caller("read")
     query = wire.read_logs_query(call.query)
     return 200, wire.logs(await call.room.desk.logs(query))
 
 
 async def _status(call: Call) -> Answer:
-    reader = ANONYMOUS if call.room.public_read else call.caller("read")
+    reader = ANONYMOUS if call.may_read else call.caller("read")
     reader = call.reader() or reader
     task_id = wire.task_id_of(call.part("task_id"))
     found = await call.room.desk.status(task_id)

@@ -27,7 +27,7 @@ from hubbub.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from hubbub.web import ClientGoneError, UnreadBodyError, peer_of, read_body
+from hubbub.web import ClientGoneError, UnreadBodyError, is_local, peer_of, read_body
 from hubbub_relay import wire
 from hubbub_relay.desk import Desk
 from hubbub_relay.keys import Caller, Keys, caller_of_token
@@ -75,7 +75,7 @@ class Room:
     results: Results
     keys: Keys
     metrics: RelayMetrics
-    public_read: bool
+    public_read: bool | None
     max_body_bytes: int
 
 
@@ -122,6 +122,12 @@ class Call:
         """Return a part of the path that the route names."""
         return str(self.scope["path_params"][name])
 
+    @property
+    def may_read(self) -> bool:
+        """Whether logs and task states are read without a key; unset, by local requests."""
+        public = self.room.public_read
+        return is_local(self.scope) if public is None else public
+
     def known_caller(self) -> Caller | None:
         """Return whose key or token came with the request; None when it is nobody's.
 
@@ -131,7 +137,7 @@ class Call:
         if not key and self.scope["query_string"]:
             key = self.query.get("api_key", "").encode("utf-8", "surrogatepass")
         if key:
-            found = self.room.keys.find(key)
+            found = self.room.keys.find(key, local=is_local(self.scope))
             self._invalid = "" if found else "relay_key"
             return found
         scheme, _, token = self.header(b"authorization").decode("latin-1").partition(" ")

@@ -67,11 +67,13 @@ class RelaySettings(AdapterSettings):
     )
     allow_default_key: bool = Field(
         default=False,
-        description="Whether the key that the original ships with is taken from other machines "
-        "too; from this machine alone it always is.",
+        description="Whether the key that the original ships with is taken from everybody; else "
+        "it is from local requests, while there are no `api_keys`.",
     )
-    public_read: bool = Field(
-        default=True, description="Whether logs and task states are read without a key."
+    public_read: bool | None = Field(
+        default=None,
+        description="Whether logs and task states are read without a key; unset they are by local "
+        "requests.",
     )
     mirror_file: str = Field(
         default="",

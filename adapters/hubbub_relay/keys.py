@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from ipaddress import ip_address
 from itertools import count
 from typing import Final
 
 from hubbub.ports import Credentials
 from hubbub.values import Principal
-from hubbub_relay.config import ALL_SCOPES, KeySettings, RelaySettings
+from hubbub_relay.config import ALL_SCOPES, KeySettings
 from hubbub_relay.wire import FORBIDDEN, RelayError
 
-__all__ = [
-    "ANONYMOUS",
-    "DEFAULT_KEY",
-    "Caller",
-    "Keys",
-    "caller_of_token",
-    "is_loopback",
-    "takes_default_key",
-]
+__all__ = ["ANONYMOUS", "DEFAULT_KEY", "Caller", "Keys", "caller_of_token"]
 
 DEFAULT_KEY: Final = "lynker_relay_secret_2025"
 """The key that is built into the original's own clients."""
+
+_SHIPPED: Final = DEFAULT_KEY.encode()
 
 
 SHIPPED: Final = "(shipped key)"
@@ -116,28 +109,51 @@ class _Named:
 
 
 class Keys:
-    """All keys that are accepted."""
+    """All keys that are accepted.
+
+    The shipped key, which everybody knows, is taken where there is no other, and also where an
+    entry repeats it; in both cases from local requests only, unless it is allowed.
+
+    Attributes:
+        allows_shipped_key: Whether it is taken from everybody.
+    """
 
     def __init__(
         self,
-        entries: Iterable[KeySettings],
+        entries: Sequence[KeySettings],
         *,
-        default_key: bool,
+        allow_default_key: bool,
         credentials: Credentials | None = None,
     ) -> None:
         self._credentials = credentials
         self._named: dict[str, _Named] = {}
+        self.allows_shipped_key = False
         self._known: list[tuple[bytes, Caller]] = []
         self._secrets: dict[str, bytes] = {}
-        self.change(entries, default_key=default_key)
+        self.change(entries, allow_default_key=allow_default_key)
 
-    def change(self, entries: Iterable[KeySettings], *, default_key: bool) -> None:
+    def change(self, entries: Sequence[KeySettings], *, allow_default_key: bool) -> None:
         """Accept these keys from here on; what was opened with one that is changed or gone ends."""
         by_name: dict[str, list[KeySettings]] = {}
         for entry in entries:
             by_name.setdefault(entry.name, []).append(entry)
-        if default_key:
+        if allow_default_key or not entries:
             by_name[SHIPPED] = []
+        if self.allows_shipped_key and not allow_default_key:  # it was taken from everybody
+            self._forget(SHIPPED)
+        self.allows_shipped_key = allow_default_key
+        self._accept(by_name)
+
+    def close(self) -> None:
+        """Accept none any more."""
+        self._accept({})
+
+    @property
+    def takes_shipped_key(self) -> bool:
+        """Whether the shipped key is taken at all."""
+        return self._matching(_SHIPPED) is not None
+
+    def _accept(self, by_name: Mapping[str, list[KeySettings]]) -> None:
         before, self._named, self._known, self._secrets = self._named, {}, [], {}
         for name, group in by_name.items():
             was = before.get(name)
@@ -157,40 +173,38 @@ class Keys:
             )
             secret = entry.callback_secret or entry.key
             self._add(entry.key.reveal(), caller, secret.reveal())
-        if default_key:
+        if SHIPPED in by_name:
             credential = self._named[SHIPPED].credential
             caller = Caller(SHIPPED, frozenset(ALL_SCOPES), credential=credential)
             self._add(DEFAULT_KEY, caller, DEFAULT_KEY)
         for name, was in before.items():
-            if self._named.get(name) is not was and self._credentials is not None:
-                self._credentials.revoke(was.credential, "removed")
+            if self._named.get(name) is not was:
+                self._revoke(was)
 
-    def close(self) -> None:
-        """Accept none any more."""
-        self.change((), default_key=False)
+    def _forget(self, name: str) -> None:
+        was = self._named.pop(name, None)
+        if was is not None:
+            self._revoke(was)
+
+    def _revoke(self, named: _Named) -> None:
+        if self._credentials is not None:
+            self._credentials.revoke(named.credential, "removed")
 
     def _add(self, key: str, caller: Caller, secret: str) -> None:
         self._known.append((_hash(key.encode()), caller))
         self._secrets.setdefault(caller.name, secret.encode())
 
-    @classmethod
-    def of(
-        cls, settings: RelaySettings, *, loopback: bool, credentials: Credentials | None = None
-    ) -> Keys:
-        """Return the keys of a configuration.
+    def find(self, key: bytes, *, local: bool) -> Caller | None:
+        """Return whose key this is; None when it is nobody's.
 
         Args:
-            loopback: Whether the hub's own port is reachable from this machine only.
-            credentials: Told which of them hold.
+            local: Whether it came with a local request (`hubbub.web.is_local`).
         """
-        return cls(
-            settings.api_keys,
-            default_key=takes_default_key(settings, loopback=loopback),
-            credentials=credentials,
-        )
+        if not (local or self.allows_shipped_key) and hmac.compare_digest(key, _SHIPPED):
+            return None
+        return self._matching(key)
 
-    def find(self, key: bytes) -> Caller | None:
-        """Return whose key this is; None when it is nobody's."""
+    def _matching(self, key: bytes) -> Caller | None:
         given = _hash(key)
         found: Caller | None = None
         for known, caller in self._known:
@@ -203,12 +217,6 @@ class Keys:
         return self._secrets.get(name)
 
 
-def takes_default_key(settings: RelaySettings, *, loopback: bool) -> bool:
-    """Tell whether the key that the original's clients have is accepted."""
-    local = loopback and all(is_loopback(address.host) for address in settings.listen)
-    return local or settings.allow_default_key
-
-
 def _new_credential(name: str) -> str:
     """Return an id of a key that no other key has had: names are used again."""
     return f"relay.key.{name}.{next(_numbers)}"
@@ -216,16 +224,6 @@ def _new_credential(name: str) -> str:
 
 def _hash(key: bytes) -> bytes:
     return sha256(key).digest()
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a listener's host is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def caller_of_token(principal: Principal) -> Caller:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import structlog
 
 from hubbub.config import AdapterSettings
-from hubbub.errors import NotFoundError
+from hubbub.errors import NotFoundError, UnsafeSettingsError
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Adapter, Clock, HubApi
 
@@ -188,6 +188,10 @@ class Adapters:
     async def _start(self, running: RunningAdapter) -> None:
         try:
             await running.adapter.start(running.hub)
+        except UnsafeSettingsError as error:  # only other settings mend that, not another try
+            self.fail(running.name, str(error))
+            log.error("adapter.failed", adapter=running.name, reason=running.reason)  # noqa: TRY400
+            await self._close_listeners(running.name)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             running.state, running.reason = "degraded", reason

@@ -48,7 +48,7 @@ class Doors:
     async def open(self) -> None:
         """Begin to answer; what is needed to lose nothing must run by now."""
         await self.main.serve(
-            build_app(self._core),
+            build_app(self._core, loopback=self.main.is_loopback),
             drain_timeout_s=self._core.config.hub.drain_timeout,
             frame_bytes=self._frame_bytes(),
         )
@@ -121,7 +121,7 @@ class Doors:
         )
 
         async def serve() -> None:
-            app = build_adapter_app(core, name)
+            app = build_adapter_app(core, name, loopback=listener.is_loopback)
             self._apps[door] = app, core.adapters.get(name).starts
             await listener.serve(app, drain_timeout_s=core.config.hub.drain_timeout)
 

@@ -6,6 +6,8 @@ HubError
 │   └── CredentialEndedError   one that held when this began
 ├── ForbiddenError        a known credential that may not do this     (403)
 │   └── NameTakenError    a stream name that is another token's
+├── ForeignOriginError    a page of another origin                    (403)
+├── UnknownHostError      asked by a name that is not the hub's       (421)
 ├── NotFoundError         no such thing                               (404)
 ├── ConflictError         not in this state                           (409)
 │   └── IdReusedError     an id given before, with another body
@@ -23,6 +25,7 @@ HubError
 │   ├── NoEndpointError   a request found nobody
 │   └── StoreUnavailableError  the database cannot be written
 ├── DeadlineError         no answer in time                           (504)
+├── UnsafeSettingsError   settings that would leave an adapter open to everybody
 ├── ConfigError           hub.toml cannot be used; holds all problems
 └── PluginError           a plugin could not be loaded or used
 
@@ -43,6 +46,7 @@ __all__ = [
     "DeadlineError",
     "DrainingError",
     "ForbiddenError",
+    "ForeignOriginError",
     "HubError",
     "IdReusedError",
     "InvalidError",
@@ -63,6 +67,8 @@ __all__ = [
     "TooManyFailuresError",
     "UnauthorizedError",
     "UnavailableError",
+    "UnknownHostError",
+    "UnsafeSettingsError",
 ]
 
 
@@ -117,6 +123,34 @@ class NameTakenError(ForbiddenError):
     """The name of a stream belongs to another token."""
 
     code = "name_taken"
+
+
+class ForeignOriginError(HubError):
+    """A page of another origin, which no list of origins names."""
+
+    code = "foreign_origin"
+
+    def __init__(self, *, origin: str, setting: str | None = None) -> None:
+        self.origin = origin
+        who = f"pages of {origin[:200]!r}" if origin else "pages of other sites"
+        lists = "hub.origins" if setting is None else f"hub.origins or {setting}"
+        super().__init__(
+            f"{who} may not call this hub; if they shall, put their origin into {lists}"
+        )
+
+
+class UnknownHostError(HubError):
+    """A loopback listener was asked by a name that is not known as one of the hub."""
+
+    code = "unknown_host"
+
+    def __init__(self, *, host: str | None) -> None:
+        self.host = host
+        asked = "no Host, or by several" if host is None else f"the name {host[:200]!r}"
+        super().__init__(
+            f"this listener is bound to loopback and was asked by {asked}; use 127.0.0.1 or "
+            "localhost, or put the name into hub.hosts"
+        )
 
 
 class NotFoundError(HubError):
@@ -282,6 +316,12 @@ class DeadlineError(HubError):
     """No answer came before the deadline."""
 
     code = "deadline"
+
+
+class UnsafeSettingsError(HubError):
+    """Settings that would leave an adapter open to everybody; it is not started with them."""
+
+    code = "unsafe_settings"
 
 
 class ConfigError(HubError):

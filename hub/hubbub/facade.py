@@ -11,7 +11,7 @@ from sqlalchemy import insert
 from sqlmodel import Session
 
 from hubbub.attachments import Attachment
-from hubbub.config import Address, LimitSettings, Settings, TlsSettings
+from hubbub.config import Address, LimitSettings, Settings, TlsSettings, is_loopback_host
 from hubbub.envelope import Envelope
 from hubbub.errors import ConflictError, DrainingError, HubError, NotFoundError, UnavailableError
 from hubbub.listeners import Connection, Datagrams, TcpListener, UdpListener
@@ -282,7 +282,8 @@ class Facade(Rooms):
             raise UnavailableError("the hub serves no paths yet; try again when it is ready")
         await self.app(scope, receive, send)
 
-    @property
-    def loopback(self) -> bool:
-        """Whether the one port is reachable from this machine only."""
-        return self.config.hub.host in ("127.0.0.1", "::1", "localhost")
+    def is_on_loopback(self, adapter: str) -> bool:
+        """Tell whether all HTTP listeners that serve an adapter are bound to loopback."""
+        settings = self.adapters.get(adapter).settings
+        hosts = [self.config.hub.host, *(address.host for address in settings.listen)]
+        return all(map(is_loopback_host, hosts))

@@ -20,6 +20,7 @@ from hubbub.errors import ConfigError, HubError
 from hubbub.listeners import HttpListener
 from hubbub.observe.logbook import LogBook
 from hubbub.observe.logs import configure_logs
+from hubbub.open_access import open_access
 from hubbub.ports import Clock
 from hubbub.reload import Reloads
 
@@ -137,6 +138,9 @@ class Hub:
             if opened.state == "up"
         )
         print(f"{self.config.hub.name} ready {self.main.url}{others}", flush=True)  # noqa: T201
+        told = open_access(self.core, loopback=self.main.is_loopback)
+        if told:
+            print(told, flush=True)  # noqa: T201
 
     def _on_signals(self) -> None:
         loop = asyncio.get_running_loop()

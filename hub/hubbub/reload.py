@@ -44,15 +44,19 @@ AT_ONCE: Final = frozenset(
         "hub.drain_timeout",
         "hub.hook_budget",
         "hub.hook_limit",
+        "hub.hosts",
         "hub.limits",
         "hub.mailbox_limit",
         "hub.max_body",
+        "hub.origins",
         "hub.overflow",
+        "hub.public_url",
         "hub.publish_rate",
         "hub.queue_ttl",
         "hub.slot_grace",
         "hub.stream_ttl",
         "hub.timeout",
+        "hub.trusted_proxies",
         "log.format",
         "log.level",
         "store.retention",
@@ -198,7 +202,9 @@ class Reloads:
                 problems += tls_problems(config, ("adapters", name), settings.tls)
             keys = tuple(_differing(offered.settings, settings))
             if keys:
-                hubs = (*OF_EVERY_ADAPTER, *(["listen"] if speaks_http(offered.adapter) else []))
+                hubs = [*OF_EVERY_ADAPTER, *(["listen"] if speaks_http(offered.adapter) else [])]
+                if isinstance(settings, AdapterSettings) and settings.ORIGINS_KEY:
+                    hubs.append(settings.ORIGINS_KEY)
                 own = tuple(key for key in keys if key not in hubs)
                 fixed = ("tls",) if "tls" in keys and not _renews(offered, after) else ()
                 found.append(_Adapter(offered, after, keys, own, fixed))

@@ -335,7 +335,7 @@ async def test_a_hook_that_gives_nonsense_fails_its_plugin_alone(
     """The hub starts, works, and names the plugin."""
     plugins = {"bad": Giving(hook, given)}
     async with running_hub(tmp_path / "hub", plugins=plugins) as core:
-        build_app(core)
+        build_app(core, loopback=True)
         plugin = core.plugins.get("bad")
         assert plugin is not None
         assert plugin.state == "failed"
@@ -349,7 +349,7 @@ async def test_a_hook_that_gives_nonsense_fails_its_plugin_alone(
 async def test_a_hook_that_gives_nothing_gives_an_empty_list(tmp_path: Path, hook: str) -> None:
     """A function without `return` is no mistake."""
     async with running_hub(tmp_path / "hub", plugins={"none": Giving(hook, None)}) as core:
-        build_app(core)
+        build_app(core, loopback=True)
         plugin = core.plugins.get("none")
         assert plugin is not None
         assert (plugin.state, plugin.reason) == ("up", "")

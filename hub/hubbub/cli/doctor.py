@@ -82,7 +82,7 @@ def examine(config: ConfigFile, overrides: list[str]) -> Iterator[Finding]:
         yield Finding("config", False, "; ".join(error.problems), "mend these lines")
         return
     yield from _plugins(config, overrides)
-    for look in (_port, _data_dir, _disk, _token, _database):
+    for look in (_port, _proxy, _data_dir, _disk, _token, _database):
         yield look(settings)
 
 
@@ -146,6 +146,32 @@ def _port(config: Config) -> Finding:
             mend = "end what listens there (another hub?), or set hub.host and hub.port"
             return Finding("port", False, f"{where}: {why}", mend)
     return Finding("port", True, f"{where} is free")
+
+
+def _proxy(config: Config) -> Finding:
+    """Say what a proxy in front of the hub wants to be set; it cannot be seen from here."""
+    from hubbub.config import is_loopback_host
+
+    hub = config.hub
+    if hub.public_url:
+        return Finding("proxy", True, f"clients reach the hub at {hub.public_url}")
+    if hub.trusted_proxies:
+        return Finding(
+            "proxy",
+            False,
+            f"{', '.join(hub.trusted_proxies)} may forward requests, and hub.public_url is not set",
+            "set it to where clients reach the hub",
+        )
+    if not is_loopback_host(hub.host):
+        return Finding(
+            "proxy", True, "hub.public_url is not set; nothing is open to local requests"
+        )
+    return Finding(
+        "proxy",
+        True,
+        "hub.public_url is not set, so requests of this machine are local; set it if a proxy "
+        "stands in front: one that adds no headers (TCP) cannot be told from a local program",
+    )
 
 
 def _our_hub(config: Config) -> str | None:

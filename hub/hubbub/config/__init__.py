@@ -17,6 +17,7 @@ from hubbub.config.models import (
     RetentionRule,
     StoreSettings,
 )
+from hubbub.config.origins import WebOrigin, is_loopback_host
 from hubbub.config.routes import RouteCaseSettings, RouteSettings, kept_route
 from hubbub.config.settings import AdapterSettings, LimitSettings, Settings, TlsSettings
 from hubbub.config.units import Address, Duration, Secret, Size, duration_text, size_text
@@ -42,8 +43,10 @@ __all__ = [
     "SourceGuardSettings",
     "StoreSettings",
     "TlsSettings",
+    "WebOrigin",
     "describe",
     "duration_text",
+    "is_loopback_host",
     "kept_route",
     "load_config",
     "size_text",

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hubbub.config.guards import GuardsSettings
+from hubbub.config.origins import HostName, Network, PublicUrl, WebOrigin
 from hubbub.config.routes import Pattern, RouteSettings
 from hubbub.config.settings import LimitSettings, Settings, TlsSettings
 from hubbub.config.units import Duration, Secret, Size
@@ -73,6 +74,27 @@ class HubSettings(Settings):
         default=(),
         description="Third-party plugins to load, in this order; all that are installed when "
         "empty.",
+    )
+    origins: tuple[WebOrigin, ...] = Field(
+        default=(),
+        description="Web origins whose pages may call the hub beside its own, such as "
+        "`https://app.example`; `null`, `file://` and `*` may be written. Any other `Origin` is "
+        "refused with 403.",
+    )
+    hosts: tuple[HostName, ...] = Field(
+        default=(),
+        description="Further names in `Host` on listeners that are bound to loopback, else 421; "
+        "loopback names and IP addresses always pass.",
+    )
+    public_url: PublicUrl = Field(
+        default="",
+        description="Where clients reach the hub, such as `https://hub.example.org`: its host is "
+        "the hub's own. Set it behind a proxy: then nothing is open without a secret.",
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="Addresses and networks of proxies whose forwarding headers name the client; "
+        "what comes from them is never local.",
     )
     max_body: Size = Field(
         default=_MIB, ge=1, description="Largest body of a request and largest envelope."

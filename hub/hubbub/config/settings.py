@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Final, TypeVar, cast, get_args
+from typing import Annotated, ClassVar, Final, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -101,7 +101,14 @@ class LimitSettings(Settings):
 
 
 class AdapterSettings(Settings):
-    """What every `[adapters.<name>]` table has; an adapter's own model adds to it."""
+    """What every `[adapters.<name>]` table has; an adapter's own model adds to it.
+
+    Attributes:
+        ORIGINS_KEY: Its setting that lists web origins whose pages may call the adapter's own
+            paths (`tuple[WebOrigin, ...]`); the hub reads it at every use.
+    """
+
+    ORIGINS_KEY: ClassVar[str | None] = None
 
     enabled: bool = Field(default=False, description="Whether the hub starts this adapter.")
     listen: tuple[Address, ...] = Field(
@@ -118,6 +125,12 @@ class AdapterSettings(Settings):
     tls: TlsSettings | None = Field(
         default=None, description="TLS on its own listeners; none when it is not there."
     )
+
+    @property
+    def web_origins(self) -> tuple[str, ...]:
+        """Web origins that may call the adapter's own paths, beside `hub.origins`."""
+        origins: tuple[str, ...] = getattr(self, self.ORIGINS_KEY) if self.ORIGINS_KEY else ()
+        return origins
 
 
 @cache

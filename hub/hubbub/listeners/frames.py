@@ -10,10 +10,23 @@ from typing import Final, Self
 from hubbub.errors import HubError
 from hubbub.listeners.connections import Connection
 
-__all__ = ["FrameConnection", "LineConnection"]
+__all__ = ["FrameConnection", "HttpLineError", "LineConnection"]
 
 WAITING_FRAMES: Final = 256
 """Frames of one connection that wait for its `talk`; then nothing more is read."""
+
+
+HTTP_LINES: Final = (b"POST ", b"GET ", b"PUT ", b"OPTIONS ", b"Host:")
+"""How lines begin that a browser sends to whatever a web page names as an address."""
+
+
+class HttpLineError(HubError):
+    """A peer of a line protocol speaks HTTP: a browser, whose page wants its body to be read."""
+
+    code = "http_line"
+
+    def __init__(self) -> None:
+        super().__init__("this is no HTTP server; the connection is closed")
 
 
 class FrameConnection(Connection, ABC):
@@ -149,14 +162,24 @@ class FrameConnection(Connection, ABC):
 
 
 class LineConnection(FrameConnection):
-    r"""A connection whose frames are lines, handed over with their `\n`."""
+    r"""A connection whose frames are lines, handed over with their `\n`.
+
+    It ends at a line of HTTP: any web page can make a browser send what it likes to any port, and
+    the lines of its body would be taken as this protocol's.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._looked = 0
 
     def cut(self, buffer: bytearray, start: int) -> int | None:
-        r"""Return the end of the line, behind its `\n`."""
+        r"""Return the end of the line, behind its `\n`.
+
+        Raises:
+            HttpLineError: it is one of HTTP.
+        """
+        if buffer.startswith(HTTP_LINES, start):
+            raise HttpLineError
         end = buffer.find(b"\n", max(start, self._looked))
         self._looked = 0 if end >= 0 else len(buffer) - start
         return end + 1 if end >= 0 else None

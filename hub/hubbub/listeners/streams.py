@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from socket import socket
 from typing import Final
 
-from hubbub.config import Address, LimitSettings, TlsSettings
+from hubbub.config import Address, LimitSettings, TlsSettings, is_loopback_host
 from hubbub.listeners.limits import Gate
 from hubbub.listeners.sockets import BACKLOG, bind_stream
 from hubbub.listeners.tls import HANDSHAKE_S, is_renewal, renew, server_context
@@ -54,6 +54,16 @@ class StreamListener:
     def limits(self) -> LimitSettings:
         """What it takes."""
         return self._gate.limits
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is bound to an address that nothing but this machine reaches.
+
+        It is that of the listening socket: a connection to 127.0.0.1 may have come by 0.0.0.0.
+        False before it is bound.
+        """
+        bound = self._socket
+        return bound is not None and is_loopback_host(bound.getsockname()[0])
 
     @property
     def url(self) -> str:

@@ -64,6 +64,9 @@ class Metrics(Registry):
             "Connections not let in, or closed over a limit, and why",
             ("adapter", "reason"),
         )
+        self.requests_refused = self.counter(
+            "requests_refused", "Requests not served because of where they come from", ("reason",)
+        )
 
         self.auth_failures = self.counter(
             "auth_failures", "Credentials that were not valid", ("kind",)

@@ -3,7 +3,13 @@
 Everybody imports from here; the modules below hold one seam each.
 """
 
-from hubbub.ports.adapters import Adapter, HttpAdapter, PeerAdapter
+from hubbub.ports.adapters import (
+    Adapter,
+    GuardedAdapter,
+    HttpAdapter,
+    OpenAccess,
+    PeerAdapter,
+)
 from hubbub.ports.credentials import Credentials
 from hubbub.ports.engine import Engine, EngineLimits, Kept, Verdict
 from hubbub.ports.hub import HubApi
@@ -22,12 +28,14 @@ __all__ = [
     "Engine",
     "EngineLimits",
     "Finished",
+    "GuardedAdapter",
     "HttpAdapter",
     "HubApi",
     "Kept",
     "Leased",
     "Link",
     "Listener",
+    "OpenAccess",
     "PeerAdapter",
     "Planned",
     "Record",

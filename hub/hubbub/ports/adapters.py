@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hubbub.ports.hub import HubApi
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hubbub.config import Settings
 
 
-__all__ = ["Adapter", "HttpAdapter", "PeerAdapter"]
+__all__ = ["Adapter", "GuardedAdapter", "HttpAdapter", "OpenAccess", "PeerAdapter"]
 
 
 class Adapter(Protocol):
@@ -56,4 +56,24 @@ class HttpAdapter(Adapter, Protocol):
 
     def http_routes(self) -> Sequence[BaseRoute]:
         """Return its Starlette routes."""
+        ...
+
+
+class OpenAccess(NamedTuple):
+    """Something that an adapter serves without a secret of the operator's own.
+
+    Attributes:
+        what: In a few words, such as `KenkoGo applications`.
+        everybody: Whether it is open to everybody, and not to local requests alone.
+    """
+
+    what: str
+    everybody: bool
+
+
+class GuardedAdapter(HttpAdapter, Protocol):
+    """An adapter that says what it serves without a secret, for `hubbub run` to tell."""
+
+    def open_without_secret(self) -> Sequence[OpenAccess]:
+        """Return what that is while it is up, by its settings."""
         ...

@@ -66,9 +66,12 @@ class HubApi(Protocol):
         """Files that nobody may be shown: the database, tokens, secrets, hub.toml."""
         ...
 
-    @property
-    def loopback(self) -> bool:
-        """Whether the one port is reachable from this machine only."""
+    def is_on_loopback(self, adapter: str) -> bool:
+        """Tell whether all HTTP listeners that serve an adapter are bound to loopback.
+
+        For what an adapter does not even start with elsewhere. Who calls is a question about each
+        request: `hubbub.web.is_local`.
+        """
         ...
 
     def settings(self, name: str, model: type[S]) -> S:

@@ -254,7 +254,7 @@ class AdapterSuite(ABC, Generic[P]):
 async def _ready(address: Address) -> tuple[int, Any]:
     """Return status and answer of `/readyz`."""
     peer = await TcpPeer.connect(address)
-    await peer.send(b"GET /readyz HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
+    await peer.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     head, _, body = (await peer.rest()).partition(b"\r\n\r\n")
     await peer.close()
     return int(head.split()[1]), json.loads(body)

@@ -11,6 +11,8 @@ from hubbub.web.manners import Manners, in_room, while_up
 from hubbub.web.mounting import operation_routes
 from hubbub.web.pages import limit_of, number_after, page, text_after, time_in
 from hubbub.web.problems import status_of
+from hubbub.web.request_guard import linkable
+from hubbub.web.request_trust import is_local
 from hubbub.web.specs import Parameter
 
 __all__ = [
@@ -28,7 +30,9 @@ __all__ = [
     "UnreadBodyError",
     "bearer_of",
     "in_room",
+    "is_local",
     "limit_of",
+    "linkable",
     "number_after",
     "operation_routes",
     "page",

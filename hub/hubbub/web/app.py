@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -21,7 +21,9 @@ from hubbub.web.api import all_operations
 from hubbub.web.board import Board, listener_routes
 from hubbub.web.calls import Paths, send_problem
 from hubbub.web.mounting import Offer, OperationRoute
-from hubbub.web.problems import InternalError, problem_of
+from hubbub.web.problems import InternalError, header, problem_of
+from hubbub.web.request_guard import OriginList, RequestGuard, is_linkable, linkable
+from hubbub.web.request_trust import TRUST
 from hubbub.web.sockets import StreamSockets
 
 __all__ = ["HubApp", "build_adapter_app", "build_app"]
@@ -35,6 +37,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class HubApp(Starlette):
     """Starlette, with the hub's own paths served before its routing and middleware.
 
+    Before anything else each request is looked at by the rule of `request_trust`.
+
     Attributes:
         core: The hub.
         paths: Operations of the hub's own API; also what is served on its WebSocket paths.
@@ -42,8 +46,21 @@ class HubApp(Starlette):
     """
 
     def __init__(
-        self, core: Core, paths: Paths, routes: Sequence[BaseRoute], offers: Sequence[Offer] = ()
+        self,
+        core: Core,
+        paths: Paths,
+        routes: Sequence[BaseRoute],
+        offers: Sequence[Offer] = (),
+        *,
+        loopback: bool,
+        adapter_of: Callable[[BaseRoute], str | None],
     ) -> None:
+        """Build it.
+
+        Args:
+            loopback: Whether its listener is bound to loopback.
+            adapter_of: Returns the adapter that a route belongs to; None for others.
+        """
         super().__init__(
             routes=routes,
             exception_handlers={HubError: self._refused, Exception: self._failed},
@@ -53,6 +70,13 @@ class HubApp(Starlette):
         self.paths: Final = paths
         self.offers = offers
         self._direct = _direct(routes)
+        self._adapter_of = adapter_of
+        self._guard = RequestGuard(
+            core,
+            loopback=loopback,
+            origins_at=self._origins_at,
+            is_linkable_at=self._is_linkable_at,
+        )
         self.router.default = self._unknown
 
     def change(self, routes: Sequence[BaseRoute], offers: Sequence[Offer] = ()) -> None:
@@ -63,9 +87,16 @@ class HubApp(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or one WebSocket."""
+        if TRUST not in scope:  # else it came in by another path of the hub, and was looked at
+            verdict = self._guard.judge(scope)
+            if not verdict.is_plain:
+                admitted = await self._guard.admit(verdict, scope, receive, send)
+                if admitted is None:
+                    return
+                send = admitted
         path = scope.get("path", "")
         scope["app"] = self
-        if self.paths.operations and (path.startswith(PREFIX) or self.paths.knows(path)):
+        if self._is_own(path):
             await self.paths(scope, receive, send)
         elif scope["type"] == "http" and (app := self._direct.get(path)) is not None:
             try:
@@ -76,6 +107,36 @@ class HubApp(Starlette):
                 _left(scope)
         else:
             await super().__call__(scope, receive, send)
+
+    def _is_own(self, path: str) -> bool:
+        """Tell whether a path is one of the hub's own API."""
+        return bool(self.paths.operations) and (path.startswith(PREFIX) or self.paths.knows(path))
+
+    # Where a request goes; asked for those of foreign origins alone
+
+    def _route_at(self, scope: Scope) -> BaseRoute | None:
+        """Return the route of plugins or adapters that a request goes to."""
+        if self._is_own(scope["path"]):
+            return None
+        found = {route.matches(scope)[0]: route for route in reversed(self.router.routes)}
+        return found.get(Match.FULL) or found.get(Match.PARTIAL)
+
+    def _origins_at(self, scope: Scope) -> OriginList | None:
+        """Return the list of origins of the adapter that a path belongs to."""
+        wanted = header(scope["headers"], b"access-control-request-method")
+        if wanted is not None and scope.get("method") == "OPTIONS":
+            scope = {**scope, "method": wanted}
+        route = self._route_at(scope)
+        name = None if route is None else self._adapter_of(route)
+        settings = next((one.settings for one in self.core.adapters if one.name == name), None)
+        if settings is None or settings.ORIGINS_KEY is None:
+            return None
+        return f"adapters.{name}.{settings.ORIGINS_KEY}", settings.web_origins
+
+    def _is_linkable_at(self, scope: Scope) -> bool:
+        """Tell whether a GET changes nothing: the hub's own do not, nor do paths of nobody."""
+        route = self._route_at(scope)
+        return route is None or is_linkable(route)
 
     async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive
@@ -139,16 +200,21 @@ def _direct(routes: Sequence[BaseRoute]) -> dict[str, ASGIApp]:
     return found
 
 
-def build_app(core: Core, *, more: Sequence[BaseRoute] = ()) -> HubApp:
+def build_app(core: Core, *, loopback: bool, more: Sequence[BaseRoute] = ()) -> HubApp:
     """Return everything on the one port: the hub's paths, then plugins', then adapters'.
 
     Args:
-        more: Routes of the hub itself that stand before those of plugins (the console).
+        loopback: Whether its listener is bound to loopback (`HttpListener.is_loopback`).
+        more: Routes of the hub itself that stand before those of plugins (the console); a GET of
+            them changes nothing.
     """
     paths = Paths(core, (*health.OPERATIONS, *all_operations(core)))
     paths.sockets["/api/v1/stream"] = StreamSockets(core)
-    board = Board(core, more)
-    app = HubApp(core, paths, board.routes(), board.offers)
+    board = Board(core, [linkable(route) for route in more])
+    routes = board.routes()
+    app = HubApp(
+        core, paths, routes, board.offers, loopback=loopback, adapter_of=board.adapter_of
+    )  # fmt: skip
 
     async def changed() -> None:
         app.change(board.routes(), board.offers)
@@ -158,10 +224,14 @@ def build_app(core: Core, *, more: Sequence[BaseRoute] = ()) -> HubApp:
     return app
 
 
-def build_adapter_app(core: Core, name: str) -> HubApp:
+def build_adapter_app(core: Core, name: str, *, loopback: bool) -> HubApp:
     """Return one adapter's paths alone, for its `listen`.
+
+    Args:
+        loopback: Whether its listener is bound to loopback (`HttpListener.is_loopback`).
 
     Raises:
         NotFoundError: no such adapter is enabled.
     """
-    return HubApp(core, Paths(core, ()), listener_routes(core.adapters.get(name)))
+    routes = listener_routes(core.adapters.get(name))
+    return HubApp(core, Paths(core, ()), routes, loopback=loopback, adapter_of=lambda _: name)

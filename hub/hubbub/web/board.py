@@ -33,6 +33,7 @@ class Board:
         self._core = core
         self._more = more
         self._given: dict[tuple[str, int], Sequence[BaseRoute]] = {}
+        self._adapters: dict[int, str] = {}
         self.offers: tuple[Offer, ...] = ()
 
     def routes(self) -> list[BaseRoute]:
@@ -44,6 +45,7 @@ class Board:
         routes: list[BaseRoute] = list(self._more)
         offers: list[Offer] = []
         before, self._given = self._given, {}
+        self._adapters = {}
         for plugin in core.plugins:
             if plugin.state != "up":
                 continue
@@ -72,10 +74,15 @@ class Board:
                 routes += given
                 offers += _offers(one.name, given)
                 self._given[one.name, one.starts] = given
+                self._adapters |= {id(route): one.name for route in given}
             else:
                 _refuse(core, one, taken)
         self.offers = tuple(offers)
         return routes
+
+    def adapter_of(self, route: BaseRoute) -> str | None:
+        """Return the adapter that one of the routes belongs to; None for those of others."""
+        return self._adapters.get(id(route))
 
 
 def _offers(owner: str, routes: Iterable[BaseRoute]) -> list[Offer]:

@@ -19,6 +19,7 @@ from hubbub.store.reads import tasks as task_reads
 from hubbub.values import TaskState
 from hubbub.web.auth import authenticated, need
 from hubbub.web.calls import OPEN, Call, Operation, Reply, Spec
+from hubbub.web.request_trust import is_local
 from hubbub.web.shapes_of_the_hub import (
     AdapterPart,
     Health,
@@ -80,9 +81,9 @@ def _is_missing(settings: AdapterSettings, state: str) -> bool:
 
 
 async def metrics(call: Call) -> Reply:
-    """Render all metrics, in a thread; open on loopback only."""
+    """Render all metrics, in a thread; open to local requests only."""
     core = call.core
-    if not core.loopback:
+    if not is_local(call.scope):
         need(authenticated(core, call.scope), ("read",))
     await fill_gauges(core)
     text = await asyncio.to_thread(core.metrics.render)
@@ -138,7 +139,7 @@ OPERATIONS: Final = (
         "GET",
         "/metrics",
         metrics,
-        "Metrics for Prometheus; open on loopback, else for the scope `read`",
+        "Metrics for Prometheus; open to local requests, else for the scope `read`",
         OPEN,
         Spec(answers={200: "text/plain"}, problems=(401, 403)),
     ),

@@ -13,6 +13,7 @@ from hubbub.errors import (
     ConflictError,
     DeadlineError,
     ForbiddenError,
+    ForeignOriginError,
     HubError,
     InvalidError,
     MalformedError,
@@ -21,6 +22,7 @@ from hubbub.errors import (
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
+    UnknownHostError,
 )
 from hubbub.observe.tracing import parse_traceparent
 from hubbub.web.bodies import UnreadBodyError
@@ -41,9 +43,11 @@ STATUS: Final[dict[type[HubError], int]] = {
     MalformedError: 400,
     UnauthorizedError: 401,
     ForbiddenError: 403,
+    ForeignOriginError: 403,
     NotFoundError: 404,
     ConflictError: 409,
     TooLargeError: 413,
+    UnknownHostError: 421,
     InvalidError: 422,
     ConfigError: 422,
     RateLimitedError: 429,

@@ -130,7 +130,7 @@ async def raw_socket(kenko: Kenko) -> TcpPeer:
     """Return a WebSocket without a client around it."""
     peer = await TcpPeer.connect(kenko.hub.main.address)
     await peer.send(
-        b"GET / HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     while await peer.line() != b"\r\n":
@@ -216,7 +216,7 @@ async def deaf_socket(kenko: Kenko) -> TcpPeer:
     await asyncio.get_running_loop().sock_connect(plain, address)
     peer = TcpPeer(*await asyncio.open_connection(sock=plain, limit=4096))
     await peer.send(
-        b"GET / HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     while await peer.line() != b"\r\n":

@@ -24,9 +24,8 @@ async def begin(hub: Octohub, path: str, *more: str) -> TcpPeer:
     """Send the head of a request with the token of an administrator."""
     host, _, port = hub.hub.main.url.removeprefix("http://").partition(":")
     peer = await TcpPeer.connect(Address(host, int(port)))
-    lines = [
-        f"POST {path} HTTP/1.1", "Host: hub", f"Authorization: {hub.admin['Authorization']}", *more,
-    ]  # fmt: skip
+    token = f"Authorization: {hub.admin['Authorization']}"
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", token, *more]
     await peer.send(("\r\n".join(lines) + "\r\n\r\n").encode())
     return peer
 

@@ -78,7 +78,7 @@ class TestOctohub(AdapterSuite[Node]):
 
     async def vanish(self, peer: Node) -> None:
         raw = await TcpPeer.connect(peer.address)
-        await raw.send(b"GET /ws/node?pc_id=n HTTP/1.1\r\nHost: hub\r\nUpgrade: webso")
+        await raw.send(b"GET /ws/node?pc_id=n HTTP/1.1\r\nHost: localhost\r\nUpgrade: webso")
         raw.vanish()
         peer.socket.transport.abort()
         with suppress(ConnectionClosed):

@@ -22,6 +22,7 @@ BOSS = "a-key-of-the-boss"
 SETTINGS = f"""
 [adapters.relay]
 enabled = true
+allow_default_key = true
 api_keys = [{{ name = "boss", key = "{BOSS}", scopes = ["admin"] }}]
 """
 
@@ -89,7 +90,7 @@ async def serving(core: Core, folder: Path) -> AsyncGenerator[Relay]:
     """Serve the relay of a hub on a port of its own."""
     listener = HttpListener("127.0.0.1", 0)
     listener.bind()
-    await listener.serve(build_adapter_app(core, "relay"), drain_timeout_s=1)
+    await listener.serve(build_adapter_app(core, "relay", loopback=True), drain_timeout_s=1)
     url = f"{listener.url}/api/relay"
     headers = {"X-Relay-API-Key": KEY}
     try:

@@ -125,7 +125,7 @@ async def test_the_adapter_can_be_restarted(relay: Relay) -> None:
 
 async def test_it_stands_beside_the_hub_on_one_port(relay: Relay) -> None:
     """No path of it is taken or refused there."""
-    build_app(relay.core)
+    build_app(relay.core, loopback=True)
     assert relay.core.adapters.get("relay").state == "up"
 
 

@@ -15,7 +15,8 @@ from hubbub.cli.app import main
 from hubbub.testing import running_hub
 from tests.hub.cli.conftest import RunningHub
 
-CHECKS = {"python", "clock", "config", "plugins", "port", "data_dir", "disk", "token", "database"}
+CHECKS = {"python", "clock", "config", "plugins", "port", "proxy", "data_dir", "disk", "token",
+          "database"}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -94,7 +94,7 @@ async def test_limits_hold_for_who_comes_next(tmp_path: Path) -> None:
         assert done == Reloaded(("adapters.both.limits", "adapters.relay.limits", "hub.limits"), ())
         for place in places:
             peer = await TcpPeer.connect(place)
-            await peer.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await peer.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert await peer.rest() == b""
             await peer.close()
         await inside[2].send(b"still here\n")
@@ -160,7 +160,7 @@ async def test_a_renewed_certificate_is_shown_after_a_reload(
             shutil.copy(path, tmp_path / f"hub{path.suffix}")
         assert await reload(hub, toml) == Reloaded((), ())
         assert [await shown(place) for place in places] == [der(renewed)] * 2
-        await inside.send(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        await inside.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         assert (await inside.rest()).startswith(b"HTTP/1.1 200")
         await inside.close()
         other = f'tls = {{ cert = "{files.cert}", key = "{files.key}" }}\n'

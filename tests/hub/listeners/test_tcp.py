@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -45,6 +46,76 @@ class Counted(FrameConnection):
 
     def frame(self, frame: bytes) -> None:
         self.write(frame.hex().encode() + b"\n")
+
+
+class Recorder(LineConnection):
+    """Keeps every line."""
+
+    taken: list[bytes]
+
+    def frame(self, frame: bytes) -> None:
+        self.taken.append(frame)
+
+
+HTTP = {
+    "a form": b"POST / HTTP/1.1\r\nHost: hub\r\n\r\nlogin admin\r\nquit\r\n",
+    "a page": b"GET /login%20admin HTTP/1.1\r\n\r\n",
+    "an upload": b"PUT /x HTTP/1.1\r\nHost: hub\r\n\r\nlogin admin\n",
+    "a preflight": b"OPTIONS / HTTP/1.1\r\nHost: hub\r\n\r\n",
+    "a method that is not known": b"HEAD / HTTP/1.1\r\nHost: hub\r\nlogin admin\r\n",
+    "a line behind others": b"hello\nPOST / HTTP/1.1\r\nlogin admin\n",
+}
+
+
+@pytest.mark.parametrize("sent", HTTP.values(), ids=HTTP)
+@pytest.mark.parametrize("pieces", [1, 1000])
+async def test_a_browser_is_no_peer(bench: Bench, sent: bytes, pieces: int) -> None:
+    """A line of HTTP ends the connection before anything behind it is a line of the protocol."""
+    taken: list[bytes] = []
+
+    def make() -> Recorder:
+        made = Recorder()
+        made.taken = taken
+        return made
+
+    listener = await bench.tcp(make)
+    peer = await bench.peer(listener)
+    size = -(-len(sent) // pieces)
+    try:
+        for start in range(0, len(sent), size):
+            await peer.send(sent[start : start + size])
+            if pieces > 1:
+                await asyncio.sleep(0)
+        assert await peer.rest() == b""
+    except ConnectionError:
+        pass  # it was closed while it wrote
+    assert not [line for line in taken if b"login" in line]
+    assert bench.frames("http_line") == 1
+    await peer.close()
+
+
+@pytest.mark.parametrize("make", [Echo, Talker])
+@pytest.mark.parametrize("line", [b"POSTS\n", b"get x\n", b" GET /\n", b"Hosts: 2\n", b"GET\n"])
+async def test_lines_that_are_no_http(bench: Bench, make: type[Connection], line: bytes) -> None:
+    """Words of a protocol that only begin like it go through."""
+    listener = await bench.tcp(make)
+    peer = await bench.peer(listener)
+    await peer.send(line)
+    assert await peer.line() == line
+    await peer.close()
+
+
+async def test_a_reader_of_lines_ends_at_http(bench: Bench) -> None:
+    """Also where lines are read one by one, behind one that is being worked on."""
+    listener = await bench.tcp(Talker)
+    peer = await bench.peer(listener)
+    await peer.send(b"one\n")
+    assert await peer.line() == b"one\n"
+    await peer.send(b"Host: hub\nlogin\n")
+    with suppress(ConnectionError):
+        assert await peer.rest() == b""
+    assert bench.frames("http_line") == 1
+    await peer.close()
 
 
 @pytest.mark.parametrize("make", [Echo, Talker])

@@ -72,16 +72,15 @@ async def serving(
     """Run a hub with its HTTP side."""
     environ = {"HUBBUB_ADMIN_TOKEN": ADMIN}
     async with running_hub(data_dir, toml, environ=environ, plugins=plugins, clock=clock) as core:
-        app = build_app(core, more=more)
-        listener = HttpListener("127.0.0.1", 0)
+        listener = HttpListener(core.config.hub.host, 0)
         listener.bind()
+        app = build_app(core, loopback=listener.is_loopback, more=more)
         try:
             await listener.serve(app, drain_timeout_s=1)
             headers = {"authorization": f"Bearer {ADMIN}"}
-            async with httpx2.AsyncClient(
-                base_url=listener.url, headers=headers, timeout=20
-            ) as client:
-                yield Served(core, listener.url, client)
+            url = f"http://127.0.0.1:{listener.address.port}"
+            async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
+                yield Served(core, url, client)
         finally:
             await listener.stop()
 

@@ -749,7 +749,7 @@ async def test_an_unexpected_exception_is_a_problem_without_internals(tmp_path: 
         answer = await served.client.get("/parrot?fail=1")
         assert (answer.status_code, answer.json()["code"]) == (500, "internal")
         assert "secret" not in answer.text
-        app = build_adapter_app(served.core, "parrot")
+        app = build_adapter_app(served.core, "parrot", loopback=True)
         assert isinstance(app, HubApp)
         assert [getattr(route, "path", None) for route in app.routes] == ["/parrot"]
         served.core.database.read = None  # type: ignore[method-assign,assignment]

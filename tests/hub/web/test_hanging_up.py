@@ -102,7 +102,7 @@ async def connected(served: Served) -> TcpPeer:
 
 def head(path: str, *more: str) -> bytes:
     """Return the head of a request."""
-    lines = [f"POST {path} HTTP/1.1", "Host: hub", f"Authorization: Bearer {ADMIN}", *more]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {ADMIN}", *more]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

@@ -292,7 +292,7 @@ async def test_who_still_sends_hears_of_the_limit(
         peer = await TcpPeer.connect(Address(host, int(port)))
         token = served.client.headers["authorization"]
         await peer.send(
-            f"POST {PATH} HTTP/1.1\r\nHost: hub\r\nAuthorization: {token}\r\n"
+            f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
         )
         for _ in range(pieces):

@@ -225,7 +225,7 @@ async def test_acknowledging_what_was_never_given_acknowledges_nothing(hub: Hub)
 
 
 HANDSHAKE = (
-    "GET /api/v1/stream?{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    "GET /api/v1/stream?{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
     "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     f"Authorization: Bearer {ADMIN}\r\n\r\n"

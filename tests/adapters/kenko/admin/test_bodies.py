@@ -24,7 +24,7 @@ async def begin(kenko: Kenko, path: str, *more: str) -> TcpPeer:
     """Send the head of a request."""
     host, _, port = kenko.url.removeprefix("http://").partition(":")
     peer = await TcpPeer.connect(Address(host, int(port)))
-    lines = [f"POST /api/kenko{path} HTTP/1.1", "Host: hub", f"Authorization: Bearer {ADMIN}"]
+    lines = [f"POST /api/kenko{path} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {ADMIN}"]
     await peer.send(("\r\n".join((*lines, *more)) + "\r\n\r\n").encode())
     return peer
 

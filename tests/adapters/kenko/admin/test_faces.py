@@ -151,7 +151,7 @@ async def test_the_faces_are_on_listeners_of_its_own_too(kenko: Kenko) -> None:
     """There the hub's own paths are not, and yet these answer."""
     listener = HttpListener("127.0.0.1", 0)
     listener.bind()
-    await listener.serve(build_adapter_app(kenko.core, "kenko"), drain_timeout_s=1)
+    await listener.serve(build_adapter_app(kenko.core, "kenko", loopback=True), drain_timeout_s=1)
     try:
         headers = {"authorization": f"Bearer {ADMIN}"}
         async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=30) as client:
