@@ -76,7 +76,8 @@ class Cost:
         words = [found[0] for found in tokens]
         kinds = [found.lastgroup or "" for found in tokens]
         around: list[int] = []
-        weight, uses = 0, list[_Use]()
+        weight: int = 0
+        uses: list[_Use] = []
         for place, word in enumerate(words):
             if word in ("(", "[", "{") and kinds[place] == "sign":
                 around.append(_macro_weight(words, place) if word == "(" else 0)
