@@ -173,11 +173,9 @@ class Desk:
         known = self._hub.known(address_of(pc_id))
         if not known:
             raise NotFoundError(f"node {pc_id[:100]!r} is not connected")
-        types = known[0].task_types
-        if types is not None and task_type not in types:
-            raise ConflictError(
-                f"node {pc_id!r} does not do {task_type!r}; it does {', '.join(sorted(types))}"
-            )
+        if not known[0].does(task_type):
+            types = ", ".join(sorted(known[0].task_types or ()))
+            raise ConflictError(f"node {pc_id!r} does not do {task_type!r}; it does {types}")
         return known[0].address
 
     def _timeout_s(self, task: TaskIn) -> float | None:

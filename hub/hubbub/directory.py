@@ -119,11 +119,7 @@ class Directory:
         return (
             has_labels(endpoint, requirement.labels)
             and self._conversions.accepts(requirement.type, endpoint.accepts)
-            and (
-                requirement.task_type is None
-                or endpoint.task_types is None
-                or requirement.task_type in endpoint.task_types
-            )
+            and (requirement.task_type is None or _does(endpoint, requirement.task_type, requirement))
         )
 
     def covers(self, requirement: Requirement, endpoint: Endpoint) -> bool:
@@ -157,6 +153,12 @@ class Directory:
         presence = Presence(known.address, known.state, known.endpoint.labels)
         for watcher in self._watchers:
             watcher(presence)
+
+
+def _does(endpoint: Endpoint, task_type: str, requirement: Requirement) -> bool:
+    if requirement.declared and endpoint.task_types is None:
+        return False
+    return endpoint.does(task_type)
 
 
 def has_labels(endpoint: Endpoint, labels: Iterable[tuple[str, str]]) -> bool:
