@@ -57,7 +57,7 @@ class ChatCommands(Endpoint):
         )
         self._hub = hub
         self._desk = desk
-        scopes = frozenset({"publish:octohub.task.>", f"direct:{ADDRESSES}"})
+        scopes = frozenset({"tasks", "publish:octohub.task.>"})
         self._principal = Principal(COMMANDS, COMMANDS, scopes)
 
     async def deliver(self, envelope: Envelope) -> None:

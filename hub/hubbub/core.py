@@ -28,6 +28,7 @@ from hubbub.values import PresenceState
 
 __all__ = ["Core"]
 
+
 class Core(Facade):
     """One hub: its rooms, what plugins and adapters may do with them, and its life."""
 

@@ -119,7 +119,9 @@ class Directory:
         return (
             has_labels(endpoint, requirement.labels)
             and self._conversions.accepts(requirement.type, endpoint.accepts)
-            and (requirement.task_type is None or _does(endpoint, requirement.task_type, requirement))
+            and (
+                requirement.task_type is None or _does(endpoint, requirement.task_type, requirement)
+            )
         )
 
     def covers(self, requirement: Requirement, endpoint: Endpoint) -> bool:

@@ -40,9 +40,7 @@ _TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _PAIR: Final = re.compile(rb"\[\]|\{\}")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_HUBS_OWN: Final = re.compile(
-    rf"tasks\.[^.]+\.({'|'.join(state.value for state in TaskState)})"
-)
+_HUBS_OWN: Final = re.compile(rf"tasks\.[^.]+\.({'|'.join(state.value for state in TaskState)})")
 _NUL_ESCAPED: Final = b"\\u0000"
 
 

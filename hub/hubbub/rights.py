@@ -24,7 +24,15 @@ from hubbub.subjects import escape, unescape
 from hubbub.tasks import read_request
 from hubbub.values import EVERYTHING, Endpoint, Principal
 
-__all__ = ["OF_WORK", "Rights", "check_accepts", "may_work", "task_types_of", "tasks_shown", "works"]
+__all__ = [
+    "OF_WORK",
+    "Rights",
+    "check_accepts",
+    "may_work",
+    "task_types_of",
+    "tasks_shown",
+    "works",
+]
 
 OF_WORK: Final = frozenset({TASK_REQUEST, TASK_RESULT, TASK_UPDATE})
 _WHOLE: Final = frozenset({"*", ">"})
@@ -167,7 +175,8 @@ class Rights:
         if envelope.to:
             return any(self.is_own(address, principal) for address in envelope.to)
         return any(
-            self._planner.may_reach(envelope, endpoint) for endpoint in self._endpoints_of(principal)
+            self._planner.may_reach(envelope, endpoint)
+            for endpoint in self._endpoints_of(principal)
         )
 
     def _endpoints_of(self, principal: Principal) -> Iterator[Endpoint]:

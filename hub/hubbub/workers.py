@@ -48,7 +48,9 @@ class Workers:
         if task is None:
             raise _unknown(result.task_id)
         if finished.verdict == "stranger" and finished.earlier:
-            raise ConflictError(f"task {task.id!r} runs again, and this run was not given to {by!r}")
+            raise ConflictError(
+                f"task {task.id!r} runs again, and this run was not given to {by!r}"
+            )
         if finished.verdict == "stranger":
             raise NotGivenError(task_id=task.id, by=by)
         if finished.published is not None:

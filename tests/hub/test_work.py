@@ -13,6 +13,7 @@ from sqlmodel import select
 
 from hubbub import Receipt, Route
 from hubbub.core import Core
+from hubbub.envelope import TASK_REQUEST
 from hubbub.errors import ConflictError
 from hubbub.ports import Finished, Link
 from hubbub.store.reads import tasks as reads
@@ -73,7 +74,12 @@ def node(
     concurrency: int = 1,
 ) -> Node:
     endpoint = Node(
-        f"node.{name}", task_types=task_types, labels=labels, concurrency=concurrency, linger_s=60.0
+        f"node.{name}",
+        accepts=(TASK_REQUEST,),
+        task_types=task_types,
+        labels=labels,
+        concurrency=concurrency,
+        linger_s=60.0,
     )
     endpoint.link = core.attach(endpoint)
     return endpoint
