@@ -57,10 +57,6 @@ class Facade(Rooms):
 
     # Messages and tasks
 
-    async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
-        """Take the result of a task from the endpoint that was given it (`Workers`)."""
-        return await self.workers.take_result(envelope, by=by)
-
     async def publish(
         self,
         envelope: Envelope,

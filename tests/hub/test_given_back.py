@@ -49,7 +49,7 @@ class Stuck(RecordingEndpoint):
 
 
 def stuck(core: Core, *, concurrency: int = 1) -> Stuck:
-    endpoint = Stuck("node.a", concurrency=concurrency, linger_s=60.0)
+    endpoint = Stuck("node.a", accepts=(TASK_REQUEST,), concurrency=concurrency, linger_s=60.0)
     core.attach(endpoint)
     return endpoint
 

@@ -40,7 +40,7 @@ def authenticated(core: Core, headers: Iterable[tuple[bytes, bytes]]) -> Princip
 
 
 SOME: Final = ":PATTERN"
-"""How the name of a scope ends that is enough with any pattern; what it covers is looked at later."""
+"""Ends the name of a scope that is enough with any pattern; what it covers is looked at later."""
 
 
 def has_scope(principal: Principal, scopes: Iterable[str]) -> bool:
