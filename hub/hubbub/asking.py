@@ -74,9 +74,9 @@ class Asking:
         )
         if self._router.draining:
             raise DrainingError
+        self._admission.check_one(asked, principal)
         if asked.type == TASK_RESULT and principal is not None:
             raise InvalidError("a task's result has no answer; publish it instead")
-        self._admission.check_one(asked, principal)
         if guard is not None:
             guard.check((asked,), now_s=now_us / 1e6)
         waiters = self._router.waiters

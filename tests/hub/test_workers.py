@@ -201,7 +201,7 @@ async def test_the_manuals_first_plugin_beside_a_worker(tmp_path: Path) -> None:
     code = page.partition("```python\n")[2].partition("```")[0]
     plugin = type("Plugin", (), {})()
     members: dict[str, object] = {}
-    exec(compile(code, "hubbub_shout.py", "exec"), members)  # noqa: S102  # it is our own page
+    exec(compile(code, "hubbub_shout.py", "exec"), members)  # of our own page
     for name in ("routes", "startup"):
         setattr(plugin, name, members[name])
     async with running_hub(tmp_path, plugins={"shout": plugin}) as core:
