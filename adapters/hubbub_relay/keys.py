@@ -10,6 +10,7 @@ from itertools import count
 from typing import Final
 
 from hubbub.ports import Credentials
+from hubbub.rights import task_types_of, works
 from hubbub.values import Principal
 from hubbub_relay.config import ALL_SCOPES, KeySettings
 from hubbub_relay.wire import FORBIDDEN, RelayError
@@ -227,9 +228,20 @@ def _hash(key: bytes) -> bytes:
 
 
 def caller_of_token(principal: Principal) -> Caller:
-    """Return what the owner of a hub's API token may do here."""
-    scopes: set[str] = set()
-    if "tasks" in principal.scopes:
+    """Return what the owner of a hub's API token may do here.
+
+    One that has to do with some task types only has these commands for its limit.
+    """
+    scopes = set(principal.scopes & {"read", "admin"})
+    types = task_types_of(principal) if works(principal) else frozenset[str]()
+    cmd: tuple[str, ...] = ()
+    if types is None:
         scopes.update(ALL_SCOPES)
-    scopes.update(principal.scopes & {"read", "admin"})
-    return Caller(principal.source, frozenset(scopes), signs=False, credential=principal.id)
+    else:
+        # A `*` at the end would be a prefix here, where in the token it is part of a name.
+        cmd = tuple(sorted(each for each in types if each and not each.endswith("*")))
+        if cmd:
+            scopes.update(("send", "callback", "work"))
+    return Caller(
+        principal.source, frozenset(scopes), cmd=cmd, signs=False, credential=principal.id
+    )

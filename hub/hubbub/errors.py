@@ -5,7 +5,8 @@ HubError
 ├── UnauthorizedError     no credential, or none that is known        (401)
 │   └── CredentialEndedError   one that held when this began
 ├── ForbiddenError        a known credential that may not do this     (403)
-│   └── NameTakenError    a stream name that is another token's
+│   ├── NameTakenError    a stream name that is another token's
+│   └── NotGivenError     a result of a task that its endpoint never had
 ├── ForeignOriginError    a page of another origin                    (403)
 ├── UnknownHostError      asked by a name that is not the hub's       (421)
 ├── NotFoundError         no such thing                               (404)
@@ -56,6 +57,7 @@ __all__ = [
     "NameTakenError",
     "NoEndpointError",
     "NotFoundError",
+    "NotGivenError",
     "PluginError",
     "RateLimitedError",
     "Reject",
@@ -150,6 +152,20 @@ class UnknownHostError(HubError):
         super().__init__(
             f"this listener is bound to loopback and was asked by {asked}; use 127.0.0.1 or "
             "localhost, or put the name into hub.hosts"
+        )
+
+
+class NotGivenError(ForbiddenError):
+    """A task's result or progress, of an endpoint that was never given the task."""
+
+    code = "not_given"
+
+    def __init__(self, *, task_id: str, by: str) -> None:
+        self.task_id = task_id
+        self.by = by
+        super().__init__(
+            f"task {task_id[:100]!r} was never given to {by!r}; only who has or had it may say "
+            "how it is, as the endpoint that it was given to"
         )
 
 

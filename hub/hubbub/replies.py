@@ -46,10 +46,9 @@ class Origins:
         if len(ring) > self._size:
             ring.popitem(last=False)
 
-    def find(self, envelope_id: str) -> Origin | None:
-        """Return the origin of a recent envelope."""
-        envelope = self._ring.get(envelope_id)
-        return None if envelope is None else Origin.of(envelope)
+    def find(self, envelope_id: str) -> Envelope | None:
+        """Return a recent envelope."""
+        return self._ring.get(envelope_id)
 
 
 class Waiters:
@@ -58,6 +57,7 @@ class Waiters:
     def __init__(self, remembered: int = ORIGINS) -> None:
         self._remembered = remembered
         self._waiting: dict[str, asyncio.Future[Envelope]] = {}
+        self._asked: dict[str, Envelope] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
 
     def open(self, envelope_id: str) -> asyncio.Future[Envelope]:
@@ -66,9 +66,18 @@ class Waiters:
         self._waiting[envelope_id] = future
         return future
 
+    def note(self, asked: Envelope) -> None:
+        """Keep the request as it was published, however many others come after it."""
+        self._asked[asked.id] = asked
+
+    def asked(self, envelope_id: str) -> Envelope | None:
+        """Return a request whose answer somebody waits for."""
+        return self._asked.get(envelope_id)
+
     def close(self, envelope_id: str) -> None:
         """Wait no longer; an answer that comes now is late."""
         del self._waiting[envelope_id]
+        self._asked.pop(envelope_id, None)
         self._over[envelope_id] = None
         if len(self._over) > self._remembered:
             self._over.popitem(last=False)

@@ -66,10 +66,10 @@ class Ledger:
                 return known.task, known
             return task, stored
 
-    async def was_given(self, task: Task, by: str) -> bool:
-        """Tell whether an endpoint ever was handed this run."""
+    async def runs_given(self, task: Task, by: str) -> frozenset[int]:
+        """Return the runs of a task of which an endpoint ever was handed an attempt."""
         given = await self._database.read(lambda s: task_reads.attempts(s, task.id))
-        return any(row.endpoint == by and row.run == task.run for row in given)
+        return frozenset(row.run for row in given if row.endpoint == by)
 
     async def task(self, task_id: str) -> Task | None:
         """Return a task as the store has it."""

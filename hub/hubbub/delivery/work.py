@@ -84,6 +84,10 @@ class WorkDesk:
             Said(result=result, by=by, anyone=anyone, rows=rows, late_rows=late_rows)
         )
 
+    async def was_given(self, task: Task, by: str) -> bool:
+        """Tell whether an endpoint has a task, or had it in any attempt of any run."""
+        return task.endpoint == by or bool(await self.ledger.runs_given(task, by))
+
     async def cancel(self, task_id: str) -> Task:
         """Take a task back (`Askers.cancel`)."""
         return await self._askers.cancel(task_id)

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from hubbub.core import Core
 from hubbub.envelope import encode_json
 from hubbub.errors import HubError
+from hubbub.rights import check_accepts
 from hubbub.web.api.stream import patterns_for
 from hubbub.web.auth import authenticated
 from hubbub.web.problems import problem_of, status_of
@@ -33,6 +34,7 @@ class StreamSockets:
         try:
             principal = authenticated(self._core, scope)
             options = Options.read(scope["query_string"])
+            check_accepts(principal, options.accepts, options.task_types)
             if options.subjects:
                 patterns_for(principal, options.subjects)
             name = StreamName(self._core, principal, options.name)

@@ -84,7 +84,7 @@ class Connection:
             principal.id,
         )
         if "admin" in principal.scopes:
-            everything = frozenset({"publish:>", "direct:>", "subscribe:>"})
+            everything = frozenset({"publish:>", "direct:>", "subscribe:>", "tasks"})
             self._speaker = Principal(
                 principal.name, self._endpoint.address, everything, id=principal.id
             )
@@ -231,7 +231,7 @@ class Connection:
         except HubError as error:
             told(error)
             return
-        if envelope.type == TASK_RESULT and not envelope.to:
+        if envelope.type == TASK_RESULT:
             self._beside(asyncio.create_task(self._result(frame.ref, envelope)))
             return
         publishing = self._core.router.publish_soon(envelope, principal=self._speaker, done=told)
@@ -251,7 +251,7 @@ class Connection:
         """Take the result of a task this stream was given."""
         try:
             self._endpoint.answered_by_result(read_result(envelope).task_id)
-            outcome = await self._core.take_result(envelope, by=self._endpoint.address)
+            outcome = await self._core.router.publish(envelope, principal=self._speaker)
         except HubError as error:
             await self._say(self._refused(ref, error))
         else:
