@@ -58,7 +58,9 @@ class RelayAdapter:
         self._prefix = settings.prefix
         metrics = RelayMetrics(hub.metrics)
         keys = Keys.of(settings, loopback=hub.loopback)
-        outgoing = self._outgoing = Outgoing(settings.callback_allow)
+        outgoing = self._outgoing = Outgoing(
+            settings.callback_allow, setting="adapters.relay.callback_allow"
+        )
         logged = Logged()
         mirror = _mirror(hub, settings)
         wake = (lambda: None) if mirror is None else mirror.wake
