@@ -69,7 +69,7 @@ class OctohubAdapter:
         housekeeping.begin()
         self._closing.append(housekeeping.end)
         desk = Desk(hub, nodes, ids=Ids(hub.clock), outgoing=outgoing)
-        users = Users(hub, Orders(desk, task_bytes=settings.max_message_bytes), metrics)
+        users = Users(hub, Orders(desk), metrics)
         for endpoint in (ChatCommands(hub, desk), CallbackEndpoint(hub, outgoing)):
             self._closing.append(hub.attach(endpoint).close)
 

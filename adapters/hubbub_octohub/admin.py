@@ -90,7 +90,7 @@ async def _audit(room: Room, call: Call, act: str, target: str, detail: str = ""
 
 async def _submit(room: Room, call: Call) -> Reply:
     limit = room.settings.max_message_bytes
-    task = read_task(await call.body_within(limit, setting=TASK_BYTES), limit=limit)
+    task = read_task(await call.body_within(limit, setting=TASK_BYTES))
     who = submitter(call.principal)
     is_user = who.source.startswith("octohub.user.")
     done = await room.desk.submit(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from hubbub.config import AdapterSettings, Duration, LimitSettings, Secret, Size
 
@@ -145,3 +145,16 @@ class OctohubSettings(AdapterSettings):
         description="Whether `/status` is told without a token; unset it is where only this "
         "machine reaches the hub.",
     )
+
+    @model_validator(mode="after")
+    def _frames_fit(self) -> Self:
+        """Let own listeners take the largest message, whatever `limits.frame` says by default."""
+        if self.limits.frame < self.max_message_bytes:
+            wider = self.limits.model_copy(update={"frame": self.max_message_bytes})
+            object.__setattr__(self, "limits", wider)
+        return self
+
+    @property
+    def sent_bytes(self) -> int:
+        """The largest thing that a client may send at once."""
+        return self.max_message_bytes

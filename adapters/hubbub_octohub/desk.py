@@ -16,7 +16,6 @@ from hubbub.errors import (
     InvalidError,
     MalformedError,
     NotFoundError,
-    TooLargeError,
 )
 from hubbub.intake import check_text
 from hubbub.outgoing import Outgoing
@@ -71,18 +70,12 @@ class Submitted:
 _read = msgspec.json.Decoder(TaskIn).decode
 
 
-def read_task(body: bytes, *, limit: int) -> TaskIn:
+def read_task(body: bytes) -> TaskIn:
     """Read `{"task_type", "data"?, "node"?, "labels"?, ...}`.
 
     Raises:
-        TooLargeError: over the limit, in bytes.
         MalformedError: not JSON, a member of a wrong kind, one that is not known, or no type.
     """
-    if len(body) > limit:
-        raise TooLargeError(
-            what="the task", size_bytes=len(body), limit_bytes=limit,
-            setting="adapters.octohub.max_message_bytes",
-        )  # fmt: skip
     try:
         task = _read(body)
         check_text("task_type", task.task_type)

@@ -17,9 +17,8 @@ ORDERS = ("task.submit", "task.get", "task.cancel", "task.retry", "node.list")
 class Orders:
     """Follows the orders of users."""
 
-    def __init__(self, desk: Desk, *, task_bytes: int) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._task_bytes = task_bytes
 
     async def run(
         self, command: str, args: Mapping[str, object], speaker: Talk, *, traceparent: str
@@ -44,7 +43,7 @@ class Orders:
                 raise NotFoundError(f"no command {command[:64]!r}; there are {', '.join(ORDERS)}")
 
     async def _submit(self, args: Mapping[str, object], speaker: Talk, traceparent: str) -> object:
-        task = read_task(encode_json(args), limit=self._task_bytes)
+        task = read_task(encode_json(args))  # measured as the frame it came in
         submitted = await self._desk.submit(
             task, speaker.principal, reply_to=speaker.principal.source, traceparent=traceparent
         )

@@ -119,6 +119,11 @@ class AdapterSettings(Settings):
         default=None, description="TLS on its own listeners; none when it is not there."
     )
 
+    @property
+    def sent_bytes(self) -> int:
+        """The largest thing that one of the adapter's clients may send at once."""
+        return self.limits.frame
+
 
 @cache
 def adapter_model(model: type[S]) -> type[S]:

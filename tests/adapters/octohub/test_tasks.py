@@ -76,12 +76,13 @@ async def test_a_body_that_is_no_task_is_refused(tmp_path: Path, body: bytes) ->
         assert (await hub.http.get(TASKS, headers=hub.admin)).json()["items"] == []
 
 
-async def test_a_task_has_a_largest_size(tmp_path: Path) -> None:
-    """To the byte."""
-    toml = SETTINGS + "max_message_bytes = 1000\n"
+@pytest.mark.parametrize("limit", [1000, 1024**2, 3 * 1024**2])
+async def test_a_task_has_a_largest_size(tmp_path: Path, limit: int) -> None:
+    """To the byte, as it was sent, also where it is over `hub.max_body`."""
+    toml = SETTINGS + f"max_message_bytes = {limit}\n"
     async with octohub(tmp_path, toml) as hub:
         body = b'{"task_type":"echo","data":{"x":"%b"}}'
-        room = 1000 - len(body) + 2
+        room = limit - len(body) + 2
         for more, status in ((0, 202), (1, 413)):
             content = body % (b"x" * (room + more))
             answer = await hub.http.post(TASKS, content=content, headers=hub.admin)

@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from hubbub.testing import serving_hub
 from hubbub.values import Submission
 from hubbub.web.sockets.frames import Publish, read_frame
 from tests.hub.web.conftest import ADMIN, Served
@@ -322,3 +323,35 @@ async def test_scopes_hold_on_streams_too(served: Served) -> None:
         await heard(socket, "hello")
         await say(socket, type="publish", ref=1, envelope={"subject": "orders.eu", "data": 1})
         assert (await heard(socket, "refused"))["problem"]["code"] == "forbidden"
+
+
+@pytest.mark.parametrize("limit", [1000, 3000])
+async def test_a_frame_of_the_largest_size_and_one_byte_more(tmp_path: Path, limit: int) -> None:
+    """What the stream sent counts; the port they share may have room for more."""
+    toml = f"[hub]\nmax_body = {limit}\nlimits = {{ frame = {limit} }}\n"
+    toml += "[adapters.kenko]\nenabled = true\nmax_message_bytes = 5000\n"
+    async with serving_hub(tmp_path / "hub", toml, environ={"HUBBUB_ADMIN_TOKEN": ADMIN}) as hub:
+        url = hub.main.url.replace("http", "ws") + "/api/v1/stream"
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        async with connect(url, additional_headers=headers, proxy=None) as socket:
+            await heard(socket, "hello")
+            frame = '{"type":"publish","envelope":{"subject":"a.b","data":"%s"}}'
+            fits = frame % ("é" * ((limit - len(frame) + 2) // 2))
+            fits += " " * (limit - len(fits.encode()))
+            await socket.send(fits)
+            await heard(socket, "accepted")
+            await socket.send(fits + " ")
+            assert (await heard(socket, "error"))["problem"]["code"] == "too_large"
+
+
+async def test_data_over_the_largest_envelope_is_refused(tmp_path: Path) -> None:
+    """Also where a frame may be larger than that."""
+    toml = "[hub]\nmax_body = 1000\n"
+    async with serving_hub(tmp_path / "hub", toml, environ={"HUBBUB_ADMIN_TOKEN": ADMIN}) as hub:
+        url = hub.main.url.replace("http", "ws") + "/api/v1/stream"
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        async with connect(url, additional_headers=headers, proxy=None) as socket:
+            await heard(socket, "hello")
+            for size, answer in ((998, "accepted"), (999, "refused")):
+                await say(socket, type="publish", envelope={"subject": "a.b", "data": "x" * size})
+                await heard(socket, answer)

@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub.core import Core
 from hubbub.envelope import TASK_RESULT, Envelope
-from hubbub.errors import ConflictError, HubError, InvalidError, Reject, Retry
+from hubbub.errors import ConflictError, HubError, InvalidError, Reject, Retry, TooLargeError
+from hubbub.intake import is_over
 from hubbub.listeners.http import WRITE_TEXTS
 from hubbub.ports import Link
 from hubbub.tasks import read_result
@@ -133,6 +134,11 @@ class Connection:
         text = message.get("text")
         if text is None:
             raise InvalidError("frames are text; this one is binary")
+        limit = self._core.config.hub.limits.frame
+        if is_over(text, limit):  # the port has room for the largest frame of any adapter
+            raise TooLargeError(
+                what="the frame", size_bytes=None, limit_bytes=limit, setting="hub.limits.frame"
+            )
         match frames.read_frame(text):
             case frames.Subscribe(subject):
                 patterns_for(self._principal, (subject,))
@@ -216,7 +222,13 @@ class Connection:
         envelopes, batch = read_forms(bytes(raw), (), given, batch_limit=1)
         if batch:
             raise InvalidError("`envelope` is one envelope, not a batch")
-        return envelopes[0]
+        envelope = envelopes[0]
+        size, limit = len(envelope.data), self._core.config.hub.max_body
+        if size > limit:
+            raise TooLargeError(
+                what="data", size_bytes=size, limit_bytes=limit, setting="hub.max_body"
+            )
+        return envelope
 
     async def _subscribe(self, pattern: str) -> None:
         await self._core.attachments.subscribe(self._endpoint, pattern, limit=MAX_SUBSCRIPTIONS)
