@@ -27,7 +27,7 @@ from hubbub.web import (
 from hubbub_octohub import shapes, specs
 from hubbub_octohub.accounts import is_jwt
 from hubbub_octohub.api import Room
-from hubbub_octohub.desk import read_task
+from hubbub_octohub.desk import is_user, read_task
 from hubbub_octohub.records import NodeRule, User
 from hubbub_octohub.talk import canonical_traceparent
 from hubbub_octohub.user import principal_of, submitter
@@ -92,11 +92,10 @@ async def _submit(room: Room, call: Call) -> Reply:
     limit = room.settings.max_message_bytes
     task = read_task(await call.body_within(limit, setting=TASK_BYTES))
     who = submitter(call.principal)
-    is_user = who.source.startswith("octohub.user.")
     done = await room.desk.submit(
         task,
         who,
-        reply_to=who.source if is_user else None,
+        reply_to=who.source if is_user(who) else None,
         traceparent=canonical_traceparent(call.header(b"traceparent") or ""),
     )
     return Reply(200 if done.duplicate else 202, done.shown)
@@ -122,14 +121,14 @@ async def _task(room: Room, call: Call) -> Reply:
 
 async def _cancel(room: Room, call: Call) -> Reply:
     task_id = call.params["task_id"]
-    task = await room.desk.cancel(task_id)
+    task = await room.desk.cancel(task_id, call.principal)
     await _audit(room, call, "task.cancel", task_id)
     return Reply(200, task)
 
 
 async def _retry(room: Room, call: Call) -> Reply:
     task_id = call.params["task_id"]
-    task = await room.desk.retry(task_id)
+    task = await room.desk.retry(task_id, call.principal)
     await _audit(room, call, "task.retry", task_id)
     return Reply(202, task)
 

@@ -13,6 +13,7 @@ from hubbub.clock import Ids
 from hubbub.envelope import rfc3339
 from hubbub.errors import (
     ConflictError,
+    ForbiddenError,
     InvalidError,
     MalformedError,
     NotFoundError,
@@ -27,12 +28,13 @@ from hubbub.values import Principal, Submission, Task, TaskState
 from hubbub_octohub.node import ADDRESSES, address_of
 from hubbub_octohub.nodes import Nodes
 
-__all__ = ["CALLBACKS", "Desk", "Submitted", "TaskIn", "node_of", "read_task"]
+__all__ = ["CALLBACKS", "Desk", "Submitted", "TaskIn", "is_user", "node_of", "read_task"]
 
 CALLBACKS: Final = "octohub.callback"
 """Address that results of tasks with a `callback_url` go to."""
 
 MAX_PRIORITY: Final = 9
+USER_PREFIX: Final = "octohub.user."
 NODE_PREFIX: Final = ADDRESSES.removesuffix("*")
 
 
@@ -91,6 +93,11 @@ def node_of(address: str | None) -> str | None:
     if address is None or not address.startswith(NODE_PREFIX):
         return None
     return unescape(address[len(NODE_PREFIX) :])
+
+
+def is_user(principal: Principal) -> bool:
+    """Tell whether somebody is a user, and not a program with a token of the hub."""
+    return principal.source.startswith(USER_PREFIX)
 
 
 class Desk:
@@ -192,23 +199,38 @@ class Desk:
         except (InvalidError, ValueError, OverflowError) as error:
             raise MalformedError(f"`not_before` is no time: {error}") from error
 
-    async def cancel(self, task_id: str) -> dict[str, object]:
+    async def cancel(self, task_id: str, principal: Principal) -> dict[str, object]:
         """Take a task back; returns how it is then.
 
         Raises:
             NotFoundError: no such task.
+            ForbiddenError: it is a user who did not ask for it.
             ConflictError: it has ended.
         """
+        await self._check_own(task_id, principal)
         return shown(await self._hub.work.cancel(task_id))
 
-    async def retry(self, task_id: str) -> dict[str, object]:
+    async def retry(self, task_id: str, principal: Principal) -> dict[str, object]:
         """Let a task that has ended run once more; returns how it is then.
 
         Raises:
             NotFoundError: no such task.
+            ForbiddenError: it is a user who did not ask for it.
             ConflictError: it has not ended.
         """
+        await self._check_own(task_id, principal)
         return shown(await self._hub.work.rerun(task_id))
+
+    async def _check_own(self, task_id: str, principal: Principal) -> None:
+        """Check that a user changes only what the user asked for; programs have scopes for that."""
+        if not is_user(principal):
+            return
+        task = await self._hub.work.find(task_id)
+        if task is not None and task.asker != principal.source:
+            raise ForbiddenError(
+                f"task {task_id[:100]!r} is not yours; who asked for it, or an administrator, "
+                "may cancel it and run it again"
+            )
 
     async def get(self, task_id: str) -> dict[str, object]:
         """Return a task with its attempts.

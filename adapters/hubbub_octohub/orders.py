@@ -34,9 +34,9 @@ class Orders:
             case "task.get":
                 return await self._desk.get(_task_id(args))
             case "task.cancel":
-                return await self._desk.cancel(_task_id(args))
+                return await self._desk.cancel(_task_id(args), speaker.principal)
             case "task.retry":
-                return await self._desk.retry(_task_id(args))
+                return await self._desk.retry(_task_id(args), speaker.principal)
             case "node.list":
                 return {"items": self._desk.nodes(), "next": None}
             case _:

@@ -86,7 +86,13 @@ class RelayAdapter:
         afterwards = Afterwards(hub, now_ms, make_up)
         names = Names(hub, limit=settings.max_names, make=make)
         sending = Sending(
-            hub, names=names, logged=logged, afterwards=afterwards, outgoing=outgoing, wake=wake
+            hub,
+            names=names,
+            logged=logged,
+            afterwards=afterwards,
+            keys=keys,
+            outgoing=outgoing,
+            wake=wake,
         )
         names.load()
         self._closing.append(names.close)

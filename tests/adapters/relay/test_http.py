@@ -502,6 +502,36 @@ async def test_limits_of_a_key(
         assert answer.status_code == 403
 
 
+@pytest.mark.parametrize("how", ["done", "failed", "cancelled", "orphan"])
+async def test_a_late_sign_of_life_is_a_repetition(relay: Relay, how: str) -> None:
+    """Told so, logged as ignored, and told to nobody as news; the task stays as it is."""
+    task_id = "t_1" if how == "orphan" else await relay.task()
+    if how == "cancelled":
+        await relay.core.work.cancel(task_id)
+    else:
+        await relay.callback(task_id, status="done" if how == "orphan" else how)
+    ended = await relay.state(task_id)
+    told: list[str] = []
+    stop = relay.core.router.tap(lambda envelope: told.append(envelope.type))
+    late = await relay.callback(task_id, child_id="c", status="processing", note="mine")
+    stop()
+    assert late == {"status": "ok", "duplicate": True}
+    assert told == []
+    assert await relay.state(task_id) == ended
+    *_, record = await relay.logs(task_id=task_id, event="callback")
+    assert (record["status"], record["note"], record["ignored"]) == ("processing", "mine", True)
+
+
+async def test_a_late_renewal_is_refused(relay: Relay) -> None:
+    """There is no lease any more that it could move."""
+    task_id = await relay.task()
+    await relay.lease(worker="w1")
+    await relay.callback(task_id)
+    answer = await relay.client.post(f"/tasks/{task_id}/renew", json={"worker": "w1"})
+    assert answer.status_code == 409
+    assert await relay.state(task_id) == "completed"
+
+
 @pytest.mark.parametrize(
     ("more", "host", "status"),
     [
