@@ -13,7 +13,7 @@ from hubbub.outgoing import Outgoing
 from hubbub_octohub.accounts import Accounts
 from hubbub_octohub.admin import admin_routes
 from hubbub_octohub.api import Api, Room
-from hubbub_octohub.chat import CallbackEndpoint, ChatCommands
+from hubbub_octohub.chat import ChatCommands, callbacks_of
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
 from hubbub_octohub.gate import Gate, check_keys, is_loopback
@@ -68,10 +68,12 @@ class OctohubAdapter:
         housekeeping = Housekeeping(hub, settings, nodes)
         housekeeping.begin()
         self._closing.append(housekeeping.end)
-        desk = Desk(hub, nodes, ids=Ids(hub.clock), outgoing=outgoing)
+        callbacks = callbacks_of(hub, outgoing)
+        desk = Desk(hub, nodes, ids=Ids(hub.clock), outgoing=outgoing, callbacks=callbacks)
         users = Users(hub, Orders(desk), metrics)
-        for endpoint in (ChatCommands(hub, desk), CallbackEndpoint(hub, outgoing)):
-            self._closing.append(hub.attach(endpoint).close)
+        self._closing.append(hub.attach(ChatCommands(hub, desk)).close)
+        callbacks.start()
+        self._closing.append(callbacks.close)
 
         def scraped() -> None:
             metrics.show(nodes=len(nodes), users=len(users), in_hand=nodes.in_hand)

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from hubbub import Hub
+from hubbub.callbacks import Callbacks
 from hubbub.clock import Ids
 from hubbub.envelope import rfc3339
 from hubbub.errors import (
@@ -31,7 +32,7 @@ from hubbub_octohub.nodes import Nodes
 __all__ = ["CALLBACKS", "Desk", "Submitted", "TaskIn", "is_user", "node_of", "read_task"]
 
 CALLBACKS: Final = "octohub.callback"
-"""Address that results of tasks with a `callback_url` go to."""
+"""What the addresses of results of tasks with a `callback_url` begin with."""
 
 MAX_PRIORITY: Final = 9
 USER_PREFIX: Final = "octohub.user."
@@ -103,11 +104,14 @@ def is_user(principal: Principal) -> bool:
 class Desk:
     """Takes tasks in and tells how they are."""
 
-    def __init__(self, hub: Hub, nodes: Nodes, *, ids: Ids, outgoing: Outgoing) -> None:
+    def __init__(
+        self, hub: Hub, nodes: Nodes, *, ids: Ids, outgoing: Outgoing, callbacks: Callbacks
+    ) -> None:
         self._hub = hub
         self._nodes = nodes
         self._ids = ids
         self._outgoing = outgoing
+        self._callbacks = callbacks
 
     async def submit(
         self,
@@ -137,7 +141,7 @@ class Desk:
         if task.callback_url is not None:
             await self._outgoing.check(task.callback_url)
             own["callback_url"] = task.callback_url
-            reply_to = CALLBACKS
+            reply_to = self._callbacks.address_of(task.callback_url)
         named = task_id or f"task_{self._ids.ulid()}"
         keyed = task.idempotency_key is not None  # with an id in its body no two were alike
         receipt = await self._hub.submit(

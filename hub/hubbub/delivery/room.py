@@ -133,7 +133,7 @@ class DeliveryRoom:
                 self.endings.count(delivery)
                 continue
             box = self.boxes.admit(delivery, now_us=now_us)
-            if box.requirement is None and self.directory.get(box.name) is None:
+            if box.requirement is None and self.directory.named(box.name) is None:
                 self.endings.end(delivery, Outcome.DEAD, "endpoint_gone")  # while it was written
                 continue
             if delivery.due_us > now_us:
@@ -173,6 +173,9 @@ class DeliveryRoom:
         older = self._links.get(endpoint.address)
         if older is not None:
             older.close()
+        own = self.boxes.find(endpoint.address)
+        if own is not None:  # made before it was known, at a start
+            own.line.fresh_first = endpoint.fresh_first
         link = EndpointLink(endpoint, self._link_changed)
         self._links[endpoint.address] = link
         guard = self.guards.of(endpoint.address)
@@ -283,6 +286,14 @@ class DeliveryRoom:
     def guard(self, rules: Sequence[GuardRule]) -> None:
         """Hold all endpoints to other guards from now on."""
         self.guards.change(rules)
+        self._follow_guards()
+
+    def guard_by_default(self, rule: GuardRule) -> None:
+        """Hold endpoints to a guard that the rules do not name."""
+        self.guards.add_default(rule)
+        self._follow_guards()
+
+    def _follow_guards(self) -> None:
         for link in self.links():
             self.leases.wake(link.address)
             link.guard = self.guards.of(link.address)

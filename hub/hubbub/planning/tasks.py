@@ -39,6 +39,8 @@ class TaskPlanner:
         envelope, plan = offer.envelope, offer.plan
         targets = tuple(envelope.to if route is DIRECT else route.targets(envelope)) or (">",)
         pinned = route is DIRECT and len(targets) == 1 and not is_pattern(targets[0])
+        for target in targets:
+            self._directory.named(target, dry_run=offer.dry_run)
         labels = () if pinned else route.labels
         if request.labels and not pinned:
             labels = tuple(sorted({**dict(labels), **request.labels}.items()))

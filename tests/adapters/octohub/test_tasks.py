@@ -199,6 +199,36 @@ async def test_a_result_is_posted_back(tmp_path: Path) -> None:
         assert (await post(hub, callback_url=url)).status_code == 403
 
 
+async def test_a_receiver_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    """Each destination has its own share."""
+    toml = SETTINGS + 'callback_allow = ["127.0.0.0/8"]\n'
+    came = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    stuck = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with (
+        receiver() as (url, got),
+        octohub(tmp_path, toml) as hub,
+        hub.node() as node,
+        asyncio.timeout(30),
+    ):
+        for _ in range(30):
+            await hub.submit(callback_url=stuck)
+            await node.done(await node.task())
+        await came.wait()
+        task_id = await hub.submit(callback_url=url)
+        task = await node.task()
+        async with asyncio.timeout(1):
+            await node.done(task)
+            assert f'"task_id":"{task_id}"'.encode() in await got.get()
+    server.close()
+
+
 # The bridge
 
 

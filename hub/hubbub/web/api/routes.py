@@ -89,6 +89,7 @@ def dry_run(core: Core, envelope: Envelope) -> dict[str, object]:
         seq=core.ids.seq(),
         durable=True if envelope.durable is None else envelope.durable,
         request=request,
+        dry_run=True,
     )
     targets = [
         {**_target(delivery), **_transformed(core, delivery)} for delivery in plan.deliveries
