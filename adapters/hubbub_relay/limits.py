@@ -8,7 +8,7 @@ when it is to such a name; what is to or from a name that the key speaks as is, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, true
@@ -132,4 +132,4 @@ def _within(column: Column[str] | Column[str | None], limits: Sequence[str]) -> 
         else column == limit
         for limit in limits
     ]
-    return cast("ColumnElement[bool]", or_(*each))
+    return or_(*each)

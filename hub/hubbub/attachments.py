@@ -51,6 +51,10 @@ class Attachment:
         """End this attachment only; a newer one of the same address stays."""
         self.attachments.detach(self.link)
 
+    def sent(self, envelope_id: str) -> None:
+        """An envelope it was given was written to its peer, which is to acknowledge it."""
+        self.attachments.sent(self.link, envelope_id)
+
     @property
     def idle(self) -> bool:
         """Whether nothing waits for it in its own mailbox, and nothing is in its hand."""
@@ -142,6 +146,10 @@ class Attachments:
                 self._gone(endpoint)
 
         self._room.timers.at(self._clock.now_us() + int(endpoint.linger_s * 1e6), over)
+
+    def sent(self, link: EndpointLink, envelope_id: str) -> None:
+        """Note that an envelope was written to an endpoint's peer, which is to acknowledge it."""
+        self._room.sent(link, envelope_id)
 
     def idle(self, link: EndpointLink) -> bool:
         """Tell whether an endpoint has nothing to do."""

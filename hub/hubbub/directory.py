@@ -83,7 +83,7 @@ class Directory:
         Args:
             prefix: What they begin with, such as `relay.`.
             make: Gives the endpoint of an address; changes nothing, a dry run asks it too.
-            came: Told of each that came into being; it is away until it is attached.
+            came: Told of each that came into being; it counts as paused until it is attached.
         """
         maker = self._makers[prefix] = make, came
 
@@ -112,7 +112,8 @@ class Directory:
             if known is None and dry_run:
                 return _known_of(endpoint)
             if known is None:
-                known = self.put(endpoint, PresenceState.OFFLINE)
+                # As good as there: what is volatile waits for its link, too.
+                known = self.put(endpoint, PresenceState.PAUSED)
                 came(endpoint)
             return known
         return None

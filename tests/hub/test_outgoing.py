@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -18,7 +18,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[int]:
+async def serving(serve: Serve) -> AsyncGenerator[int]:
     """Serve connections on loopback; gives the port, and leaves nothing open."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -44,7 +44,7 @@ async def serving(serve: Serve) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def receiver(answer: bytes = OK) -> AsyncIterator[tuple[int, list[bytes]]]:
+async def receiver(answer: bytes = OK) -> AsyncGenerator[tuple[int, list[bytes]]]:
     """Serve posts on loopback: gives the port and what came."""
     came: list[bytes] = []
 

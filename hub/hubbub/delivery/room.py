@@ -24,6 +24,7 @@ from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.promises import Promises
 from hubbub.delivery.rules import NODE_LOST, DeliveryPolicy, has_another, is_plain, load_of
+from hubbub.delivery.spans import trace_sent
 from hubbub.delivery.timers import Timers
 from hubbub.directory import Directory
 from hubbub.envelope import Envelope
@@ -229,6 +230,13 @@ class DeliveryRoom:
     def links(self) -> list[EndpointLink]:
         """Return all living links."""
         return list(self._links.values())
+
+    def sent(self, link: EndpointLink, envelope_id: str) -> None:
+        """Note that an envelope in an endpoint's hand was written to a peer that acknowledges."""
+        for delivery in link.in_flight.values():
+            if delivery.envelope.id == envelope_id and not delivery.leased:
+                trace_sent(self.tracer, delivery, self.clock.now_us())
+                return
 
     def held(self, ids: Iterable[int] | None = None) -> dict[int, Delivery]:
         """Return deliveries that are in flight in memory, by id: of plain ones no row says so.

@@ -95,7 +95,7 @@ class HubApi(Protocol):
             prefix: What they begin with, such as `relay.`.
             make: Gives the endpoint of an address: a new one, one that is known, or None. It
                 bounds how many there are; it changes nothing, because dry runs ask it too.
-            came: Told soon after it came into being; until it is attached it is away.
+            came: Told soon after it came into being, and attaches it; it is paused until then.
 
         Returns:
             What ends it.

@@ -35,6 +35,14 @@ class Link(Protocol):
         """End this attachment only; a newer one of the same address stays."""
         ...
 
+    def sent(self, envelope_id: str) -> None:
+        """An envelope it was given was written to its peer, which is to acknowledge it.
+
+        For endpoints whose `deliver` returns when the peer has said so: a trace then tells both.
+        Tasks need none, their attempts tell that.
+        """
+        ...
+
     @property
     def idle(self) -> bool:
         """Whether nothing waits for it in its own mailbox, and nothing is in its hand."""

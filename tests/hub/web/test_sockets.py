@@ -129,6 +129,31 @@ async def test_manual_acknowledgement(served: Served) -> None:
         assert (delivery["outcome"], delivery["reason"]) == ("dead", "rejected")
 
 
+async def test_a_trace_tells_when_it_was_sent_and_when_acknowledged(served: Served) -> None:
+    """Each attempt of a stream that acknowledges; both stay."""
+    async with stream(served, "subject=jobs.*&ack=manual&name=careful") as socket:
+        await heard(socket, "hello")
+        trace_id = (await served.publish("jobs.a", 1))["trace_id"]
+        frame = await heard(socket, "envelope")
+
+        async def names() -> list[str]:
+            return [
+                span["name"] for span in (await served.get(f"/api/v1/traces/{trace_id}"))["spans"]
+            ]
+
+        await say(socket, type="nack", delivery=frame["delivery"], reason="busy", retry=True)
+        again = await heard(socket, "envelope")
+        assert [name for name in await names() if name in ("delivery.sent", "delivery.retry")] == [
+            "delivery.sent", "delivery.retry", "delivery.sent",
+        ]  # fmt: skip
+        await say(socket, type="ack", delivery=again["delivery"])
+        await say(socket, type="publish", ref=1, envelope={"subject": "sync.x", "data": 0})
+        await heard(socket, "accepted")
+        assert (await names())[-4:] == [
+            "delivery.sent", "delivery.retry", "delivery.sent", "delivery.delivered",
+        ]  # fmt: skip
+
+
 async def test_a_durable_stream_gets_what_it_missed_in_order(served: Served) -> None:
     """Its mailbox and its subscriptions stay while it is away."""
     query = "name=keeper&durable=1"

@@ -106,7 +106,7 @@ class Connection:
             await core.attachments.remember(endpoint)
         if self._closed.is_set():
             return  # a newer one of this name came meanwhile, and has the link
-        self._link = core.attach(endpoint)
+        self._link = endpoint.link = core.attach(endpoint)
         try:
             await self._say(frames.hello(endpoint.address, resumed=resumed))
             self._link.slots = self._options.concurrency

@@ -8,6 +8,7 @@ from typing import Any
 
 from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import ConflictError
+from hubbub.ports import Link
 from hubbub.subjects import escape
 from hubbub.tasks import read_request
 from hubbub.values import Endpoint
@@ -21,7 +22,11 @@ WriteNow = Callable[[Sequence[bytes]], bool]
 
 
 class StreamEndpoint(Endpoint):
-    """A stream client that is connected."""
+    """A stream client that is connected.
+
+    Attributes:
+        link: Its attachment.
+    """
 
     def __init__(
         self, options: Options, write: Write, *, linger_s: float, owner: str | None = None
@@ -35,6 +40,7 @@ class StreamEndpoint(Endpoint):
             linger_s=linger_s,
             owner=owner,
         )
+        self.link: Link | None = None
         self._write = write
         self._manual = options.manual
         self._number = 0
@@ -55,6 +61,8 @@ class StreamEndpoint(Endpoint):
             self._tasks[task_id] = number
         try:
             await self._write(frames.envelope_frame(number, envelope))
+            if self.link is not None:
+                self.link.sent(envelope.id)
             await answer
         finally:
             del self._unanswered[number]
