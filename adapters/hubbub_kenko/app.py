@@ -136,6 +136,8 @@ class App(Endpoint):
         self.unacknowledged[message_id] = answer
         try:
             await self._connection.send_message(frame)
+            if self.link is not None:
+                self.link.sent(message_id)
             await answer
         finally:
             if self.unacknowledged.get(message_id) is answer:

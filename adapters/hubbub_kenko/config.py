@@ -119,3 +119,8 @@ class KenkoSettings(AdapterSettings):
             wider = self.limits.model_copy(update={"frame": self.max_message_bytes})
             object.__setattr__(self, "limits", wider)
         return self
+
+    @property
+    def sent_bytes(self) -> int:
+        """The largest thing that a client may send at once."""
+        return self.max_message_bytes

@@ -14,6 +14,7 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
+from hubbub.intake import is_over
 from hubbub.listeners.http import WRITE_TEXTS
 from hubbub.web import is_local, peer_of
 from hubbub_kenko import wire
@@ -79,7 +80,7 @@ class SocketConnection(Connection):
             if message["type"] != "websocket.receive":
                 return int(message.get("code") or GONE)
             frame: str | bytes = message.get("text") or message.get("bytes") or ""
-            if self._is_too_large(frame):
+            if is_over(frame, self._limit_bytes):
                 self.close(TOO_LARGE, f"over {self._limit_bytes} bytes")
                 continue
             try:
@@ -93,12 +94,6 @@ class SocketConnection(Connection):
                 if rest is not None:
                     await rest
         raise AssertionError  # it counts without end
-
-    def _is_too_large(self, frame: str | bytes) -> bool:
-        size = len(frame)
-        if isinstance(frame, str) and size <= self._limit_bytes < size * 4:
-            size = len(frame.encode())
-        return size > self._limit_bytes
 
     async def _put(self, frame: Frame) -> None:
         if self._closed:

@@ -15,7 +15,7 @@ from hubbub.ports import OpenAccess
 from hubbub_octohub.accounts import Accounts
 from hubbub_octohub.admin import admin_routes
 from hubbub_octohub.api import Api, Room
-from hubbub_octohub.chat import CallbackEndpoint, ChatCommands
+from hubbub_octohub.chat import ChatCommands, callbacks_of
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
 from hubbub_octohub.gate import Gate, check_keys
@@ -74,10 +74,12 @@ class OctohubAdapter:
         housekeeping = Housekeeping(hub, settings, nodes)
         housekeeping.begin()
         self._closing.append(housekeeping.end)
-        desk = Desk(hub, nodes, ids=Ids(hub.clock), outgoing=outgoing)
-        users = Users(hub, Orders(desk, task_bytes=settings.max_message_bytes), metrics)
-        for endpoint in (ChatCommands(hub, desk), CallbackEndpoint(hub, outgoing)):
-            self._closing.append(hub.attach(endpoint).close)
+        callbacks = callbacks_of(hub, outgoing)
+        desk = Desk(hub, nodes, ids=Ids(hub.clock), outgoing=outgoing, callbacks=callbacks)
+        users = Users(hub, Orders(desk), metrics)
+        self._closing.append(hub.attach(ChatCommands(hub, desk)).close)
+        callbacks.start()
+        self._closing.append(callbacks.close)
 
         def scraped() -> None:
             metrics.show(nodes=len(nodes), users=len(users), in_hand=nodes.in_hand)

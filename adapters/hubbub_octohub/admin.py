@@ -28,7 +28,7 @@ from hubbub.web import (
 from hubbub_octohub import shapes, specs
 from hubbub_octohub.accounts import is_jwt
 from hubbub_octohub.api import Room
-from hubbub_octohub.desk import read_task
+from hubbub_octohub.desk import is_user, read_task
 from hubbub_octohub.records import NodeRule, User
 from hubbub_octohub.talk import canonical_traceparent
 from hubbub_octohub.user import principal_of, submitter
@@ -91,13 +91,12 @@ async def _audit(room: Room, call: Call, act: str, target: str, detail: str = ""
 
 async def _submit(room: Room, call: Call) -> Reply:
     limit = room.settings.max_message_bytes
-    task = read_task(await call.body_within(limit, setting=TASK_BYTES), limit=limit)
+    task = read_task(await call.body_within(limit, setting=TASK_BYTES))
     who = submitter(call.principal)
-    is_user = who.source.startswith("octohub.user.")
     done = await room.desk.submit(
         task,
         who,
-        reply_to=who.source if is_user else None,
+        reply_to=who.source if is_user(who) else None,
         traceparent=canonical_traceparent(call.header(b"traceparent") or ""),
     )
     return Reply(200 if done.duplicate else 202, done.shown)
@@ -126,7 +125,7 @@ async def _task(room: Room, call: Call) -> Reply:
 async def _cancel(room: Room, call: Call) -> Reply:
     task_id = call.params["task_id"]
     may_work(call.principal, await room.desk.type_of(task_id))
-    task = await room.desk.cancel(task_id)
+    task = await room.desk.cancel(task_id, call.principal)
     await _audit(room, call, "task.cancel", task_id)
     return Reply(200, task)
 
@@ -134,7 +133,7 @@ async def _cancel(room: Room, call: Call) -> Reply:
 async def _retry(room: Room, call: Call) -> Reply:
     task_id = call.params["task_id"]
     may_work(call.principal, await room.desk.type_of(task_id))
-    task = await room.desk.retry(task_id)
+    task = await room.desk.retry(task_id, call.principal)
     await _audit(room, call, "task.retry", task_id)
     return Reply(202, task)
 

@@ -7,15 +7,16 @@ from typing import Final, cast
 import msgspec
 
 from hubbub import Endpoint, Envelope, Hub, Reject, Retry
+from hubbub.callbacks import Callbacks, Post
 from hubbub.envelope import CHAT_MESSAGE, TASK_RESULT, encode_json
-from hubbub.errors import ForbiddenError, HubError, InvalidError, UnavailableError
+from hubbub.errors import HubError, UnavailableError
 from hubbub.outgoing import Outgoing
 from hubbub.store.reads import envelopes as reads
 from hubbub.values import Principal
 from hubbub_octohub.desk import CALLBACKS, Desk, TaskIn
 from hubbub_octohub.node import ADDRESSES
 
-__all__ = ["COMMANDS", "CallbackEndpoint", "ChatCommands", "read_command"]
+__all__ = ["COMMANDS", "ChatCommands", "callbacks_of", "read_command"]
 
 COMMANDS: Final = "octohub.command"
 """Address that routes lead chat messages to, so that nodes do what they say."""
@@ -129,34 +130,24 @@ class ChatCommands(Endpoint):
             raise Retry(reason=error.code) from error
 
 
-class CallbackEndpoint(Endpoint):
-    """Posts results to the `callback_url` of their task."""
+def callbacks_of(hub: Hub, outgoing: Outgoing) -> Callbacks:
+    """Return what posts results to the `callback_url` of their task."""
 
-    def __init__(self, hub: Hub, outgoing: Outgoing) -> None:
-        super().__init__(
-            address=CALLBACKS,
-            accepts=(TASK_RESULT,),
-            concurrency=16,
-            attempts=CALLBACK_ATTEMPTS,
-            linger_s=None,
-        )
-        self._hub = hub
-        self._outgoing = outgoing
-
-    async def deliver(self, envelope: Envelope) -> None:
-        """Post one result; anything but a 2xx is tried again."""
-        url = (await _request_of(self._hub, envelope)).get("callback_url")
+    async def post_of(envelope: Envelope) -> Post:
+        url = (await _request_of(hub, envelope)).get("callback_url")
         if not isinstance(url, str):
             raise Reject("the task of this result has no callback_url")
         headers = {"Content-Type": "application/json", "traceparent": envelope.traceparent}
-        try:
-            status = await self._outgoing.post(url, envelope.data, headers)
-        except (ForbiddenError, InvalidError) as error:
-            raise Reject(error.code) from error
-        except UnavailableError as error:
-            raise Retry(reason=error.code) from error
-        if not 200 <= status < 300:  # noqa: PLR2004  # of HTTP
-            raise Retry(reason=f"status {status}")
+        return Post(url, envelope.data, headers)
+
+    return Callbacks(
+        hub,
+        outgoing,
+        post_of,
+        address=CALLBACKS,
+        accepts=TASK_RESULT,
+        attempts=CALLBACK_ATTEMPTS,
+    )
 
 
 async def _request_of(hub: Hub, result: Envelope) -> dict[str, object]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from hubbub.config import AdapterSettings, Duration, LimitSettings, Secret, Size, WebOrigin
 from hubbub.guards import PasswordLimits
@@ -184,3 +184,16 @@ class OctohubSettings(AdapterSettings):
             window_s=self.login_failure_window,
             setting="adapters.octohub.login_failure_limit",
         )
+
+    @model_validator(mode="after")
+    def _frames_fit(self) -> Self:
+        """Let own listeners take the largest message, whatever `limits.frame` says by default."""
+        if self.limits.frame < self.max_message_bytes:
+            wider = self.limits.model_copy(update={"frame": self.max_message_bytes})
+            object.__setattr__(self, "limits", wider)
+        return self
+
+    @property
+    def sent_bytes(self) -> int:
+        """The largest thing that a client may send at once."""
+        return self.max_message_bytes

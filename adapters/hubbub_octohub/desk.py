@@ -9,14 +9,15 @@ from typing import Final
 import msgspec
 
 from hubbub import Hub
+from hubbub.callbacks import Callbacks
 from hubbub.clock import Ids
 from hubbub.envelope import rfc3339
 from hubbub.errors import (
     ConflictError,
+    ForbiddenError,
     InvalidError,
     MalformedError,
     NotFoundError,
-    TooLargeError,
 )
 from hubbub.intake import check_text
 from hubbub.outgoing import Outgoing
@@ -28,12 +29,13 @@ from hubbub.values import Principal, Submission, Task, TaskState
 from hubbub_octohub.node import ADDRESSES, address_of
 from hubbub_octohub.nodes import Nodes
 
-__all__ = ["CALLBACKS", "Desk", "Submitted", "TaskIn", "node_of", "read_task"]
+__all__ = ["CALLBACKS", "Desk", "Submitted", "TaskIn", "is_user", "node_of", "read_task"]
 
 CALLBACKS: Final = "octohub.callback"
-"""Address that results of tasks with a `callback_url` go to."""
+"""What the addresses of results of tasks with a `callback_url` begin with."""
 
 MAX_PRIORITY: Final = 9
+USER_PREFIX: Final = "octohub.user."
 NODE_PREFIX: Final = ADDRESSES.removesuffix("*")
 
 
@@ -71,18 +73,12 @@ class Submitted:
 _read = msgspec.json.Decoder(TaskIn).decode
 
 
-def read_task(body: bytes, *, limit: int) -> TaskIn:
+def read_task(body: bytes) -> TaskIn:
     """Read `{"task_type", "data"?, "node"?, "labels"?, ...}`.
 
     Raises:
-        TooLargeError: over the limit, in bytes.
         MalformedError: not JSON, a member of a wrong kind, one that is not known, or no type.
     """
-    if len(body) > limit:
-        raise TooLargeError(
-            what="the task", size_bytes=len(body), limit_bytes=limit,
-            setting="adapters.octohub.max_message_bytes",
-        )  # fmt: skip
     try:
         task = _read(body)
         check_text("task_type", task.task_type)
@@ -100,14 +96,22 @@ def node_of(address: str | None) -> str | None:
     return unescape(address[len(NODE_PREFIX) :])
 
 
+def is_user(principal: Principal) -> bool:
+    """Tell whether somebody is a user, and not a program with a token of the hub."""
+    return principal.source.startswith(USER_PREFIX)
+
+
 class Desk:
     """Takes tasks in and tells how they are."""
 
-    def __init__(self, hub: Hub, nodes: Nodes, *, ids: Ids, outgoing: Outgoing) -> None:
+    def __init__(
+        self, hub: Hub, nodes: Nodes, *, ids: Ids, outgoing: Outgoing, callbacks: Callbacks
+    ) -> None:
         self._hub = hub
         self._nodes = nodes
         self._ids = ids
         self._outgoing = outgoing
+        self._callbacks = callbacks
 
     async def submit(
         self,
@@ -137,7 +141,7 @@ class Desk:
         if task.callback_url is not None:
             await self._outgoing.check(task.callback_url)
             own["callback_url"] = task.callback_url
-            reply_to = CALLBACKS
+            reply_to = self._callbacks.address_of(task.callback_url)
         named = task_id or f"task_{self._ids.ulid()}"
         keyed = task.idempotency_key is not None  # with an id in its body no two were alike
         receipt = await self._hub.submit(
@@ -197,22 +201,26 @@ class Desk:
         except (InvalidError, ValueError, OverflowError) as error:
             raise MalformedError(f"`not_before` is no time: {error}") from error
 
-    async def cancel(self, task_id: str) -> dict[str, object]:
+    async def cancel(self, task_id: str, principal: Principal) -> dict[str, object]:
         """Take a task back; returns how it is then.
 
         Raises:
             NotFoundError: no such task.
+            ForbiddenError: it is a user who did not ask for it.
             ConflictError: it has ended.
         """
+        await self._check_own(task_id, principal)
         return shown(await self._hub.work.cancel(task_id))
 
-    async def retry(self, task_id: str) -> dict[str, object]:
+    async def retry(self, task_id: str, principal: Principal) -> dict[str, object]:
         """Let a task that has ended run once more; returns how it is then.
 
         Raises:
             NotFoundError: no such task.
+            ForbiddenError: it is a user who did not ask for it.
             ConflictError: it has not ended.
         """
+        await self._check_own(task_id, principal)
         return shown(await self._hub.work.rerun(task_id))
 
     async def type_of(self, task_id: str) -> str:
@@ -225,6 +233,17 @@ class Desk:
         if task is None:
             raise NotFoundError(f"no task {task_id[:100]!r}")
         return task.task_type
+
+    async def _check_own(self, task_id: str, principal: Principal) -> None:
+        """Check that a user changes only what the user asked for; programs have scopes for that."""
+        if not is_user(principal):
+            return
+        task = await self._hub.work.find(task_id)
+        if task is not None and task.asker != principal.source:
+            raise ForbiddenError(
+                f"task {task_id[:100]!r} is not yours; who asked for it, or an administrator, "
+                "may cancel it and run it again"
+            )
 
     async def get(self, task_id: str) -> dict[str, object]:
         """Return a task with its attempts.

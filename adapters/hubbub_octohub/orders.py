@@ -17,9 +17,8 @@ ORDERS = ("task.submit", "task.get", "task.cancel", "task.retry", "node.list")
 class Orders:
     """Follows the orders of users."""
 
-    def __init__(self, desk: Desk, *, task_bytes: int) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._task_bytes = task_bytes
 
     async def run(
         self, command: str, args: Mapping[str, object], speaker: Talk, *, traceparent: str
@@ -35,16 +34,16 @@ class Orders:
             case "task.get":
                 return await self._desk.get(_task_id(args))
             case "task.cancel":
-                return await self._desk.cancel(_task_id(args))
+                return await self._desk.cancel(_task_id(args), speaker.principal)
             case "task.retry":
-                return await self._desk.retry(_task_id(args))
+                return await self._desk.retry(_task_id(args), speaker.principal)
             case "node.list":
                 return {"items": self._desk.nodes(), "next": None}
             case _:
                 raise NotFoundError(f"no command {command[:64]!r}; there are {', '.join(ORDERS)}")
 
     async def _submit(self, args: Mapping[str, object], speaker: Talk, traceparent: str) -> object:
-        task = read_task(encode_json(args), limit=self._task_bytes)
+        task = read_task(encode_json(args))  # measured as the frame it came in
         submitted = await self._desk.submit(
             task, speaker.principal, reply_to=speaker.principal.source, traceparent=traceparent
         )

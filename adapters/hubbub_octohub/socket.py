@@ -11,6 +11,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
+from hubbub.intake import is_over
 
 __all__ = ["DISMISS_S", "Socket", "SocketGoneError"]
 
@@ -106,7 +107,7 @@ class Socket:
             raise SocketGoneError("the peer has left")
         text: str | None = message.get("text")
         data: str | bytes = message.get("bytes", b"") if text is None else text
-        if len(data) > self._message_bytes:
+        if is_over(data, self._message_bytes):
             await self.close(TOO_BIG, "message too big")
             raise SocketGoneError("a message was too big")
         return data

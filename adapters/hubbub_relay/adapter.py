@@ -17,7 +17,7 @@ from hubbub.ports import Credentials, OpenAccess, Record, Row
 from hubbub_relay import events
 from hubbub_relay.afterwards import Afterwards
 from hubbub_relay.api import Api
-from hubbub_relay.callbacks import WebhookEndpoint
+from hubbub_relay.callbacks import callbacks_of
 from hubbub_relay.calls import Room
 from hubbub_relay.config import RelaySettings
 from hubbub_relay.desk import Desk
@@ -65,7 +65,9 @@ class RelayAdapter:
         self._prefix = settings.prefix
         metrics = RelayMetrics(hub.metrics)
         keys = self._keys_of(hub, settings)
-        outgoing = self._outgoing = Outgoing(settings.callback_allow)
+        outgoing = self._outgoing = Outgoing(
+            settings.callback_allow, setting="adapters.relay.callback_allow"
+        )
         logged = Logged()
         mirror = _mirror(hub, settings)
         wake = (lambda: None) if mirror is None else mirror.wake
@@ -88,17 +90,24 @@ class RelayAdapter:
         async def make_up(task_id: str, body: bytes) -> None:
             await sending.make_up(task_id, body)
 
-        afterwards = Afterwards(hub, now_ms, make_up)
+        callbacks = callbacks_of(
+            hub, outgoing, attempts=settings.callback_attempts, secret_of=keys.secret_of
+        )
+        afterwards = Afterwards(hub, now_ms, make_up, callbacks.address_of)
         names = Names(hub, limit=settings.max_names, make=make)
         sending = Sending(
-            hub, names=names, logged=logged, afterwards=afterwards, outgoing=outgoing, wake=wake
+            hub,
+            names=names,
+            logged=logged,
+            afterwards=afterwards,
+            keys=keys,
+            outgoing=outgoing,
+            wake=wake,
         )
         names.load()
         self._closing.append(names.close)
-        webhooks = WebhookEndpoint(
-            attempts=settings.callback_attempts, outgoing=outgoing, secret_of=keys.secret_of
-        )
-        self._closing.append(hub.attach(webhooks).close)
+        callbacks.start()
+        self._closing.append(callbacks.close)
         await afterwards.load()
         self._spawn(hub, afterwards.run())
         if mirror is not None:

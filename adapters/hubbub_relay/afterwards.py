@@ -16,9 +16,9 @@ from typing import Final
 import structlog
 
 from hubbub import Hub
-from hubbub.errors import HubError
+from hubbub.errors import HubError, InvalidError, KeyReusedError
 from hubbub_relay import events, sagas
-from hubbub_relay.callbacks import post_of
+from hubbub_relay.callbacks import envelope_of
 from hubbub_relay.wire import read_callback
 
 __all__ = ["Afterwards"]
@@ -55,13 +55,15 @@ class Afterwards:
 
     Attributes:
         make_up: Queues a task that makes up for another one: the id of that, and what is sent.
+        destination: Gives the address of what posts to a URL.
     """
 
     hub: Hub
     now_ms: Callable[[], int]
     make_up: Callable[[str, bytes], Awaitable[None]]
+    destination: Callable[[str], str]
     _open: dict[str, _Open] = field(default_factory=dict[str, _Open])
-    _ended: set[str] = field(default_factory=set[str])
+    _ended: dict[str, None] = field(default_factory=dict[str, None])
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def load(self) -> None:
@@ -88,7 +90,7 @@ class Afterwards:
         """A result passed by; it may not be in the store yet."""
         if task_id in self._open:
             self._open[task_id].looks = 0
-            self._ended.add(task_id)
+            self._ended[task_id] = None
             self._wake.set()
 
     async def reopen(self, task_id: str, *, url: str, key: str) -> None:
@@ -107,41 +109,75 @@ class Afterwards:
                     await self.look()
                 except HubError as error:
                     log.warning("relay.afterwards_waits", error=str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(LAST_PAUSE_S, pause_s * 2)
+                pause_s = (
+                    min(LAST_PAUSE_S, pause_s * 2)
+                    if await self._nothing(pause_s)
+                    else (FIRST_PAUSE_S)
+                )
+
+    async def _nothing(self, pause_s: float) -> bool:
+        """Wait; False when something has ended meanwhile, which waits for nobody."""
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return True
+        self._wake.clear()
+        return False
 
     async def look(self) -> None:
         """Look for final records of the tasks that ended, and do what is to be done for each."""
         names = list(self._ended)[:CHUNK]
         found = await self.hub.read(lambda session: events.ended(session, names))
-        for task_id, event in found.items():
-            waiting = self._open.get(task_id)
-            if waiting is not None:
-                await self._do(task_id, waiting, event)
-        if found:
-            done = list(found)
+        # Side by side: their commits are one, and what cannot be done now holds up no other.
+        outcomes = await asyncio.gather(*(self._done(*one) for one in found.items()))
+        done = [task_id for task_id, is_done in zip(found, outcomes, strict=True) if is_done]
+        if done:
             now_ms = self.now_ms()
             await self.hub.execute(
                 events.callbacks_done(done, now_ms=now_ms), sagas.sagas_done(done, now_ms=now_ms)
             )
-        for task_id in found:
+        for task_id in done:
             self._open.pop(task_id, None)
-            self._ended.discard(task_id)
-        self._count_looks(names)
+            self._ended.pop(task_id, None)
+        self._count_looks([task_id for task_id in names if task_id not in found])
+        for task_id in names:  # others have their turn before these
+            if task_id in self._ended:
+                self._ended[task_id] = self._ended.pop(task_id)
 
     def _count_looks(self, names: Sequence[str]) -> None:
         for task_id in names:
             waiting = self._open.get(task_id)
             if waiting is None:
-                self._ended.discard(task_id)
+                self._ended.pop(task_id, None)
                 continue
             waiting.looks += 1
             if waiting.looks >= LOOKS:
-                self._ended.discard(task_id)
+                self._ended.pop(task_id, None)
+
+    async def _done(self, task_id: str, event: events.Event) -> bool:
+        """Do what is to be done for one task; False when it has to be asked for again."""
+        waiting = self._open.get(task_id)
+        try:
+            if waiting is not None:
+                await self._do(task_id, waiting, event)
+        except HubError as error:
+            log.warning("relay.afterwards_waits", task=task_id, error=str(error))
+            return False
+        return True
 
     async def _do(self, task_id: str, waiting: _Open, event: events.Event) -> None:
         if waiting.saga and read_callback(event.body.encode()).status == "failed":
             for of, body in await self.hub.read(partial(sagas.bodies_for, task_id=task_id)):
                 await self.make_up(of, body.encode())
         if waiting.url is not None:
-            await self.hub.publish(post_of(event, url=waiting.url, key=waiting.key))
+            await self._post(event, waiting.url, waiting.key)
+
+    async def _post(self, event: events.Event, url: str, key: str) -> None:
+        try:
+            envelope = envelope_of(event, url=url, key=key, to=self.destination(url))
+            await self.hub.publish(envelope)
+        except KeyReusedError:
+            log.debug("relay.posted_before", record=event.id)  # by a hub that named it otherwise
+        except InvalidError as error:  # what was no URL when it was sent was refused then
+            log.warning("relay.no_post", record=event.id, error=str(error))

@@ -110,3 +110,8 @@ class RelaySettings(AdapterSettings):
         description="Networks that are not public and yet may be a `callback_url`, such as "
         '"127.0.0.0/8".',
     )
+
+    @property
+    def sent_bytes(self) -> int:
+        """The largest thing that a client may send at once."""
+        return self.max_body_bytes

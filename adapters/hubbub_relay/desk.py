@@ -13,10 +13,11 @@ from hubbub_relay import events
 from hubbub_relay.config import RelaySettings
 from hubbub_relay.endpoint import address_of
 from hubbub_relay.keys import Caller
+from hubbub_relay.limits import check_task, visible
 from hubbub_relay.metrics import RelayMetrics
 from hubbub_relay.mirror import Mirror
 from hubbub_relay.names import Names
-from hubbub_relay.states import RelayState, of_relay_names, state_of
+from hubbub_relay.states import RelayState, is_ours, state_of
 from hubbub_relay.wire import (
     LogsQuery,
     RelayError,
@@ -69,7 +70,7 @@ class Desk:
             RelayError: outside the caller's limits, or too many names.
             HubError: nothing was taken.
         """
-        caller.check_names(to=query.to)
+        caller.check_names(sender=query.worker, to=query.to)
         task_types = caller.commands(query.cmd)
         if not query.to.endswith("*") and query.to not in self._names:
             await self._names.add(query.to)
@@ -100,8 +101,13 @@ class Desk:
         """Move the end of a lease; returns it.
 
         Raises:
-            RelayError: no such task (404), or another worker's lease (409).
+            RelayError: no such task (404), outside the caller's limits (403), or another worker's
+                lease (409).
         """
+        caller.check_names(sender=request.worker)
+        task = await self._hub.work.find(task_id)
+        if task is not None:
+            await check_task(self._hub, caller, task)
         lease_s = request.lease_s or self._settings.lease_seconds
         try:
             until_us = await self._hub.work.renew(
@@ -118,22 +124,34 @@ class Desk:
 
     # Reading, clearing
 
-    async def logs(self, query: LogsQuery) -> list[bytes]:
-        """Return log records, oldest first."""
-        found = await self._hub.read(lambda session: events.listed(session, query))
+    async def logs(self, query: LogsQuery, reader: Caller) -> list[bytes]:
+        """Return log records within the reader's limits, oldest first.
+
+        Raises:
+            RelayError: it asks for a name outside of them.
+        """
+        if query.to is not None and query.to not in reader.speaks_as:
+            reader.check_names(to=query.to)
+        only = visible(reader)
+        found = await self._hub.read(lambda session: events.listed(session, query, only=only))
         return [
             log_record(event.event, event.body, ts_ms=event.ts_ms, number=event.id)
             for event in found
         ]
 
-    async def status(self, task_id: str) -> Status | None:
-        """Return how a task is; None when there is none of the relay's, or it was cleared."""
+    async def status(self, task_id: str, reader: Caller) -> Status | None:
+        """Return how a task is; None when there is none of the relay's, or it was cleared.
+
+        Raises:
+            RelayError: it is outside the reader's limits.
+        """
         task = await self._hub.work.find(task_id)
-        if task is None:
+        if task is None or not await is_ours(self._hub, task):
             return None
         logged, shown = await self._hub.read(lambda session: events.known(session, task_id))
-        if not shown and (logged or not of_relay_names(task)):
+        if logged and not shown:
             return None
+        await check_task(self._hub, reader, task)
         return Status(task, state_of(task))
 
     async def clear(self) -> int:

@@ -28,7 +28,7 @@ from sqlmodel import Field, Session, SQLModel
 
 from hubbub.envelope import encode_json
 from hubbub.ports import Row
-from hubbub.store.tables import ROW_NUMBER, DeliveryRow, table_of
+from hubbub.store.tables import ROW_NUMBER, DeliveryRow, TaskRow, table_of
 from hubbub_relay.wire import LogsQuery
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "clear_step",
     "ended",
     "event_row",
+    "forget_orphan",
     "known",
     "listed",
     "newest",
@@ -51,6 +52,7 @@ __all__ = [
     "purge",
     "seen",
     "waiting",
+    "was_sent",
 ]
 
 STEP: Final = 1000
@@ -117,6 +119,7 @@ class RelayCallbackRow(SQLModel, table=True):
 _event = table_of(RelayEventRow)
 _callback = table_of(RelayCallbackRow)
 _delivery = table_of(DeliveryRow)
+_task = table_of(TaskRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +151,22 @@ def event_row(
     mirrored: bool = True,
 ) -> Row:
     """Return the row of a record. Names and type are columns only where they are texts."""
-    sender = members.get("from", members.get("child_id"))
-    to, kind = members.get("to"), members.get("type")
+    sender = members.get("from", members.get("child_id", members.get("ack_by")))
+    kind = members.get("type")
     values = (
         event,
-        sender if isinstance(sender, str) else None,
-        to if isinstance(to, str) else None,
+        _name(sender),
+        _name(members.get("to")),
         kind if isinstance(kind, str) else None,
         task_id, encode_json(members).decode(), ts_ms, trace_id, final, mirrored, None,
     )  # fmt: skip
     return (_event, values)
+
+
+def _name(value: object) -> str | None:
+    """Return a name as it is addressed; a number is one, too."""
+    named = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return str(value) if named else None
 
 
 def callback_row(task_id: str, *, url: str, key: str, now_ms: int) -> Row:
@@ -187,9 +196,17 @@ def _events(session: Session, query: Executable) -> list[Event]:
     return [Event(*row) for row in _rows(session, query)]
 
 
-def listed(session: Session, query: LogsQuery) -> list[Event]:
-    """Return records that are not cleared, oldest first: the newest, or those after an id."""
+def listed(
+    session: Session, query: LogsQuery, *, only: ColumnElement[bool] | None = None
+) -> list[Event]:
+    """Return records that are not cleared, oldest first: the newest, or those after an id.
+
+    Args:
+        only: What the reader may see; None for everything.
+    """
     wanted = select(*_COLUMNS).where(_shown()).limit(query.limit)
+    if only is not None:
+        wanted = wanted.where(only)
     if query.task_id is not None:
         wanted = wanted.where(_event.c.task_id == query.task_id)
     if query.to is not None:
@@ -225,6 +242,17 @@ def known(session: Session, task_id: str) -> tuple[bool, bool]:
     first = select(_event.c.id).where(_event.c.task_id == task_id).limit(1)
     shown = first.where(_shown())
     return session.scalar(first) is not None, session.scalar(shown) is not None
+
+
+def was_sent(session: Session, task_id: str) -> bool:
+    """Tell whether a task was sent over the relay, or to one of its names.
+
+    What anybody may say of an id (an acknowledgement, a message, a callback) does not tell that.
+    """
+    query = select(_event.c.id).where(
+        _event.c.task_id == task_id, _event.c.event == "send", _event.c.type == "task"
+    )
+    return session.scalar(query.limit(1)) is not None
 
 
 def ended(session: Session, task_ids: Sequence[str]) -> dict[str, Event]:
@@ -327,6 +355,14 @@ def outdated(
             break
         found.append(event)
     return found
+
+
+def forget_orphan(task_id: str, asker: str) -> Statement:
+    """Return the statement that makes way for a task where only a callback was."""
+    statement = delete(_task).where(
+        _task.c.id == task_id, _task.c.orphan.is_(True), _task.c.asker == asker
+    )
+    return statement, []
 
 
 def purge(up_to: int, *, callbacks_before_ms: int) -> tuple[Statement, Statement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -67,11 +67,25 @@ class Caller:
         Raises:
             RelayError: one is outside.
         """
-        if not (self.speaks_as or self.to or self.cmd):
+        if not self.limited:
             return
         limits = ((self.speaks_as, sender), (self.to, to), (self.cmd, cmd))
         if not all(name is None or _within(limit, name) for limit, name in limits):
             raise RelayError(FORBIDDEN, 403)
+
+    @property
+    def limited(self) -> bool:
+        """Whether it may not use every name and command."""
+        return bool(self.speaks_as or self.to or self.cmd)
+
+    def may_touch(self, names: Iterable[str], cmd: str) -> bool:
+        """Tell whether a task is within its limits.
+
+        Args:
+            names: Names the task was sent to, and the one that has it.
+        """
+        named = not self.to or any(_within(self.to, name) for name in names)
+        return named and _within(self.cmd, cmd)
 
     def commands(self, cmd: str | None) -> frozenset[str] | None:
         """Return the commands it may take tasks of; None for all.
@@ -212,6 +226,10 @@ class Keys:
             if hmac.compare_digest(known, given) and found is None:
                 found = caller
         return found
+
+    def named(self, name: str) -> list[Caller]:
+        """Return who has a key of this name; two while a key is replaced."""
+        return [caller for _, caller in self._known if caller.name == name]
 
     def secret_of(self, name: str) -> bytes | None:
         """Return what signs callbacks of a key's tasks; None when that key is gone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 import structlog
@@ -18,14 +17,12 @@ from hubbub_relay.config import RelaySettings
 from hubbub_relay.endpoint import Logged, address_of
 from hubbub_relay.events import event_row
 from hubbub_relay.keys import Caller
+from hubbub_relay.limits import UNNAMED_CHILD, check_task, orphan_asker
 from hubbub_relay.metrics import RelayMetrics
 from hubbub_relay.states import is_ours, state_of
 from hubbub_relay.wire import AckRequest, CallbackRequest
 
 __all__ = ["Results"]
-
-UNNAMED_CHILD: Final = "relay.callback"
-"""Who brings a result that says no `child_id`."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -60,21 +57,21 @@ class Results:
         """Take what a worker says of a task; True when the task had ended already.
 
         Raises:
-            RelayError: `child_id` is outside the caller's limits.
+            RelayError: `child_id`, or the task, is outside the caller's limits.
             HubError: the hub could not keep it.
         """
         caller.check_names(sender=request.child_id)
         while True:
             task = await self._hub.work.find(request.task_id)
-            ours = task is not None and await is_ours(self._hub, task)
+            if task is not None:
+                await check_task(self._hub, caller, task)
+                if not await is_ours(self._hub, task):
+                    await self._keep(self._callback_row(request, ignored=True))
+                    return False
             if request.status == "processing":
-                await self._processing(request, task if ours else None, caller)
-                return False
-            if task is not None and not ours:
-                await self._keep(self._callback_row(request, ignored=True))
-                return False
+                return await self._processing(request, task, caller)
             if task is None:
-                if await self._orphan(request):
+                if await self._orphan(request, caller):
                     await self._tell(request, None)
                     return False
                 continue
@@ -120,8 +117,12 @@ class Results:
 
     async def _processing(
         self, request: CallbackRequest, task: Task | None, caller: Caller
-    ) -> None:
-        """Renew the lease; a worker that read the mirror has none, and begins one by this."""
+    ) -> bool:
+        """Renew the lease; a worker that read the mirror has none, and begins one by this.
+
+        Returns:
+            True when the task had ended, which is no news to anybody then.
+        """
         if task is not None and not task.state.final:
             lease_us = int(self._settings.lease_seconds * 1e6)
             worker = request.child_id or UNNAMED_CHILD
@@ -134,11 +135,21 @@ class Results:
                     )
             except (ConflictError, NotFoundError):
                 log.debug("relay.processing_ignored", task=task.id)
+                task = await self._hub.work.find(task.id)  # it may have ended meanwhile
+        if task is not None and task.state.final:
+            self._metrics.duplicate_callbacks.inc()
+            await self._keep(self._callback_row(request, ignored=True, trace_id=task.trace_id))
+            return True
         await self._keep(self._callback_row(request))
         await self._tell(request, task)
+        return False
 
-    async def _orphan(self, request: CallbackRequest) -> bool:
-        """Keep a result nobody asked for; False when somebody asked meanwhile."""
+    async def _orphan(self, request: CallbackRequest, caller: Caller) -> bool:
+        """Keep a result nobody asked for; False when somebody asked meanwhile.
+
+        That of a limited key ends no task that is sent by this id later: whether the key may touch
+        it is not known yet, so it makes way then, and its record ends nothing.
+        """
         now_us = self._hub.clock.now_us()
         failed = request.status == "failed"
         task = Task(
@@ -147,7 +158,7 @@ class Results:
             envelope_seq=None,
             envelope_id=None,
             task_type="task",
-            asker=UNNAMED_CHILD,
+            asker=orphan_asker(caller),
             state=TaskState.FAILED if failed else TaskState.COMPLETED,
             endpoint=None if request.child_id is None else address_of(request.child_id),
             result=request.result,
@@ -157,7 +168,7 @@ class Results:
             updated_us=now_us,
             finished_us=now_us,
         )
-        row = self._callback_row(request, final=True)
+        row = self._callback_row(request, final=not caller.limited)
         kept = await self._hub.keep(Record(tasks=[task], rows=[row]))
         self._wake()
         return kept.verdict == "kept"
@@ -184,11 +195,13 @@ class Results:
         """Log that somebody has seen a result; whether the task exists does not matter.
 
         Raises:
-            RelayError: `ack_by` is outside the caller's limits.
+            RelayError: `ack_by`, or the task, is outside the caller's limits.
             HubError: the hub could not keep it.
         """
         by = request.members.get("ack_by")
-        caller.check_names(sender=by if isinstance(by, str) else None)
+        caller.check_names(sender=str(by) if isinstance(by, (str, int, float)) else None)
+        if caller.limited and (task := await self._hub.work.find(request.task_id)) is not None:
+            await check_task(self._hub, caller, task)
         await self._keep(
             event_row(
                 "ack",

@@ -20,11 +20,12 @@ from hubbub_relay.afterwards import Afterwards
 from hubbub_relay.endpoint import Logged, address_of
 from hubbub_relay.events import event_row
 from hubbub_relay.ids import TaskIds
-from hubbub_relay.keys import ANONYMOUS, Caller
+from hubbub_relay.keys import ANONYMOUS, Caller, Keys
+from hubbub_relay.limits import check_task, orphan_maker
 from hubbub_relay.names import Names
 from hubbub_relay.sagas import saga_row
 from hubbub_relay.states import is_ours, state_of
-from hubbub_relay.wire import RelayError, SendRequest, chat_data, read_send, task_of
+from hubbub_relay.wire import FORBIDDEN, RelayError, SendRequest, chat_data, read_send, task_of
 
 __all__ = ["Sending", "Sent"]
 
@@ -46,6 +47,7 @@ class Sending:
         names: Names,
         logged: Logged,
         afterwards: Afterwards,
+        keys: Keys,
         outgoing: Outgoing,
         wake: Callable[[], None],
     ) -> None:
@@ -53,6 +55,7 @@ class Sending:
         self._names = names
         self._logged = logged
         self._afterwards = afterwards
+        self._keys = keys
         self._outgoing = outgoing
         self._wake = wake
         self._ids = TaskIds(hub.clock)
@@ -76,6 +79,9 @@ class Sending:
             to=request.to,
             cmd=(request.cmd or "") if request.is_task else None,
         )
+        caller.check_names(cmd=request.compensate_cmd)
+        if caller.limited and request.parent_task_id is not None:
+            await self._check_known(caller, request.parent_task_id)
         for name in (request.sender, request.to):
             if name not in self._names:
                 await self._names.add(name)
@@ -97,7 +103,11 @@ class Sending:
             task_id, own = self._ids.next(), True
         while True:
             receipt = await self._publish_task(request, task_id, caller, traceparent)
-            if not (own and receipt.duplicate):
+            if not receipt.duplicate:
+                break
+            if await self._made_way(receipt.task_id or task_id, request):
+                continue
+            if not own:
                 break
             task_id = self._ids.next()
         if receipt.duplicate and request.task_id is not None and receipt.task_id is not None:
@@ -156,10 +166,39 @@ class Sending:
         receipt = await self._submit(work, lambda _: (row,))
         return not receipt.duplicate
 
+    async def _check_known(self, caller: Caller, task_id: str) -> None:
+        """Check that a limited key may touch a task it names, which must be there for that.
+
+        Raises:
+            RelayError: it may not.
+        """
+        task = await self._hub.work.find(task_id)
+        if task is None:
+            raise RelayError(FORBIDDEN, 403)
+        await check_task(self._hub, caller, task)
+
+    async def _made_way(self, task_id: str, request: SendRequest) -> bool:
+        """Take away what only a callback of a key knows that may not touch this task; tell if so.
+
+        Else a limited key could end, by its id, a task that is still to be sent.
+        """
+        task = await self._hub.work.find(task_id)
+        maker = None if task is None else orphan_maker(task)
+        if task is None or maker is None:
+            return False
+        cmd = request.cmd or "task"
+        if any(key.may_touch((request.to,), cmd) for key in self._keys.named(maker)):
+            return False
+        await self._hub.execute(events.forget_orphan(task_id, task.asker))
+        return True
+
     async def _run_again(self, request: SendRequest, caller: Caller, task_id: str) -> None:
         """Queue a task again that was sent before, when it has failed."""
         task = await self._hub.work.find(task_id)
-        if task is None or state_of(task) != "failed" or not await is_ours(self._hub, task):
+        if task is None:
+            return
+        await check_task(self._hub, caller, task)
+        if state_of(task) != "failed" or not await is_ours(self._hub, task):
             return
         if request.callback_url is not None:
             await self._afterwards.reopen(task_id, url=request.callback_url, key=caller.name)

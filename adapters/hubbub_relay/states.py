@@ -29,8 +29,7 @@ async def is_ours(hub: Hub, task: Task) -> bool:
     """Tell whether a task came over the relay, or was given to one of its names."""
     if of_relay_names(task):
         return True
-    logged, _ = await hub.read(lambda session: events.known(session, task.id))
-    return logged
+    return await hub.read(lambda session: events.was_sent(session, task.id))
 
 
 def of_relay_names(task: Task) -> bool:

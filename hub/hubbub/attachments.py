@@ -55,6 +55,23 @@ class Attachment:
         """End this attachment only; a newer one of the same address stays."""
         self.attachments.detach(self.link)
 
+    def sent(self, envelope_id: str) -> None:
+        """An envelope it was given was written to its peer, which is to acknowledge it."""
+        self.attachments.sent(self.link, envelope_id)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for it in its own mailbox, and nothing is in its hand."""
+        return self.attachments.idle(self.link)
+
+    def forget_if_idle(self) -> bool:
+        """End this attachment, and forget its endpoint, if nothing waits for it or is in its hand.
+
+        Returns:
+            Whether it is forgotten.
+        """
+        return self.attachments.forget_if_idle(self.link)
+
 
 class Attachments:
     """Who is attached to one hub, and for how long somebody who left is waited for."""
@@ -135,6 +152,24 @@ class Attachments:
                 self._gone(endpoint)
 
         self._room.timers.at(self._clock.now_us() + int(endpoint.linger_s * 1e6), over)
+
+    def sent(self, link: EndpointLink, envelope_id: str) -> None:
+        """Note that an envelope was written to an endpoint's peer, which is to acknowledge it."""
+        self._room.sent(link, envelope_id)
+
+    def idle(self, link: EndpointLink) -> bool:
+        """Tell whether an endpoint has nothing to do."""
+        return not (link.busy or self.waiting(link))
+
+    def forget_if_idle(self, link: EndpointLink) -> bool:
+        """Forget an endpoint that has nothing to do; False where it has, or another link."""
+        if self._room.link_of(link.address) is not link or not self.idle(link):
+            return False
+        self._directory.forget(link.address)
+        self._subscriptions.forget(link.address)
+        link.close()
+        self._room.guards.forget(link.address)
+        return True
 
     async def subscribe(self, endpoint: Endpoint, pattern: str, *, limit: int) -> None:
         """Give an endpoint a private route; kept over a restart if the endpoint is.

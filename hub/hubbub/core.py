@@ -130,6 +130,7 @@ class Core(Facade):
             )
         if problems:
             raise ConfigError(problems)
+        self.router.limit(self.limits())
         self.contributions.read_converters()
         self.contributions.read_transforms()
         self._read_routes()
@@ -174,6 +175,7 @@ class Core(Facade):
 
     async def say_changed(self) -> None:
         """Tell whoever serves them that plugins, adapters or their tables have changed."""
+        self.router.limit(self.limits())
         for changed in tuple(self.changed):
             await changed()
 

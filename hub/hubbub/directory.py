@@ -15,7 +15,13 @@ from hubbub.conversion import Conversions
 from hubbub.subjects import SubjectTrie, is_pattern, matches
 from hubbub.values import Endpoint, Presence, PresenceState, Requirement
 
-__all__ = ["Directory", "Known", "choose_sticky"]
+__all__ = ["Came", "Directory", "Known", "Make", "choose_sticky"]
+
+Make = Callable[[str], Endpoint | None]
+"""Gives the endpoint of an address that was named: a new one, one that is known, or None."""
+
+Came = Callable[[Endpoint], None]
+"""Told that an endpoint came into being."""
 
 MAX_SETS: Final = 4096
 """Patterns with a live set; the one unused longest is forgotten."""
@@ -59,6 +65,7 @@ class Directory:
         self._sets: OrderedDict[str, _Set] = OrderedDict()
         self._by_pattern: SubjectTrie[_Set] = SubjectTrie()
         self._watchers: list[Callable[[Presence], None]] = []
+        self._makers: dict[str, tuple[Make, Came]] = {}
 
     def __iter__(self) -> Iterator[Known]:
         return iter(list(self._known.values()))
@@ -69,6 +76,47 @@ class Directory:
     def get(self, address: str) -> Known | None:
         """Return what is known of an address."""
         return self._known.get(address)
+
+    def on_demand(self, prefix: str, make: Make, came: Came) -> Callable[[], None]:
+        """Let addresses come into being when they are named; returns what ends that.
+
+        Args:
+            prefix: What they begin with, such as `relay.`.
+            make: Gives the endpoint of an address; changes nothing, a dry run asks it too.
+            came: Told of each that came into being; it counts as paused until it is attached.
+        """
+        maker = self._makers[prefix] = make, came
+
+        def end() -> None:
+            if self._makers.get(prefix) is maker:
+                del self._makers[prefix]
+
+        return end
+
+    def named(self, address: str, *, dry_run: bool = False) -> Known | None:
+        """Return what is known of an address that is named literally; it may come into being so.
+
+        Args:
+            dry_run: It comes into being for the caller only.
+        """
+        known = self._known.get(address)
+        if known is not None or not self._makers or is_pattern(address):
+            return known
+        for prefix, (make, came) in self._makers.items():
+            if not address.startswith(prefix):
+                continue
+            endpoint = make(address)
+            if endpoint is None:
+                return None
+            known = self._known.get(endpoint.address)
+            if known is None and dry_run:
+                return _known_of(endpoint)
+            if known is None:
+                # As good as there: what is volatile waits for its link, too.
+                known = self.put(endpoint, PresenceState.PAUSED)
+                came(endpoint)
+            return known
+        return None
 
     def watch(self, watcher: Callable[[Presence], None]) -> None:
         """Call `watcher` after each change of somebody's presence."""
@@ -82,7 +130,7 @@ class Directory:
             for found in self._by_pattern.find(endpoint.address):
                 found.members[endpoint.address] = known
         known.endpoint = endpoint
-        known.records = getattr(endpoint.record, "__func__", None) is not Endpoint.record
+        known.records = _has_record(endpoint)
         self.mark(known, state)
         return known
 
@@ -160,6 +208,14 @@ def _does(endpoint: Endpoint, requirement: Requirement) -> bool:
     if endpoint.task_types is None:
         return not requirement.declared
     return requirement.task_type is not None and endpoint.does(requirement.task_type)
+
+
+def _known_of(endpoint: Endpoint) -> Known:
+    return Known(endpoint, records=_has_record(endpoint))
+
+
+def _has_record(endpoint: Endpoint) -> bool:
+    return getattr(endpoint.record, "__func__", None) is not Endpoint.record
 
 
 def has_labels(endpoint: Endpoint, labels: Iterable[tuple[str, str]]) -> bool:

@@ -365,14 +365,21 @@ class Retry(Exception):  # noqa: N818  # a signal, named by the plugin contract
 
     Attributes:
         counted: Whether this was an attempt; False when the peer has not seen anything of it.
+        answered: The peer is there and has said so: no failure for its circuit breaker.
     """
 
     def __init__(
-        self, after_s: float | None = None, reason: str = "retry", *, counted: bool = True
+        self,
+        after_s: float | None = None,
+        reason: str = "retry",
+        *,
+        counted: bool = True,
+        answered: bool = False,
     ) -> None:
         self.after_s = after_s
         self.reason = reason
         self.counted = counted
+        self.answered = answered
         super().__init__(reason)
 
 

@@ -14,6 +14,7 @@ from hubbub.attachments import Attachment
 from hubbub.config import Address, LimitSettings, Settings, TlsSettings, is_loopback_host
 from hubbub.envelope import Envelope
 from hubbub.errors import DrainingError, HubError, UnavailableError
+from hubbub.guards import GuardRule
 from hubbub.listeners import Connection, Datagrams, TcpListener, UdpListener
 from hubbub.planning import TryHard
 from hubbub.ports import Kept, Record, RowsOf
@@ -54,6 +55,28 @@ class Facade(Rooms):
     async def unsubscribe(self, endpoint: Endpoint, pattern: str) -> None:
         """Take a private route back."""
         await self.attachments.unsubscribe(endpoint, pattern)
+
+    def on_demand(
+        self,
+        prefix: str,
+        make: Callable[[str], Endpoint | None],
+        came: Callable[[Endpoint], None],
+    ) -> Callable[[], None]:
+        """Let addresses come into being when they are named."""
+
+        def soon(endpoint: Endpoint) -> None:
+            # Not at once: who plans may be in the middle of handing something over.
+            asyncio.get_running_loop().call_soon(came, endpoint)
+
+        return self.directory.on_demand(prefix, make, soon)
+
+    def waiting(self, pattern: str) -> Sequence[str]:
+        """Return the addresses a pattern covers for which something waits, also unknown ones."""
+        return self.room.boxes.waiting(pattern)
+
+    def guard(self, rule: GuardRule) -> None:
+        """Guard the endpoints a pattern covers, where hub.toml says nothing of them."""
+        self.room.guard_by_default(rule)
 
     # Messages and tasks
 

@@ -17,6 +17,8 @@ from hubbub.subjects import check_pattern, check_subject, matches
 from hubbub.values import Principal, TaskState
 
 __all__ = [
+    "ADDED_BYTES",
+    "GROWTH",
     "MAX_TEXT",
     "Limits",
     "allowed",
@@ -25,6 +27,7 @@ __all__ = [
     "check_text",
     "has_control",
     "is_hubs_own",
+    "is_over",
     "may",
     "scoped",
     "texts_of",
@@ -44,12 +47,30 @@ _HUBS_OWN: Final = re.compile(rf"tasks\.[^.]+\.({'|'.join(state.value for state 
 _NUL_ESCAPED: Final = b"\\u0000"
 
 
+GROWTH: Final = 8
+"""Times that what a client sent may grow as data: a control character takes six bytes as JSON,
+`1e15,` nineteen for five, and a text that is none is kept twice, as it was and as a text."""
+
+ADDED_BYTES: Final = 64 * 1024
+"""Bytes that an adapter may add to what a client sent: ids, names, members of its own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How large an envelope may be."""
+    """How large an envelope may be.
 
-    data_bytes: int = 1024 * 1024
+    Attributes:
+        sent_bytes: The largest thing that a client may send, by whatever way; measured where it
+            comes in, as the client sent it.
+    """
+
+    sent_bytes: int = 1024 * 1024
     data_depth: int = 64
+
+    @property
+    def data_bytes(self) -> int:
+        """The largest data that can come of it; what is larger was measured nowhere."""
+        return self.sent_bytes * GROWTH + ADDED_BYTES
 
 
 def check_envelope(envelope: Envelope, limits: Limits) -> None:
@@ -58,7 +79,7 @@ def check_envelope(envelope: Envelope, limits: Limits) -> None:
     Raises:
         SubjectError: subject, reply address or target is not valid.
         InvalidError: another attribute is not valid.
-        TooLargeError: the data is over the limit.
+        TooLargeError: the data is over what can come of the largest thing a client may send.
         MalformedError: the data is nested too deep, has a number out of range, or is no JSON.
     """
     check_subject(envelope.subject)
@@ -88,6 +109,14 @@ def check_envelope(envelope: Envelope, limits: Limits) -> None:
         raise InvalidError(f"`to` has {len(envelope.to)} addresses, the limit is {MAX_TARGETS}")
     for address in envelope.to:
         check_subject(address)
+
+
+def is_over(frame: str | bytes, limit_bytes: int) -> bool:
+    """Tell whether a frame is over a limit in bytes; a text counts as UTF-8, as it was sent."""
+    size = len(frame)
+    if isinstance(frame, str) and size <= limit_bytes < size * 4 and not frame.isascii():
+        size = len(frame.encode("utf-8", "surrogatepass"))
+    return size > limit_bytes
 
 
 def check_text(what: str, text: str) -> str:

@@ -26,6 +26,10 @@ KEYED_PRIORITY: Final = 5
 _Entry = tuple[int, int, int, Delivery]
 
 
+RETRIES_US: Final = 2**60
+"""How far behind a retry stands where first attempts go before retries; no time comes near it."""
+
+
 def _at(time_us: int, delivery: Delivery) -> _Entry:
     """Return an entry of a heap; one read again from the store is another, and never compared."""
     return (time_us, delivery.id, id(delivery), delivery)
@@ -70,12 +74,14 @@ class Line:
     """Waiting deliveries in the order in which they may be handed over.
 
     Attributes:
+        fresh_first: Of those without a key first attempts go before retries.
         plain: How many of them are no tasks.
         stored: How many of them are durable, so that the store has them too.
     """
 
     __slots__ = (
-        "_busy", "_doubts", "_here", "_in_doubt", "_lanes", "_later", "_ready", "plain", "stored",
+        "_busy", "_doubts", "_here", "_in_doubt", "_lanes", "_later", "_ready", "fresh_first",
+        "plain", "stored",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -87,6 +93,7 @@ class Line:
         self._here: dict[int, Delivery] = {}
         self._in_doubt: dict[int, int] = {}
         self._doubts = count()
+        self.fresh_first = False
         self.plain = 0
         self.stored = 0
 
@@ -168,7 +175,7 @@ class Line:
         if delivery.due_us > now_us:
             heappush(self._later, _at(delivery.due_us, delivery))
         else:
-            heappush(self._ready, _at(delivery.rank, delivery))
+            heappush(self._ready, self._place(delivery))
 
     def free(self, delivery: Delivery) -> None:
         """The delivery is done: the next of its lane may go."""
@@ -278,7 +285,7 @@ class Line:
 
     def _line_up(self, delivery: Delivery) -> None:
         if delivery.lane is None:
-            heappush(self._ready, _at(delivery.rank, delivery))
+            heappush(self._ready, self._place(delivery))
             return
         lane = self._lanes.setdefault(delivery.lane, _Lane())
         if lane.busy is delivery:
@@ -287,6 +294,11 @@ class Line:
         lane.push(delivery)
         if self._leads(delivery):
             heappush(self._ready, _at(delivery.rank, delivery))
+
+    def _place(self, delivery: Delivery) -> _Entry:
+        """Return where a delivery stands that waits for no other of its lane."""
+        retry = self.fresh_first and delivery.attempts > 0 and delivery.lane is None
+        return _at(delivery.rank + RETRIES_US if retry else delivery.rank, delivery)
 
     def _enter(self, delivery: Delivery) -> None:
         self._here[delivery.id] = delivery

@@ -23,7 +23,7 @@ from hubbub.core import Core
 from hubbub.errors import ConfigError, DrainingError, RouteError
 from hubbub.listeners.tls import is_renewal
 from hubbub.observe.logs import configure_logs
-from hubbub.rooms import defaults_of, limits_of, policy_of
+from hubbub.rooms import defaults_of, policy_of
 from hubbub.values import Route
 
 __all__ = ["AT_ONCE", "Reloadable", "Reloaded", "Reloads"]
@@ -283,7 +283,7 @@ class Reloads:
         core = self._core
         hub = core.config.hub
         configure_logs(core.config.log.level, core.config.log.format, core.book)
-        core.router.limit(limits_of(hub))
+        core.router.limit(core.limits())
         guards = core.config.guards
         core.router.sources.change(hub.publish_rate, [entry.rule() for entry in guards.source])
         core.auth_failures.change(hub.auth_failure_limit, hub.auth_failure_window)

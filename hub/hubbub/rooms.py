@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,7 +15,7 @@ from hubbub.adapters import Adapters
 from hubbub.asking import Asking
 from hubbub.attachments import Attachments
 from hubbub.clock import Ids, SystemClock
-from hubbub.config import Config, HubSettings
+from hubbub.config import AdapterSettings, Config, HubSettings
 from hubbub.conversion import Conversions
 from hubbub.credentials import CredentialRegistry
 from hubbub.delivery.room import DeliveryRoom
@@ -77,9 +77,10 @@ def defaults_of(hub: HubSettings) -> TryHard:
     return TryHard(attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl)
 
 
-def limits_of(hub: HubSettings) -> Limits:
-    """Return the limits of an envelope, as `[hub]` says."""
-    return Limits(data_bytes=hub.max_body, data_depth=hub.data_depth)
+def limits_of(hub: HubSettings, adapters: Iterable[AdapterSettings] = ()) -> Limits:
+    """Return the limits of an envelope, as `[hub]` and the tables of adapters say."""
+    sent_bytes = max(hub.max_body, hub.limits.frame, *(one.sent_bytes for one in adapters))
+    return Limits(sent_bytes=sent_bytes, data_depth=hub.data_depth)
 
 
 class Rooms:
@@ -241,7 +242,7 @@ class Rooms:
             room=self.room,
             metrics=self.metrics,
             tracer=self.tracer,
-            limits=limits_of(self.config.hub),
+            limits=self.limits(),
             sources=Sources(self.config.hub.publish_rate, rules),
             rights=Rights(self.directory, self.planner),
             workers=self.workers,
@@ -255,6 +256,10 @@ class Rooms:
             journal=self.journal,
             clock=self.clock,
         )
+
+    def limits(self) -> Limits:
+        """Return the limits of an envelope, as hub.toml says them now."""
+        return limits_of(self.config.hub, (one.settings for one in self.adapters))
 
     # What they call
 

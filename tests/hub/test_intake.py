@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hubbub.envelope import Envelope
-from hubbub.errors import InvalidError, MalformedError
-from hubbub.intake import Limits, check_depth, check_envelope, check_text
+from hubbub.errors import InvalidError, MalformedError, TooLargeError
+from hubbub.intake import (
+    ADDED_BYTES,
+    GROWTH,
+    Limits,
+    check_depth,
+    check_envelope,
+    check_text,
+    is_over,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text('a"\\[]{}', max_size=6),
@@ -91,3 +99,27 @@ def test_texts_with_a_control_character(sign: str) -> None:
     """What would break a line of a log, or a row of a table, is refused and shown escaped."""
     with pytest.raises(InvalidError, match="has a control character"):
         check_text("key", f"a{sign}b")
+
+
+@pytest.mark.parametrize(
+    ("frame", "limit", "over"),
+    [("abcd", 4, False), ("abcde", 4, True), ("éé", 4, False), ("éé", 3, True),
+     (b"\xff" * 5, 4, True), ("\ud800", 3, False), ("\ud800", 2, True)],
+)  # fmt: skip
+def test_frames_count_in_bytes(frame: str | bytes, limit: int, over: bool) -> None:
+    """As they came over the wire."""
+    assert is_over(frame, limit) is over
+
+
+def test_the_largest_data_has_a_bound() -> None:
+    """What a client sent may grow; what is larger was measured nowhere."""
+    limits = Limits(sent_bytes=1000)
+    assert limits.data_bytes == 1000 * GROWTH + ADDED_BYTES
+    for over in (0, 1):
+        data = b'"%b"' % (b"x" * (limits.data_bytes - 2 + over))
+        envelope = Envelope(id="", source="api.test", subject="a.b", type="t", data=data)
+        if over:
+            with pytest.raises(TooLargeError):
+                check_envelope(envelope, limits)
+        else:
+            check_envelope(envelope, limits)

@@ -79,7 +79,7 @@ class Runners:
         self._wrote = wrote
         self._joined = joined
         self._runners: dict[str, KenkoRunnerRow] = {}
-        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._waiting: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
 
     async def begin(self) -> None:
         """Read who has joined, and let them come back."""
@@ -191,7 +191,7 @@ class Runners:
             raise UnavailableError(f"runner {row.name!r} is not connected")
         ask_id = secrets.token_hex(8)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[ask_id] = answer
+        self._waiting[row.id, ask_id] = answer
         try:
             async with asyncio.timeout(ANSWER_S):
                 await app.send("runner.exec", {"id": ask_id, "op": op, **facts})
@@ -203,7 +203,7 @@ class Runners:
                 f"runner {row.name!r} did not answer {op} in {ANSWER_S:.0f} s"
             ) from None
         finally:
-            self._waiting.pop(ask_id, None)
+            self._waiting.pop((row.id, ask_id), None)
         if said.get("ok") is not True:
             raise UnavailableError(f"runner {row.name!r} cannot {op}: {said.get('error')}")
         return object_in(said, "data")
@@ -267,7 +267,7 @@ class Runners:
         if isinstance(memory, int) and 0 <= memory < 2**60:
             row.memory_total = memory
         self._seen(row)
-        waiting = self._waiting.get(str(said.get("id")))
+        waiting = self._waiting.get((row.id, str(said.get("id"))))
         if waiting is not None and not waiting.done():
             waiting.set_result(said)
         elif "deployment_id" in said:

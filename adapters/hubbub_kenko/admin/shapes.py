@@ -11,8 +11,8 @@ EVENTS: Final = {
     "envelope.accepted": "received",
     "envelope.unrouted": "failed",
     "delivery.planned": "routed",
-    "delivery.in_flight": "sent",
-    "delivery.delivered": "acked",
+    "delivery.sent": "sent",
+    "delivery.delivered": "sent",
     "delivery.retry": "failed",
     "delivery.filtered": "failed",
     "delivery.dropped": "failed",
@@ -26,7 +26,13 @@ EVENTS: Final = {
     "task.cancelled": "failed",
     "task.late": "failed",
 }
-"""Steps of the hub, by the names that hops have."""
+"""Steps of the hub, by the names that hops have.
+
+What was delivered was sent; that it was acknowledged, too, is known where both were noted.
+"""
+
+_NOT_YET: Final = "delivery.in_flight"
+"""What is being written is not sent yet; a hop that went away again would be none."""
 
 _OF_APPS: Final = "kenko:"
 
@@ -51,7 +57,9 @@ def as_hops(said: dict[str, Any]) -> dict[str, Any]:
     """
     hops: list[dict[str, Any]] = []
     before: datetime | None = None
-    for seq, span in enumerate(said["spans"], start=1):
+    spans = [span for span in said["spans"] if span["name"] != _NOT_YET]
+    sent = {_delivery(span) for span in spans if span["name"] == "delivery.sent"}
+    for seq, span in enumerate(spans, start=1):
         at = datetime.fromisoformat(span["at"])
         latency = 0 if before is None else round((at - before).total_seconds() * 1e6)
         before = at
@@ -63,9 +71,22 @@ def as_hops(said: dict[str, Any]) -> dict[str, Any]:
                 "seq": seq,
                 "ts": span["at"],
                 "component": span.get("endpoint") or "hub",
-                "event": EVENTS.get(span["name"], span["name"]),
+                "event": _event(span, sent),
                 "latency_us": max(0, latency),
                 "detail": detail,
             }
         )
     return {"trace_id": said["trace_id"], "hops": hops}
+
+
+def _delivery(span: dict[str, Any]) -> object:
+    return span.get("detail", {}).get("delivery")
+
+
+def _event(span: dict[str, Any], sent: set[object]) -> str:
+    """Return what happened: a task's delivery ends with the answer, which acknowledges, too."""
+    name: str = span["name"]
+    answered = "task" in span.get("detail", {}) or _delivery(span) in sent
+    if name == "delivery.delivered" and answered:
+        return "acked"
+    return EVENTS.get(name, name)

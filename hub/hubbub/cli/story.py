@@ -265,6 +265,11 @@ def _of_span(span: Json, facts: Facts) -> Iterator[Step]:
             f"attempt {clean(detail.get('attempt'))} at {where} failed: "
             f"{_reason(detail.get('reason'))}; to be tried again (delivery {number})",
         )
+    elif name == "delivery.sent":
+        attempt = clean(detail.get("attempt"))
+        yield Step(
+            at, f"attempt {attempt} written to {where}, to be acknowledged (delivery {number})"
+        )
     elif name == "task.late":
         yield Step(at, f"a late result from {clean(detail.get('reason'))}, which counts no more")
     elif name in VOLATILE_ENDS and number not in _told(facts):

@@ -86,7 +86,8 @@ class Cost:
                         f"where_cel {text[:64]!r} has macros nested deeper than {MAX_NESTING}; "
                         "split the route, or send the data in another shape"
                     )
-                weight = max(weight, sum(around))
+                here = sum(around)
+                weight = max(weight, here)
             elif word in (")", "]", "}") and kinds[place] == "sign":
                 around = around[:-1]
             elif kinds[place] == "name" and sum(around) and _is_variable(words, place):

@@ -132,6 +132,11 @@ class AdapterSettings(Settings):
         origins: tuple[str, ...] = getattr(self, self.ORIGINS_KEY) if self.ORIGINS_KEY else ()
         return origins
 
+    @property
+    def sent_bytes(self) -> int:
+        """The largest thing that one of the adapter's clients may send at once."""
+        return self.limits.frame
+
 
 @cache
 def adapter_model(model: type[S]) -> type[S]:

@@ -13,6 +13,7 @@ from hubbub.delivery.mailbox import MAX_BUSY_LANES, Mailbox
 from hubbub.directory import Directory
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Clock, Engine
+from hubbub.subjects import matches
 from hubbub.values import Delivery, Overflow
 
 __all__ = ["Boxes"]
@@ -66,8 +67,18 @@ class Boxes:
         if box is None:
             limit, overflow = self._bound_of(name)
             box = self._boxes[name] = Mailbox(name, limit=limit, overflow=overflow)
+            known = self._directory.get(name)
+            box.line.fresh_first = known is not None and known.endpoint.fresh_first
             self._made(box)
         return box
+
+    def waiting(self, pattern: str) -> list[str]:
+        """Return the addresses a pattern covers in whose own mailboxes something waits."""
+        return [
+            name
+            for name, box in self._boxes.items()
+            if box.depth and box.requirement is None and matches(pattern, name)
+        ]
 
     def _bound_of(self, name: str) -> tuple[int, Overflow]:
         """Return how much a mailbox holds, and what it does with more."""

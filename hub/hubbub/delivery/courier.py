@@ -103,6 +103,13 @@ class Couriers:
             reason, after_us = self._reason(link, delivery, error)
             # A task's hand-over is written before the peer sees it: that attempt always counts.
             counted = delivery.leased or not isinstance(error, Retry) or error.counted
+            if isinstance(error, Retry) and error.answered and is_mine(delivery, attempt):
+                self._room.guards.succeeded(delivery)
+                due_us = self._room.clock.now_us() + (
+                    self._room.backoff_us(delivery) if after_us is None else after_us
+                )
+                self._room.endings.again(delivery, reason, due_us=due_us, counted=counted)
+                return
             self._failed(delivery, attempt, reason, after_us, counted=counted)
         else:
             if isinstance(answer, Envelope):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.rules import NODE_LOST, WITHDRAWN, deadline_of, ended_as, expiry_reason
-from hubbub.delivery.spans import retry_record, trace_end, trace_retry
+from hubbub.delivery.spans import retry_record, sent_record, trace_end, trace_retry
 from hubbub.ports import Change, Planned
 from hubbub.tasks import after
 from hubbub.values import Delivery, DeliveryState, Outcome, Task
@@ -119,6 +119,7 @@ class Endings:
                 )
             )
             self._room.tell(delivery)
+        delivery.sent_us = None
         box.depth += 1
         box.line.back(delivery, now_us=now_us)
         if due_us > now_us:
@@ -145,7 +146,8 @@ class Endings:
             self._end_task(delivery, reason)
         elif delivery.durable:
             self._room.engine.note(
-                Change(delivery=delivery), lambda _: self._room.boxes.written(delivery)
+                Change(delivery=delivery, follows=sent_record(delivery)),
+                lambda _: self._room.boxes.written(delivery),
             )
         self.done(delivery)
 

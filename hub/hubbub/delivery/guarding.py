@@ -70,19 +70,31 @@ class Guarding:
         self._call_at = call_at
         self._ready = ready
         self._rules: Sequence[GuardRule] = ()
+        self._defaults: dict[str, GuardRule] = {}
         self._guards: dict[str, EndpointGuard] = {}
 
     def change(self, rules: Sequence[GuardRule]) -> None:
         """Hold to other rules; what an entry that stays has learned of an endpoint stays too."""
         self._rules = tuple(rules)
+        self._forget_others()
+
+    def add_default(self, rule: GuardRule) -> None:
+        """Hold what no rule covers to another one; the latest for a pattern holds."""
+        self._defaults[rule.match] = rule
+        self._forget_others()
+
+    def _forget_others(self) -> None:
         for address, guard in list(self._guards.items()):
-            if rule_for(self._rules, address) != guard.rule:
+            if self._rule_for(address) != guard.rule:
                 del self._guards[address]
+
+    def _rule_for(self, address: str) -> GuardRule | None:
+        return rule_for(self._rules, address) or rule_for(self._defaults.values(), address)
 
     def of(self, address: str) -> EndpointGuard | None:
         """Return what guards an endpoint; None for nothing."""
         guard = self._guards.get(address)
-        if guard is None and (rule := rule_for(self._rules, address)) is not None:
+        if guard is None and (rule := self._rule_for(address)) is not None:
             guard = self._guards[address] = EndpointGuard(rule)
         return guard
 
@@ -151,7 +163,7 @@ class Guarding:
             address = delivery.endpoint or delivery.mailbox
             self._metrics.breaker_opened[_adapter(address)].inc()
         probed = before.state is BreakerState.HALF_OPEN and after.state is BreakerState.OPEN
-        return after.wait_s(now) if probed else None
+        return after.wait_s(now) if probed and not before.rule.probe_counts else None
 
     def probes(self, delivery: Delivery) -> bool:
         """Tell whether a breaker waits for what comes of this very delivery."""

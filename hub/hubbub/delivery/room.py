@@ -24,6 +24,7 @@ from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.promises import Promises
 from hubbub.delivery.rules import NODE_LOST, DeliveryPolicy, has_another, is_plain, load_of
+from hubbub.delivery.spans import trace_sent
 from hubbub.delivery.timers import Timers
 from hubbub.directory import Directory
 from hubbub.envelope import Envelope
@@ -135,7 +136,7 @@ class DeliveryRoom:
                 self.endings.count(delivery)
                 continue
             box = self.boxes.admit(delivery, now_us=now_us)
-            if box.requirement is None and self.directory.get(box.name) is None:
+            if box.requirement is None and self.directory.named(box.name) is None:
                 self.endings.end(delivery, Outcome.DEAD, "endpoint_gone")  # while it was written
                 continue
             if delivery.due_us > now_us:
@@ -175,6 +176,9 @@ class DeliveryRoom:
         older = self._links.get(endpoint.address)
         if older is not None:
             older.close()
+        own = self.boxes.find(endpoint.address)
+        if own is not None:  # made before it was known, at a start
+            own.line.fresh_first = endpoint.fresh_first
         link = EndpointLink(endpoint, self._link_changed)
         self._links[endpoint.address] = link
         guard = self.guards.of(endpoint.address)
@@ -228,6 +232,13 @@ class DeliveryRoom:
     def links(self) -> list[EndpointLink]:
         """Return all living links."""
         return list(self._links.values())
+
+    def sent(self, link: EndpointLink, envelope_id: str) -> None:
+        """Note that an envelope in an endpoint's hand was written to a peer that acknowledges."""
+        for delivery in link.in_flight.values():
+            if delivery.envelope.id == envelope_id and not delivery.leased:
+                trace_sent(self.tracer, delivery, self.clock.now_us())
+                return
 
     def held(self, ids: Iterable[int] | None = None) -> dict[int, Delivery]:
         """Return deliveries that are in flight in memory, by id: of plain ones no row says so.
@@ -285,6 +296,14 @@ class DeliveryRoom:
     def guard(self, rules: Sequence[GuardRule]) -> None:
         """Hold all endpoints to other guards from now on."""
         self.guards.change(rules)
+        self._follow_guards()
+
+    def guard_by_default(self, rule: GuardRule) -> None:
+        """Hold endpoints to a guard that the rules do not name."""
+        self.guards.add_default(rule)
+        self._follow_guards()
+
+    def _follow_guards(self) -> None:
         for link in self.links():
             self.leases.wake(link.address)
             link.guard = self.guards.of(link.address)

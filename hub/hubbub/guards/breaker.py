@@ -38,6 +38,7 @@ class BreakerRule(msgspec.Struct, frozen=True, kw_only=True):
         window_s: Seconds after which the share is counted anew.
         open_s: How long it is open the first time.
         open_max_s: How long it is open at most.
+        probe_counts: A probe that fails is an attempt of its delivery.
     """
 
     failures: int = 5
@@ -46,6 +47,7 @@ class BreakerRule(msgspec.Struct, frozen=True, kw_only=True):
     window_s: float = 30.0
     open_s: float = 30.0
     open_max_s: float = 300.0
+    probe_counts: bool = False
 
 
 class Breaker(msgspec.Struct, frozen=True):

@@ -63,13 +63,18 @@ class Plan:
 
 @dataclass(slots=True)
 class Offer:
-    """An envelope under way to its plan."""
+    """An envelope under way to its plan.
+
+    Attributes:
+        dry_run: Nothing may come of it.
+    """
 
     envelope: Envelope
     seq: int
     now_us: int
     durable: bool
     plan: Plan
+    dry_run: bool = False
 
 
 def ended(delivery: Delivery, outcome: Outcome, reason: str | None) -> Delivery:

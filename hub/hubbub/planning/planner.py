@@ -64,6 +64,7 @@ class Planner:
         request: TaskRequest | None = None,
         reply_to: str | None = None,
         now_us: int | None = None,
+        dry_run: bool = False,
     ) -> Plan:
         """Return the deliveries of an envelope, and rows that are some of them.
 
@@ -72,12 +73,13 @@ class Planner:
             durable: What holds where no route says otherwise.
             request: What the hub reads of a task request; such an envelope goes to one worker.
             reply_to: An address that gets it beside the table's (the result of a task).
+            dry_run: Nobody comes into being by being named.
         """
         routes = self.routes(envelope, request)
         plan = Plan([], [])
         if now_us is None:
             now_us = self._clock.now_us()
-        offer = Offer(envelope, seq, now_us, durable, plan)
+        offer = Offer(envelope, seq, now_us, durable, plan, dry_run)
         if request is not None:
             self.tasks.plan(offer, routes[0], request)
             return plan
@@ -139,6 +141,9 @@ class Planner:
         )  # fmt: skip
         one = len(targets) == 1 and not is_pattern(targets[0])
         deliver = route.route.deliver
+        if deliver != "all":
+            for target in targets:
+                self._directory.named(target, dry_run=offer.dry_run)
         if deliver == "all":
             found = self._to_all(offer, route, targets)
         elif deliver == "sticky":
@@ -167,7 +172,7 @@ class Planner:
 
     def _to_address(self, offer: Offer, route: CompiledRoute, address: str) -> bool:
         """Add the delivery to a literal address; one that cannot take the type is dead at once."""
-        known = self._directory.get(address)
+        known = self._directory.named(address, dry_run=offer.dry_run)
         if known is None:
             return False
         # What a transform makes of it is known when it has run.
@@ -175,8 +180,8 @@ class Planner:
             offer.envelope.type, known.endpoint.accepts
         ):
             self._to_known(offer, route, known)
-        elif not offer.plan.has(address):
-            delivery = self._deliveries.make(offer, address, route, known.endpoint)
+        elif not offer.plan.has(known.address):
+            delivery = self._deliveries.make(offer, known.address, route, known.endpoint)
             offer.plan.add(ended(delivery, Outcome.DEAD, "no_converter"))
         return True
 

@@ -41,6 +41,8 @@ class TaskPlanner:
         declared = not targets or is_own(route)
         targets = targets or (">",)
         pinned = route is DIRECT and len(targets) == 1 and not is_pattern(targets[0])
+        for target in targets:
+            self._directory.named(target, dry_run=offer.dry_run)
         labels = () if pinned else route.labels
         if request.labels and not pinned:
             labels = tuple(sorted({**dict(labels), **request.labels}.items()))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from hubbub.config import Address, LimitSettings, Settings, TlsSettings
     from hubbub.failure_guards import CredentialGuard
+    from hubbub.guards import GuardRule
     from hubbub.listeners import Connection, Datagrams
     from hubbub.observe.metrics import Metrics
 
@@ -88,6 +89,35 @@ class HubApi(Protocol):
 
     async def attach_for_good(self, endpoint: Endpoint) -> Link:
         """Attach an endpoint that is remembered over a restart, away until attached again."""
+        ...
+
+    def on_demand(
+        self,
+        prefix: str,
+        make: Callable[[str], Endpoint | None],
+        came: Callable[[Endpoint], None],
+    ) -> Callable[[], None]:
+        """Let addresses come into being when they are named: by a route, by `to`, for an answer.
+
+        Only addresses that are named literally do, a pattern covers those that are there.
+
+        Args:
+            prefix: What they begin with, such as `relay.`.
+            make: Gives the endpoint of an address: a new one, one that is known, or None. It
+                bounds how many there are; it changes nothing, because dry runs ask it too.
+            came: Told soon after it came into being, and attaches it; it is paused until then.
+
+        Returns:
+            What ends it.
+        """
+        ...
+
+    def waiting(self, pattern: str) -> Sequence[str]:
+        """Return the addresses a pattern covers for which something waits, also unknown ones."""
+        ...
+
+    def guard(self, rule: GuardRule) -> None:
+        """Guard the endpoints a pattern covers, where hub.toml says nothing of them."""
         ...
 
     def task_defaults(

@@ -35,6 +35,27 @@ class Link(Protocol):
         """End this attachment only; a newer one of the same address stays."""
         ...
 
+    def sent(self, envelope_id: str) -> None:
+        """An envelope it was given was written to its peer, which is to acknowledge it.
+
+        For endpoints whose `deliver` returns when the peer has said so: a trace then tells both.
+        Tasks need none, their attempts tell that.
+        """
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for it in its own mailbox, and nothing is in its hand."""
+        ...
+
+    def forget_if_idle(self) -> bool:
+        """End this attachment, and forget its endpoint, if nothing waits for it or is in its hand.
+
+        Returns:
+            Whether it is forgotten.
+        """
+        ...
+
 
 class Listener(Protocol):
     """An address that is listened on, or will be as soon as it can be had."""

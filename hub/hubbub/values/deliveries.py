@@ -44,6 +44,7 @@ class Delivery(msgspec.Struct, kw_only=True, eq=False):
         wait_us: How long it may wait in the queue each time (`hold` or `queue_ttl`); 0 for ever.
         pulled_by: Worker that took it with a lease, for pull endpoints.
         credential: What that worker came with: the lease ends with it; not a column.
+        sent_us: When this attempt was written to a peer that is to acknowledge it; not a column.
         task: Its task as it stands, while a leased delivery is in memory; not a column.
         siblings: Other deliveries of the same envelope, so that no endpoint gets it twice;
             not a column.
@@ -80,5 +81,6 @@ class Delivery(msgspec.Struct, kw_only=True, eq=False):
     credential: str = ""
     last_error: str | None = None
     updated_us: int = 0
+    sent_us: int | None = None
     task: Task | None = None
     siblings: tuple[Delivery, ...] = ()

@@ -56,6 +56,7 @@ class Endpoint:
         timeout_s: Seconds of one attempt; None for the hub's default.
         queue_ttl_s: Seconds a task waits before it fails; None for the hub's default, 0 for
             without end.
+        fresh_first: In its own mailbox first attempts go before retries (of what has no key).
         owner: Id of the credential that made it (`Principal.id`); None where it is nobody's.
     """
 
@@ -76,6 +77,7 @@ class Endpoint:
         max_attempts: int | None = None,
         timeout_s: float | None = None,
         queue_ttl_s: float | None = None,
+        fresh_first: bool = False,
         owner: str | None = None,
     ) -> None:
         self.address: Final = check_subject(address)
@@ -92,6 +94,7 @@ class Endpoint:
         self.max_attempts = max_attempts
         self.timeout_s = timeout_s
         self.queue_ttl_s = queue_ttl_s
+        self.fresh_first = fresh_first
         self.owner = owner
 
     def deliver(self, envelope: Envelope) -> Awaitable[object]:

@@ -33,7 +33,7 @@ def test_examples_are_read() -> None:
         "task_01HZX4Q7", "completed", b'{"any":"JSON"}', None
     )
     assert wire.read_ask(ask).request_id == "r1"
-    assert read_task(submission.encode(), limit=1000).labels == {"gpu": "yes"}
+    assert read_task(submission.encode()).labels == {"gpu": "yes"}
 
 
 def test_every_metric_is_named() -> None:

@@ -206,6 +206,18 @@ async def test_a_message_that_is_too_big_ends_the_connection(tmp_path: Path) -> 
         assert await node.closed() == 1009
 
 
+async def test_a_message_counts_in_bytes(tmp_path: Path) -> None:
+    """Not in characters."""
+    toml = SETTINGS + "max_message_bytes = 1000\n"
+    async with octohub(tmp_path, toml) as hub, hub.node() as node:
+        text = '{"type":"pong","x":"%s"}' % ("é" * 489)
+        assert len(text.encode()) == 1000
+        await node.say(text)
+        assert (await node.ask("ping"))["action"] == "pong"
+        await node.say(text + " ")
+        assert await node.closed() == 1009
+
+
 # One connection an id
 
 

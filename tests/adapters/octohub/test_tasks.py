@@ -76,12 +76,13 @@ async def test_a_body_that_is_no_task_is_refused(tmp_path: Path, body: bytes) ->
         assert (await hub.http.get(TASKS, headers=hub.admin)).json()["items"] == []
 
 
-async def test_a_task_has_a_largest_size(tmp_path: Path) -> None:
-    """To the byte."""
-    toml = SETTINGS + "max_message_bytes = 1000\n"
+@pytest.mark.parametrize("limit", [1000, 1024**2, 3 * 1024**2])
+async def test_a_task_has_a_largest_size(tmp_path: Path, limit: int) -> None:
+    """To the byte, as it was sent, also where it is over `hub.max_body`."""
+    toml = SETTINGS + f"max_message_bytes = {limit}\n"
     async with octohub(tmp_path, toml) as hub:
         body = b'{"task_type":"echo","data":{"x":"%b"}}'
-        room = 1000 - len(body) + 2
+        room = limit - len(body) + 2
         for more, status in ((0, 202), (1, 413)):
             content = body % (b"x" * (room + more))
             answer = await hub.http.post(TASKS, content=content, headers=hub.admin)
@@ -230,6 +231,36 @@ async def test_a_result_is_posted_back(tmp_path: Path) -> None:
         assert f'"task_id":"{task_id}"'.encode() in posts[0]
     async with octohub(tmp_path / "other") as hub:
         assert (await post(hub, callback_url=url)).status_code == 403
+
+
+async def test_a_receiver_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    """Each destination has its own share."""
+    toml = SETTINGS + 'callback_allow = ["127.0.0.0/8"]\n'
+    came = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    stuck = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with (
+        receiver() as (url, got),
+        octohub(tmp_path, toml) as hub,
+        hub.node() as node,
+        asyncio.timeout(30),
+    ):
+        for _ in range(30):
+            await hub.submit(callback_url=stuck)
+            await node.done(await node.task())
+        await came.wait()
+        task_id = await hub.submit(callback_url=url)
+        task = await node.task()
+        async with asyncio.timeout(1):
+            await node.done(task)
+            assert f'"task_id":"{task_id}"'.encode() in await got.get()
+    server.close()
 
 
 # The bridge

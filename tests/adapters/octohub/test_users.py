@@ -255,6 +255,20 @@ async def test_orders_that_cannot_be_followed(tmp_path: Path) -> None:
         assert (again["result"]["state"], again["result"]["run"]) == ("queued", 2)
 
 
+async def test_a_user_changes_only_what_the_user_asked_for(tmp_path: Path) -> None:
+    """Tasks of others are seen, and neither cancelled nor run again."""
+    async with octohub(tmp_path) as hub, hub.user() as user, hub.user("7") as other:
+        mine = (await user.command("task.submit", task_type="echo"))["result"]["task_id"]
+        for task_id in (mine, await hub.submit("echo")):
+            for command in ("task.cancel", "task.retry"):
+                answer = await other.command(command, task_id=task_id)
+                assert (answer["status"], answer["error"]["code"]) == ("failed", "forbidden")
+            seen = await other.command("task.get", task_id=task_id)
+            assert seen["result"]["state"] == "queued"
+        answer = await user.command("task.cancel", task_id=mine)
+        assert answer["result"]["state"] == "cancelled"
+
+
 async def test_a_user_watches_tasks_of_others(tmp_path: Path) -> None:
     """All of them, those of a type, or a single one; nothing any more after `unsubscribe`."""
     async with octohub(tmp_path) as hub, hub.node() as node, hub.user() as user:

@@ -14,9 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hubbub import Envelope
+from hubbub.callbacks import pause_s
 from hubbub.listeners import HttpListener
+from hubbub.values import Delivery
 from hubbub_relay import events
-from hubbub_relay.callbacks import pause_s
+from hubbub_relay.callbacks import ADDRESS, CALLBACK
 from tests.adapters.relay.serving import KEY, SETTINGS, RunRelay
 
 ALLOWED = SETTINGS + 'callback_allow = ["127.0.0.0/8"]\n'
@@ -119,6 +122,52 @@ async def test_a_result_by_another_protocol_is_posted_too(
         await receiver.wait_for(1)
         record = json.loads(receiver.posts[0][1])
         assert (record["task_id"], record["status"]) == (task_id, "failed")
+
+
+async def test_a_receiver_that_hangs_holds_up_no_other(
+    run_relay: RunRelay, receiver: Receiver
+) -> None:
+    """Hundreds of records wait for it; that of another destination is posted within a second."""
+    came = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    toml = "[hub]\ndrain_timeout = 0.1\n" + ALLOWED
+    async with run_relay(toml) as relay, asyncio.timeout(60):
+        url = f"http://127.0.0.1:{port}/"
+        stuck = await asyncio.gather(*(relay.task(callback_url=url) for _ in range(200)))
+        quick = await relay.task(callback_url=receiver.url)
+        await asyncio.gather(*(relay.callback(task_id) for task_id in stuck))
+        await came.wait()
+        async with asyncio.timeout(1):
+            await relay.callback(quick)
+            await receiver.wait_for(1)
+    server.close()
+
+
+@pytest.mark.parametrize("to", ["webhook.relay", "webhook.relay.x"])
+async def test_only_the_relay_has_records_signed(
+    run_relay: RunRelay, receiver: Receiver, to: str
+) -> None:
+    """Whoever may write to the address of posts gets nothing signed with a key."""
+    async with run_relay(ALLOWED) as relay, asyncio.timeout(10):
+        data = {"url": receiver.url, "key": "boss", "record": "{}"}
+        ended = asyncio.Queue[Delivery]()
+        relay.core.observe(accepted=lambda _: None, ended=ended.put_nowait)
+        for source in ("api.boss", ADDRESS):
+            await relay.core.publish(
+                Envelope.new(source=source, subject="a.b", type=CALLBACK, data=data, to=(to,))
+            )
+            delivery = await ended.get()
+            assert (delivery.outcome, delivery.reason) == (
+                ("dead", "rejected") if source == "api.boss" else ("delivered", None)
+            )
+    assert len(receiver.posts) == 1
 
 
 REFUSED: Sequence[str] = (

@@ -187,7 +187,7 @@ async def test_other_methods(relay: Relay, method: str, path: str, allow: str) -
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_the_limit_of_a_body(relay: Relay, chunked: bool) -> None:
-    """1 MiB is taken (less what an envelope adds), one byte more is not."""
+    """1 MiB is taken, whatever the hub adds to it, one byte more is not."""
 
     async def parts(body: bytes) -> AsyncGenerator[bytes]:
         for start in range(0, len(body), 100_000):
@@ -195,11 +195,47 @@ async def test_the_limit_of_a_body(relay: Relay, chunked: bool) -> None:
 
     limit = 1024 * 1024
     frame = b'{"from":"a","to":"b","text":"%b"}'
-    for size, status in ((limit - 400, 200), (limit + 1, 413), (3 * limit, 413)):
+    for size, status in ((limit, 200), (limit + 1, 413), (3 * limit, 413)):
         body = frame % (b"x" * (size - len(frame) + 2))
         answer = await relay.client.post("/send", content=parts(body) if chunked else body)
         assert answer.status_code == status, answer.text
         assert status == 200 or answer.text == refused("body too large")
+
+
+@pytest.mark.parametrize(
+    ("members", "filling"),
+    [
+        (b'"type":"task","payload":{"x":"%b"}', b"x"),
+        (b'"type":"task","payload":{"x":"%b"}', b"\\u0001"),
+        (b'"type":"task","payload":[%b0]', b"1e15,"),
+        (b'"text":["%b"]', b"\\u0001"),
+        (b'"text":["%b"]', b'\\"'),
+        (b'"text":[%b0]', b"1e15,"),
+    ],
+)
+async def test_what_a_body_becomes_does_not_count(
+    relay: Relay, members: bytes, filling: bytes
+) -> None:
+    """As JSON again it may take more bytes; a text may be written as JSON inside of JSON."""
+    limit = 1024 * 1024
+    frame = b'{"from":"a","to":"b",' + members + b"}"
+    body = frame % (filling * ((limit - len(frame)) // len(filling)))
+    body = body[:-1] + b" " * (limit - len(body)) + body[-1:]
+    assert (await relay.client.post("/send", content=body)).status_code == 200
+    assert (await relay.client.post("/send", content=body + b" ")).status_code == 413
+
+
+async def test_a_callback_of_the_largest_size_ends_its_task(relay: Relay) -> None:
+    """What is told of it to others may be larger than what the worker sent."""
+    limit = 1024 * 1024
+    task_id = await relay.task()
+    frame = b'{"task_id":"%b","child_id":"c","result":"%%b"}' % task_id.encode()
+    body = frame % (b"x" * (limit - len(frame) + 2))
+    assert len(body) == limit
+    assert (await relay.client.post("/callback", content=body)).status_code == 200
+    assert await relay.state(task_id) == "completed"
+    [record] = await relay.logs(task_id=task_id, event="callback")
+    assert len(record["result"]) > limit - 100
 
 
 async def test_callback(relay: Relay) -> None:
@@ -465,6 +501,36 @@ async def test_limits_of_a_key(
         headers = {"X-Relay-API-Key": "reading"}
         answer = await relay.client.request(method, path, json=body, headers=headers)
         assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("how", ["done", "failed", "cancelled", "orphan"])
+async def test_a_late_sign_of_life_is_a_repetition(relay: Relay, how: str) -> None:
+    """Told so, logged as ignored, and told to nobody as news; the task stays as it is."""
+    task_id = "t_1" if how == "orphan" else await relay.task()
+    if how == "cancelled":
+        await relay.core.work.cancel(task_id)
+    else:
+        await relay.callback(task_id, status="done" if how == "orphan" else how)
+    ended = await relay.state(task_id)
+    told: list[str] = []
+    stop = relay.core.router.tap(lambda envelope: told.append(envelope.type))
+    late = await relay.callback(task_id, child_id="c", status="processing", note="mine")
+    stop()
+    assert late == {"status": "ok", "duplicate": True}
+    assert told == []
+    assert await relay.state(task_id) == ended
+    *_, record = await relay.logs(task_id=task_id, event="callback")
+    assert (record["status"], record["note"], record["ignored"]) == ("processing", "mine", True)
+
+
+async def test_a_late_renewal_is_refused(relay: Relay) -> None:
+    """There is no lease any more that it could move."""
+    task_id = await relay.task()
+    await relay.lease(worker="w1")
+    await relay.callback(task_id)
+    answer = await relay.client.post(f"/tasks/{task_id}/renew", json={"worker": "w1"})
+    assert answer.status_code == 409
+    assert await relay.state(task_id) == "completed"
 
 
 async def test_the_shipped_key_does_not_clear(run_relay: RunRelay) -> None:

@@ -282,6 +282,27 @@ async def test_the_body_limit_is_exact(tmp_path: Path) -> None:
         assert await stored(served) == 2
 
 
+@pytest.mark.parametrize(
+    ("path", "frame"),
+    [
+        ("/api/v1/tasks", b'{"task_type":"render","params":{"x":"%b"}}'),
+        (
+            PATH,
+            b'{"specversion":"1.0","id":"1","source":"x","type":"t","subject":"a.b","data":"%b"}',
+        ),
+        (PATH, b'[{"subject":"a.b","data":"%b"}]'),
+    ],
+)
+async def test_what_the_hub_adds_does_not_count(tmp_path: Path, path: str, frame: bytes) -> None:
+    """A task, an event or a batch is as large as the body it came in."""
+    async with serving(tmp_path / "hub", FAST + 'max_body = "2KiB"\n') as served:
+        for over, status in ((0, 202), (1, 413)):
+            content = frame % (b"x" * (2048 + over - len(frame) + 2))
+            assert len(content) == 2048 + over
+            answer = await served.client.post(path, content=content)
+            assert answer.status_code == status, answer.text
+
+
 @pytest.mark.parametrize(("pieces", "closes"), [(DISCARDED, False), (DISCARDED + 1, True)])
 async def test_who_still_sends_hears_of_the_limit(
     tmp_path: Path, pieces: int, closes: bool

@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from hubbub.testing import serving_hub
 from hubbub.values import Submission
 from hubbub.web.sockets.frames import Publish, read_frame
 from tests.hub.web.conftest import ADMIN, Served
@@ -126,6 +127,31 @@ async def test_manual_acknowledgement(served: Served) -> None:
         shown = await served.get(f"/api/v1/envelopes/{refused['id']}")
         (delivery,) = shown["deliveries"]
         assert (delivery["outcome"], delivery["reason"]) == ("dead", "rejected")
+
+
+async def test_a_trace_tells_when_it_was_sent_and_when_acknowledged(served: Served) -> None:
+    """Each attempt of a stream that acknowledges; both stay."""
+    async with stream(served, "subject=jobs.*&ack=manual&name=careful") as socket:
+        await heard(socket, "hello")
+        trace_id = (await served.publish("jobs.a", 1))["trace_id"]
+        frame = await heard(socket, "envelope")
+
+        async def names() -> list[str]:
+            return [
+                span["name"] for span in (await served.get(f"/api/v1/traces/{trace_id}"))["spans"]
+            ]
+
+        await say(socket, type="nack", delivery=frame["delivery"], reason="busy", retry=True)
+        again = await heard(socket, "envelope")
+        assert [name for name in await names() if name in ("delivery.sent", "delivery.retry")] == [
+            "delivery.sent", "delivery.retry", "delivery.sent",
+        ]  # fmt: skip
+        await say(socket, type="ack", delivery=again["delivery"])
+        await say(socket, type="publish", ref=1, envelope={"subject": "sync.x", "data": 0})
+        await heard(socket, "accepted")
+        assert (await names())[-4:] == [
+            "delivery.sent", "delivery.retry", "delivery.sent", "delivery.delivered",
+        ]  # fmt: skip
 
 
 async def test_a_durable_stream_gets_what_it_missed_in_order(served: Served) -> None:
@@ -322,3 +348,35 @@ async def test_scopes_hold_on_streams_too(served: Served) -> None:
         await heard(socket, "hello")
         await say(socket, type="publish", ref=1, envelope={"subject": "orders.eu", "data": 1})
         assert (await heard(socket, "refused"))["problem"]["code"] == "forbidden"
+
+
+@pytest.mark.parametrize("limit", [1000, 3000])
+async def test_a_frame_of_the_largest_size_and_one_byte_more(tmp_path: Path, limit: int) -> None:
+    """What the stream sent counts; the port they share may have room for more."""
+    toml = f"[hub]\nmax_body = {limit}\nlimits = {{ frame = {limit} }}\n"
+    toml += "[adapters.kenko]\nenabled = true\nmax_message_bytes = 5000\n"
+    async with serving_hub(tmp_path / "hub", toml, environ={"HUBBUB_ADMIN_TOKEN": ADMIN}) as hub:
+        url = hub.main.url.replace("http", "ws") + "/api/v1/stream"
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        async with connect(url, additional_headers=headers, proxy=None) as socket:
+            await heard(socket, "hello")
+            frame = '{"type":"publish","envelope":{"subject":"a.b","data":"%s"}}'
+            fits = frame % ("é" * ((limit - len(frame) + 2) // 2))
+            fits += " " * (limit - len(fits.encode()))
+            await socket.send(fits)
+            await heard(socket, "accepted")
+            await socket.send(fits + " ")
+            assert (await heard(socket, "error"))["problem"]["code"] == "too_large"
+
+
+async def test_data_over_the_largest_envelope_is_refused(tmp_path: Path) -> None:
+    """Also where a frame may be larger than that."""
+    toml = "[hub]\nmax_body = 1000\n"
+    async with serving_hub(tmp_path / "hub", toml, environ={"HUBBUB_ADMIN_TOKEN": ADMIN}) as hub:
+        url = hub.main.url.replace("http", "ws") + "/api/v1/stream"
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        async with connect(url, additional_headers=headers, proxy=None) as socket:
+            await heard(socket, "hello")
+            for size, answer in ((998, "accepted"), (999, "refused")):
+                await say(socket, type="publish", envelope={"subject": "a.b", "data": "x" * size})
+                await heard(socket, answer)

@@ -10,7 +10,7 @@ from hubbub.core import Core
 from hubbub.delivery.mailbox import requirement_of
 from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import NotFoundError
-from hubbub.intake import Limits, check_envelope
+from hubbub.intake import check_envelope
 from hubbub.preparing import NotForItError, PrepareError
 from hubbub.tasks import read_request
 from hubbub.values import Delivery, DeliveryState
@@ -69,8 +69,7 @@ async def try_out(call: Call) -> Reply:
     now_us = core.clock.now_us()
     given = Given(call.principal, now_us)
     (envelope, *_), _ = read_forms(body, call.scope["headers"], given, batch_limit=1)
-    hub = core.config.hub
-    check_envelope(envelope, Limits(data_bytes=hub.max_body, data_depth=hub.data_depth))
+    check_envelope(envelope, core.limits())
     return Reply(200, dry_run(core, envelope.replace(id="dry-run", time_us=now_us, hops=1)))
 
 
@@ -90,6 +89,7 @@ def dry_run(core: Core, envelope: Envelope) -> dict[str, object]:
         seq=core.ids.seq(),
         durable=True if envelope.durable is None else envelope.durable,
         request=request,
+        dry_run=True,
     )
     targets = [
         {**_target(delivery), **_transformed(core, delivery)} for delivery in plan.deliveries

@@ -156,6 +156,8 @@ def _of_delivery(
         detail["pool"] = pool
     if row.replay_of is not None:
         detail["replay_of"] = str(row.replay_of)
+    task = {} if row.task_id is None else {"task": row.task_id}
+    detail |= task
     planned_for = None if pool is not None else endpoint
     planned = _span(
         "delivery.planned",
@@ -172,7 +174,7 @@ def _of_delivery(
     )
     if now.state == DeliveryState.PENDING or (now.leased and now.state != DeliveryState.DONE):
         return
-    ended: dict[str, Any] = {"delivery": str(row.id), "attempts": now.attempts}
+    ended: dict[str, Any] = {"delivery": str(row.id), "attempts": now.attempts, **task}
     if now.reason is not None:
         ended["reason"] = now.reason
     took_us = now.updated_us - row.created_us

@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub.core import Core
 from hubbub.envelope import TASK_RESULT, Envelope
-from hubbub.errors import HubError, InvalidError, Reject, Retry
+from hubbub.errors import HubError, InvalidError, Reject, Retry, TooLargeError
+from hubbub.intake import is_over
 from hubbub.listeners.http import WRITE_TEXTS
 from hubbub.ports import Link
 from hubbub.tasks import read_result
@@ -114,7 +115,7 @@ class Connection:
         self._leaving.append(core.credentials.open(self._principal.id, self._untrusted))
         if before is not None:
             before.make_way()
-        self._link = core.attach(self._endpoint)
+        self._link = self._endpoint.link = core.attach(self._endpoint)
 
     def make_way(self) -> None:
         """Let a newer connection of the same name take over; that one takes the link."""
@@ -194,6 +195,11 @@ class Connection:
         text = message.get("text")
         if text is None:
             raise InvalidError("frames are text; this one is binary")
+        limit = self._core.config.hub.limits.frame
+        if is_over(text, limit):  # the port has room for the largest frame of any adapter
+            raise TooLargeError(
+                what="the frame", size_bytes=None, limit_bytes=limit, setting="hub.limits.frame"
+            )
         match frames.read_frame(text):
             case frames.Subscribe(subject):
                 patterns_for(self._principal, (subject,))
@@ -278,7 +284,13 @@ class Connection:
         envelopes, batch = read_forms(bytes(raw), (), given, batch_limit=1)
         if batch:
             raise InvalidError("`envelope` is one envelope, not a batch")
-        return envelopes[0]
+        envelope = envelopes[0]
+        size, limit = len(envelope.data), self._core.config.hub.max_body
+        if size > limit:
+            raise TooLargeError(
+                what="data", size_bytes=size, limit_bytes=limit, setting="hub.max_body"
+            )
+        return envelope
 
     async def _subscribe(self, pattern: str) -> None:
         await self._core.attachments.subscribe(self._endpoint, pattern, limit=MAX_SUBSCRIPTIONS)

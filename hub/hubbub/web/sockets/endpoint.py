@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import ConflictError
+from hubbub.ports import Link
 from hubbub.subjects import escape
 from hubbub.tasks import read_request
 from hubbub.values import Endpoint
@@ -42,6 +43,7 @@ class StreamEndpoint(Endpoint):
 
     Attributes:
         peer: Its connection.
+        link: Its attachment.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class StreamEndpoint(Endpoint):
             owner=owner,
         )
         self.peer = peer
+        self.link: Link | None = None
         self._write = write
         self._manual = options.manual
         self._number = 0
@@ -83,6 +86,8 @@ class StreamEndpoint(Endpoint):
             self._tasks[task_id] = number
         try:
             await self._write(frames.envelope_frame(number, envelope))
+            if self.link is not None:
+                self.link.sent(envelope.id)
             await answer
         finally:
             del self._unanswered[number]

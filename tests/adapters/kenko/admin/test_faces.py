@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from hubbub import Envelope
+from hubbub.envelope import CHAT_MESSAGE
 from hubbub.listeners import HttpListener
 from hubbub.web.app import build_adapter_app
 from tests.adapters.kenko.admin.serving import ADMIN, TOML, Kenko, application, running_kenko
@@ -111,6 +114,68 @@ async def test_traces_are_found_by_application_and_shown_as_hops(kenko: Kenko) -
         assert "routed" in events
         assert [hop["seq"] for hop in trace["hops"]] == list(range(1, len(events) + 1))
         assert all(hop["latency_us"] >= 0 for hop in trace["hops"])
+
+
+async def hops_of(kenko: Kenko, trace_id: str, number: int) -> list[tuple[str, str]]:
+    """Return `(event, ts)` of a trace that has that many hops."""
+    async with asyncio.timeout(10):
+        while True:
+            hops = (await kenko.get(f"/traces/{trace_id}"))["hops"]
+            if len(hops) >= number:
+                return [(hop["event"], hop["ts"]) for hop in hops]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_what_cannot_acknowledge_was_sent(kenko: Kenko, durable: bool) -> None:
+    """Nobody says that it acknowledged, and what happened stays."""
+    async with application(kenko, "plain") as app:
+        envelope = chat_to(f"kenko.app.{app.id}", durable=durable)
+        receipt = await kenko.core.publish(envelope)
+        await app.receive("message")
+        hops = await hops_of(kenko, receipt.trace_id, 3 if durable else 2)
+        routed = ["routed"] if durable else []
+        assert [event for event, _ in hops] == ["received", *routed, "sent"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_what_is_acknowledged_was_sent_before(kenko: Kenko, durable: bool) -> None:
+    """Two hops, each when it happened; the first is there before the second, and stays."""
+    async with application(kenko, "careful", capabilities=["ack"]) as app:
+        envelope = chat_to(f"kenko.app.{app.id}", durable=durable)
+        receipt = await kenko.core.publish(envelope)
+        message = await app.receive("message")
+        number = 3 if durable else 2
+        before = await hops_of(kenko, receipt.trace_id, number)
+        assert before[-1][0] == "sent"
+        await app.send("ack", id=message["id"])
+        after = await hops_of(kenko, receipt.trace_id, number + 1)
+        assert after[:-1] == before
+        assert after[-1][0] == "acked"
+        assert after[-1][1] > before[-1][1]
+
+
+async def test_each_attempt_is_a_hop(kenko: Kenko) -> None:
+    """Sent, lost with its connection, sent again; also when nothing of it is in memory any more."""
+    async with application(kenko, "careful", capabilities=["ack"]) as first:
+        to = f"kenko.app.{first.id}"
+        receipt = await kenko.core.publish(chat_to(to, durable=True))
+        await first.receive("message")
+    assert [e for e, _ in await hops_of(kenko, receipt.trace_id, 4)] == [
+        "received", "routed", "sent", "failed",
+    ]  # fmt: skip
+    kenko.core.tracer._ring.clear()
+    assert [e for e, _ in await hops_of(kenko, receipt.trace_id, 4)] == [
+        "received", "routed", "sent", "failed",
+    ]  # fmt: skip
+
+
+def chat_to(address: str, *, durable: bool) -> Envelope:
+    """Return a chat message for one application."""
+    data = {"text": "hi", "sender": {"id": "1"}, "conversation": {"id": "1", "kind": "private"}}
+    return Envelope.new(
+        source="test", subject="test.says", type=CHAT_MESSAGE, data=data, to=(address,),
+        durable=durable,
+    )  # fmt: skip
 
 
 async def test_files_may_be_writable_here_alone(tmp_path: Path) -> None:
