@@ -54,7 +54,8 @@ def principal_of(identity: str) -> Principal:
 
 def submitter(principal: Principal) -> Principal:
     """Return a holder of the scope `tasks` as somebody who may give work to nodes."""
-    return Principal(principal.name, principal.source, principal.scopes | SUBMITS)
+    scopes = principal.scopes | SUBMITS
+    return Principal(principal.name, principal.source, scopes, id=principal.id)
 
 
 class UserEndpoint(Endpoint):

@@ -223,3 +223,26 @@ async def test_a_credential_that_has_ended_is_told_by_its_code(served: Served) -
     await revoke(served, gone)
     with pytest.raises(CredentialEndedError):
         served.core.credentials.check(gone)
+
+
+async def test_a_publisher_that_waits_for_a_place_ends_with_its_token(tmp_path: Path) -> None:
+    """A full mailbox lets it wait without end; what it has is not taken afterwards."""
+    full = f'{FAST}mailbox_limit = 1\noverflow = "wait"\n'
+    async with serving(tmp_path / "hub", full) as served:
+        gone, mine = await token_of(served, "direct:>")
+        link = served.core.attach(RecordingEndpoint("plugin.slow"))
+        link.slots = 0
+        body = {"subject": "a.b", "data": 1, "to": ["plugin.slow"]}
+        await served.publish("a.b", 0, to=["plugin.slow"])
+        headers = {"authorization": f"Bearer {mine}"}
+        posting = asyncio.create_task(
+            served.client.post("/api/v1/envelopes", json=body, headers=headers)
+        )
+        async with asyncio.timeout(10):
+            while not served.core.credentials.count(gone):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        async with within_two_seconds():
+            await revoke(served, gone)
+            answer = await posting
+        assert (answer.status_code, answer.json()["code"]) == (401, "credential_ended")
+        assert link.waiting == 1

@@ -68,7 +68,7 @@ async def submit(call: Call) -> Reply:
         idempotency_key=call.header(b"idempotency-key"),
         traceparent=call.header(b"traceparent") or "",
     )
-    principal = Principal(who.name, who.source, who.scopes | MAY_SUBMIT)
+    principal = Principal(who.name, who.source, who.scopes | MAY_SUBMIT, id=who.id)
     try:
         receipt = await core.submit(work, principal=principal)
     except InvalidError as error:
