@@ -35,9 +35,9 @@ class Spaces:
         alone = alone and len(deliveries) == 1
         if alone and deliveries[0].state is not DeliveryState.DONE:
             box = self._room.boxes.get(deliveries[0].mailbox)
-            if box.full and box.overflow == "wait":
+            if _lets_wait(box):
                 async with self._room.credentials.within(credential):
-                    while box.full and box.overflow == "wait":
+                    while _lets_wait(box):
                         await box.wait_for_space()
         self.reserve_now(deliveries, alone=alone)
 
@@ -53,7 +53,7 @@ class Spaces:
         alone = len(deliveries) == 1
         if alone and deliveries[0].state is not DeliveryState.DONE:
             box = self._room.boxes.get(deliveries[0].mailbox)
-            if box.full and box.overflow == "wait":
+            if _lets_wait(box):
                 return False
         self.reserve_now(deliveries, alone=alone)
         return True
@@ -81,3 +81,8 @@ class Spaces:
         delivery.outcome = Outcome.DEAD if lost else Outcome.DROPPED
         delivery.reason = "mailbox_full"
         return False
+
+
+def _lets_wait(box: Mailbox) -> bool:
+    """Tell whether a publisher has to wait for a place in a mailbox."""
+    return box.full and box.overflow == "wait"
