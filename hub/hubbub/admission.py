@@ -167,7 +167,8 @@ class Admission:
         if offer.plan is not None:
             if rows is not None:
                 offer.plan.rows += rows(offer.plan.deliveries)
-            await self._spaces.reserve(offer.plan.deliveries, alone=alone)
+            credential = principal.id if principal else ""
+            await self._spaces.reserve(offer.plan.deliveries, alone=alone, credential=credential)
         return self.ready(offer)
 
     def offer(

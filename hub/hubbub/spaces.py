@@ -18,21 +18,27 @@ class Spaces:
     def __init__(self, room: DeliveryRoom) -> None:
         self._room = room
 
-    async def reserve(self, deliveries: Sequence[Delivery], *, alone: bool) -> None:
+    async def reserve(
+        self, deliveries: Sequence[Delivery], *, alone: bool, credential: str = ""
+    ) -> None:
         """Reserve a place for each delivery that is not done.
 
         Args:
             alone: The publisher waits for this envelope only, so that it can be told to wait, or
                 be refused; where it has several deliveries each mailbox decides for its own.
+            credential: What the publisher came with; it waits no longer than that holds.
 
         Raises:
             MailboxFullError: it is refused.
+            CredentialEndedError: so is a publisher who is not trusted any more.
         """
         alone = alone and len(deliveries) == 1
         if alone and deliveries[0].state is not DeliveryState.DONE:
             box = self._room.boxes.get(deliveries[0].mailbox)
-            while box.full and box.overflow == "wait":
-                await box.wait_for_space()
+            if _lets_wait(box):
+                async with self._room.credentials.within(credential):
+                    while _lets_wait(box):
+                        await box.wait_for_space()
         self.reserve_now(deliveries, alone=alone)
 
     def reserve_at_once(self, deliveries: Sequence[Delivery]) -> bool:
@@ -47,7 +53,7 @@ class Spaces:
         alone = len(deliveries) == 1
         if alone and deliveries[0].state is not DeliveryState.DONE:
             box = self._room.boxes.get(deliveries[0].mailbox)
-            if box.full and box.overflow == "wait":
+            if _lets_wait(box):
                 return False
         self.reserve_now(deliveries, alone=alone)
         return True
@@ -75,3 +81,8 @@ class Spaces:
         delivery.outcome = Outcome.DEAD if lost else Outcome.DROPPED
         delivery.reason = "mailbox_full"
         return False
+
+
+def _lets_wait(box: Mailbox) -> bool:
+    """Tell whether a publisher has to wait for a place in a mailbox."""
+    return box.full and box.overflow == "wait"

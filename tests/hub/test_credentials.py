@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
 from hubbub.credentials import LOOK_US, CredentialRegistry
 from hubbub.errors import CredentialEndedError
-from hubbub.ports import Timer
 from hubbub.testing import FakeClock, settle
 
 
@@ -18,7 +19,7 @@ class CountingClock(FakeClock):
 
     timers = 0
 
-    def call_at(self, time_us: int, callback: Callable[[], None]) -> Timer:
+    def call_at(self, time_us: int, callback: Callable[[], None]) -> Any:
         self.timers += 1
         return super().call_at(time_us, callback)
 
@@ -36,10 +37,14 @@ async def test_what_is_open_ends_with_its_credential() -> None:
     """All of it, once, and nothing of another one; what has ended by itself is not ended again."""
     credentials = CredentialRegistry(FakeClock())
     ended: list[str] = []
+
+    def note(what: str, why: str) -> None:
+        ended.append(what + why)
+
     for name in ("a", "b"):
         credentials.admit(name)
         for number in range(2):
-            credentials.open(name, lambda why, what=f"{name}{number}": ended.append(what + why))
+            credentials.open(name, partial(note, f"{name}{number}"))
     credentials.open("a", ended.append)()
     credentials.revoke("a")
     credentials.revoke("a")

@@ -55,7 +55,7 @@ async def soon() -> AsyncGenerator[None]:
     assert monotonic() - began < SOON_S
 
 
-async def take(relay: Relay, key: str = WORKER, **query: object) -> httpx2.Response:
+async def take(relay: Relay, key: str = WORKER, **query: str | int) -> httpx2.Response:
     """Ask for tasks with a key."""
     return await relay.anybody.get(
         "/tasks", params={"to": "child", **query}, headers={"X-Relay-API-Key": key}

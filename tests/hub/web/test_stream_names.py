@@ -15,6 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from hubbub.store.reads.endpoints import retained
 from hubbub.testing import RecordingEndpoint
+from hubbub.values import Principal
+from hubbub.web.sockets.names import StreamName
 from tests.hub.web.conftest import ADMIN, FAST, Served, serving
 
 
@@ -246,3 +248,21 @@ async def test_only_administrators_free_names(served: Served) -> None:
     answer = await served.client.delete("/api/v1/endpoints/stream.x", headers=headers)
     assert answer.status_code == 403
     assert (await served.client.delete("/api/v1/endpoints/stream.none")).status_code == 404
+
+
+async def test_a_name_whose_client_has_just_left_is_free(served: Served) -> None:
+    """Before a timer has told so, and with nothing of what was for the one who left."""
+    _, mine = await token_of(served, "read")
+    other = Principal("other", "api.other", frozenset({"subscribe:b.>"}), id="other")
+    async with stream(served, "name=x&subject=a.>&ack=manual", mine):
+        await served.publish("a.b", 1)
+        link = served.core.room.link_of("stream.x")
+        assert link is not None
+        served.core.attachments.detach(link)
+        name = StreamName(served.core, other, "x")
+        await name.check_all()
+        name.check()
+        assert name.holder is None
+        assert served.core.subscriptions.of("stream.x") == ()
+    [dead] = (await served.get("/api/v1/deliveries", outcome="dead"))["items"]
+    assert dead["reason"] == "endpoint_gone"

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub.core import Core
 from hubbub.envelope import TASK_RESULT, Envelope
-from hubbub.errors import HubError, InvalidError, Reject, Retry, TooLargeError
+from hubbub.errors import BusyError, HubError, InvalidError, Reject, Retry, TooLargeError
 from hubbub.intake import is_over
 from hubbub.listeners.http import WRITE_TEXTS
 from hubbub.ports import Link
@@ -110,9 +110,13 @@ class Connection:
         core, holder = self._core, self._name.holder
         before = None if holder is None else holder.peer
         replacing = before is not None and before.source == self.source
-        core.credentials.check(self._principal.id)
-        self._leaving.append(core.router.sources.connect(self.source, replacing=replacing))
-        self._leaving.append(core.credentials.open(self._principal.id, self._untrusted))
+        forget = core.credentials.open(self._principal.id, self._untrusted)
+        try:
+            closed = core.router.sources.connect(self.source, replacing=replacing)
+        except BusyError:
+            forget()
+            raise
+        self._leaving += [forget, closed]
         if before is not None:
             before.make_way()
         self._link = self._endpoint.link = core.attach(self._endpoint)
