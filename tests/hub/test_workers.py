@@ -222,3 +222,12 @@ async def test_the_manuals_first_plugin_beside_a_worker(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         for link in core.room.links():
             link.close()
+
+
+async def test_the_route_for_tasks_takes_nothing_else(core: Core) -> None:
+    """What is no request is for nobody there, though anybody might take it."""
+    taker = attached(core, "plugin.taker", accepts=BOTH, task_types=("*",))
+    event = Envelope.new(source="plugin.test", subject="tasks.echo.request")
+    receipt = await core.publish(event)
+    assert (receipt.outcome, receipt.reason) == ("unrouted", "no_route")
+    assert taker.taken == []
