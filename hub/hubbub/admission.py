@@ -8,7 +8,7 @@ from typing import Final
 
 from hubbub.claims import Said, said_by
 from hubbub.clock import Ids
-from hubbub.envelope import TASK_UPDATE, Envelope
+from hubbub.envelope import TASK_REQUEST, TASK_UPDATE, Envelope
 from hubbub.errors import ForbiddenError, InvalidError
 from hubbub.following import Following
 from hubbub.intake import Limits, check_envelope
@@ -226,7 +226,7 @@ class Admission:
 
     async def _answered(self, envelope_id: str) -> Envelope | None:
         """Step 5, first half: what an answer answers."""
-        found = self._origins.find(envelope_id) or self._waiters.asked(envelope_id)
+        found = self._waiters.asked(envelope_id) or self._origins.find(envelope_id)
         if found is None:
             stored = await self._database.read(lambda session: reads.one(session, envelope_id))
             found = None if stored is None else stored.envelope
@@ -242,22 +242,31 @@ class Admission:
         """
         if envelope.to and not self._waiters.waits_for(envelope):
             return  # it goes where `to` says, and was checked for that
-        address = Origin.of(answered).address
         rights = self._rights
-        if rights.may_write(address, principal) or rights.reaches(answered, principal):
+        if rights.may_write(Origin.of(answered).address, principal):
             return
-        if answered.in_reply_to is not None and not answered.to:
-            before = await self._answered(answered.in_reply_to)
-            if before is not None and rights.is_own(Origin.of(before).address, principal):
-                return
-        given = await self._database.read(
-            lambda session: delivery_reads.addresses_of(session, answered.id)
-        )
-        if not any(rights.is_own(one, principal) for one in given):
+        if answered.type == TASK_REQUEST:  # of those who might have it, one has
+            given = await self._workers.given(answered)
+        elif rights.reaches(answered, principal):
+            return
+        else:
+            given = await self._given(answered)
+        if not any(rights.is_own(address, principal) for address in given):
             raise ForbiddenError(
                 f"{principal.name!r} may not answer {answered.id!r}, which was not given to it; "
                 "it needs the scope 'direct:' for where the answer goes"
             )
+
+    async def _given(self, answered: Envelope) -> set[str]:
+        """Return who was given an envelope, as an answer itself or as the store knows."""
+        given = await self._database.read(
+            lambda session: delivery_reads.addresses_of(session, answered.id)
+        )
+        if answered.in_reply_to is not None and not answered.to:
+            before = await self._answered(answered.in_reply_to)
+            if before is not None:
+                given.add(Origin.of(before).address)
+        return given
 
     def _reply(self, envelope: Envelope, origin: Origin | None, seq: int, *, durable: bool) -> Plan:
         """Step 5, second half: an answer goes to where the question came from."""

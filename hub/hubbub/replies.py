@@ -40,9 +40,9 @@ class Origins:
         self._ring: OrderedDict[str, Envelope] = OrderedDict()
 
     def remember(self, envelope: Envelope) -> None:
-        """Note an envelope that somebody may answer."""
+        """Note an envelope that somebody may answer; of two of one id the first."""
         ring = self._ring
-        ring[envelope.id] = envelope
+        ring.setdefault(envelope.id, envelope)
         if len(ring) > self._size:
             ring.popitem(last=False)
 
@@ -67,7 +67,7 @@ class Waiters:
         return future
 
     def note(self, asked: Envelope) -> None:
-        """Keep the request as it was published, however many others come after it."""
+        """Keep the request as it is published; only from here on it may be answered."""
         self._asked[asked.id] = asked
 
     def asked(self, envelope_id: str) -> Envelope | None:
@@ -84,7 +84,7 @@ class Waiters:
 
     def waits_for(self, envelope: Envelope) -> bool:
         """Tell whether somebody waits for this answer."""
-        return envelope.in_reply_to in self._waiting
+        return envelope.in_reply_to in self._asked
 
     def is_over(self, envelope_id: str) -> bool:
         """Tell whether an answer to this request is late."""
@@ -93,7 +93,7 @@ class Waiters:
     def answer(self, envelope: Envelope) -> bool:
         """Give an answer to whoever waits; False when it is not the first one."""
         future = self._waiting.get(envelope.in_reply_to or "")
-        if future is None or future.done():
+        if future is None or future.done() or not self.waits_for(envelope):
             return False
         future.set_result(envelope)
         return True

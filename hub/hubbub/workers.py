@@ -8,7 +8,7 @@ from hubbub.errors import ConflictError, InvalidError, NotFoundError, NotGivenEr
 from hubbub.rights import may_work, task_types_of
 from hubbub.store.database import Database
 from hubbub.store.reads import envelopes
-from hubbub.tasks import read_result, read_update
+from hubbub.tasks import read_request, read_result, read_update
 from hubbub.values import Principal, Receipt, Task, TaskState
 
 __all__ = ["Workers"]
@@ -87,8 +87,14 @@ class Workers:
             )
         task = await self._find(update.task_id)
         may_work(principal, task.task_type)
-        if not await self._work.was_given(task, by):
+        if by not in await self._work.given(task):
             raise NotGivenError(task_id=task.id, by=by)
+
+    async def given(self, request: Envelope) -> frozenset[str]:
+        """Return the endpoints that ever were given the task of a request."""
+        task_id = read_request(request).task_id
+        task = None if task_id is None else await self._work.find(task_id)
+        return frozenset() if task is None else await self._work.given(task)
 
     async def _find(self, task_id: str) -> Task:
         task = await self._work.find(task_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,10 +26,14 @@ async def submit(core: Core, task_type: str = "echo", subject: str | None = None
     return await core.submit(Submission(task_type=task_type, source="api.test", subject=subject))
 
 
-def attached(core: Core, address: str, **how: object) -> RecordingEndpoint:
-    endpoint = RecordingEndpoint(address, **how)  # type: ignore[arg-type]
+def attached(core: Core, address: str, **how: Any) -> RecordingEndpoint:
+    endpoint = RecordingEndpoint(address, **how)
     core.attach(endpoint)
     return endpoint
+
+
+def _same(envelope: Envelope) -> Envelope:
+    return envelope
 
 
 async def state_of(core: Core, receipt: Receipt) -> TaskState:
@@ -37,7 +42,7 @@ async def state_of(core: Core, receipt: Receipt) -> TaskState:
     return task.state
 
 
-TAKERS = {
+TAKERS: dict[str, tuple[dict[str, Any], ...]] = {
     "everything, in any of two ways": ({}, {"accepts": ("*",)}, {"accepts": ("*", EVENT)}),
     "task types, but no requests": ({"task_types": ("*",)}, {"task_types": ("echo",)}),
     "requests, but no task types": ({"accepts": (TASK_REQUEST,)}, {"accepts": BOTH}),
@@ -47,9 +52,9 @@ TAKERS = {
 
 
 @pytest.mark.parametrize("kinds", TAKERS.values(), ids=TAKERS)
-async def test_nobody_works_by_default(core: Core, kinds: tuple[dict[str, object], ...]) -> None:
+async def test_nobody_works_by_default(core: Core, kinds: tuple[dict[str, Any], ...]) -> None:
     """A task that nobody routed waits for who declares its type; all others never see it."""
-    core.conversions.add(Converter(TASK_REQUEST, EVENT, lambda one: one), plugin="test")
+    core.conversions.add(Converter(TASK_REQUEST, EVENT, _same), plugin="test")
     idle = [attached(core, f"plugin.idle{place}", **how) for place, how in enumerate(kinds)]
     receipt = await submit(core)
     elsewhere = await submit(core, subject="orders.echo")
@@ -179,7 +184,7 @@ def test_who_does_not_name_the_type_is_in_no_pool_for_work(
     conversions = Conversions()
     for from_type, to_type in converters:
         if from_type != to_type:
-            conversions.add(Converter(from_type, to_type, lambda one: one), plugin="test")
+            conversions.add(Converter(from_type, to_type, _same), plugin="test")
     directory = Directory(conversions)
     endpoint = Endpoint(address="a", accepts=accepts, task_types=task_types, labels={"gpu": "yes"})
     directory.put(endpoint, PresenceState.ONLINE)
@@ -217,3 +222,12 @@ async def test_the_manuals_first_plugin_beside_a_worker(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         for link in core.room.links():
             link.close()
+
+
+async def test_the_route_for_tasks_takes_nothing_else(core: Core) -> None:
+    """What is no request is for nobody there, though anybody might take it."""
+    taker = attached(core, "plugin.taker", accepts=BOTH, task_types=("*",))
+    event = Envelope.new(source="plugin.test", subject="tasks.echo.request")
+    receipt = await core.publish(event)
+    assert (receipt.outcome, receipt.reason) == ("unrouted", "no_route")
+    assert taker.taken == []

@@ -76,13 +76,11 @@ class Results:
             return Finished("again", delivery.task)
         return await self._end(delivery, said, holds=holds)
 
-    async def _runs_given(
-        self, task: Task, delivery: Delivery | None, said: Said
-    ) -> frozenset[int]:
+    async def _runs_given(self, task: Task, delivery: Delivery | None, said: Said) -> set[int]:
         """Return the runs that whoever brings a result was given; this one, where all may."""
         if said.anyone or (delivery is not None and said.by == delivery.endpoint):
-            return frozenset((task.run,))
-        return await self._ledger.runs_given(task, said.by)
+            return {task.run}
+        return (await self._ledger.runs_by_endpoint(task)).get(said.by, set())
 
     def _tried_again(self, delivery: Delivery, said: Said, *, holds: bool) -> bool:
         """Let a task that failed be tried again, if an attempt is left; tell whether it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.ports import Row
 from hubbub.routing import CompiledRoute
 from hubbub.values import Delivery, DeliveryState, Outcome, Route
@@ -23,6 +23,7 @@ TASKS_ROUTE: Final = Route(
     name="tasks: to any worker",
     match="tasks.*.request",
     to=(">",),
+    types=(TASK_REQUEST,),
     deliver="one",
     fallback=True,
     origin="plugin",

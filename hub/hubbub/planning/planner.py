@@ -10,16 +10,16 @@ from hubbub.conversion import Conversions
 from hubbub.delivery.mailbox import is_pool, pool_name
 from hubbub.delivery.rules import deadline_of
 from hubbub.directory import Directory, Known, choose_sticky
-from hubbub.envelope import TASK_REQUEST, Envelope
+from hubbub.envelope import Envelope
 from hubbub.planning.deliveries import Deliveries, TryHard
-from hubbub.planning.plan import ANY_WORKER, DIRECT, REPLY, Offer, Plan, ended, is_own
+from hubbub.planning.plan import ANY_WORKER, DIRECT, REPLY, Offer, Plan, ended
 from hubbub.planning.recording import Recording
 from hubbub.planning.tasks import TaskPlanner
 from hubbub.ports import Clock
 from hubbub.preparing import Preparer
 from hubbub.routing import CompiledRoute, RoutingTable
 from hubbub.subjects import is_pattern, matches
-from hubbub.tasks import TaskRequest, read_request
+from hubbub.tasks import TaskRequest
 from hubbub.values import DeliveryState, Endpoint, Outcome, Requirement, Route
 
 __all__ = ["Planner"]
@@ -118,14 +118,9 @@ class Planner:
         return self._table.match(envelope, but=is_idle) or (ANY_WORKER,)
 
     def may_reach(self, envelope: Envelope, endpoint: Endpoint) -> bool:
-        """Tell whether the table as it is gives an envelope to an endpoint, or may give it."""
-        task_type = None
-        request = read_request(envelope) if envelope.type == TASK_REQUEST else None
-        if request is not None:
-            task_type = request.task_type
-        for route in self.routes(envelope, request):
-            declared = request is not None and is_own(route)
-            wanted = Requirement((), route.labels, envelope.type, task_type, declared)
+        """Tell whether the table as it is gives a plain envelope to an endpoint, or may give it."""
+        for route in self._table.match(envelope):
+            wanted = Requirement((), route.labels, envelope.type)
             if any(matches(target, endpoint.address) for target in route.targets(envelope)) and (
                 route.route.transform is not None or self._directory.able(endpoint, wanted)
             ):

@@ -186,3 +186,50 @@ async def test_nobody_else_answers_a_request(served: Served) -> None:
         answer = {"subject": "b.answer", "data": "!", "in_reply_to": number}
         assert await accepted(helper, **answer) == "accepted"
         assert (await asking).json()["subject"] == "b.answer"
+
+
+async def test_who_might_have_had_a_task_does_not_write_to_its_asker(served: Served) -> None:
+    """Of all that do its type only those it was given to may answer the request."""
+    query = "&accepts=hubbub.task.request.v1&task_types=echo"
+    tokens = [
+        bearer(await served.token("publish:b.>", "tasks:echo", name=name)) for name in ("w1", "w2")
+    ]
+    asker = bearer(await served.token("publish:a.>", "tasks:echo", name="asker"))
+    work = {"subject": "a.w", "type": "hubbub.task.request.v1", "data": {"task_type": "echo"}}
+    async with (
+        opened(served, tokens[0], "name=w1" + query) as one,
+        opened(served, asker, "name=asker") as asking,
+    ):
+        assert await accepted(asking, **work) == "accepted"
+        number = (await heard(one, "envelope"))["envelope"]["id"]
+        async with opened(served, tokens[1], "name=w2" + query) as two:
+            answer = {"subject": "b.half", "data": 0.5, "in_reply_to": number}
+            assert await accepted(two, **answer) == "forbidden"
+            assert await accepted(one, **answer) == "accepted"
+            assert (await heard(asking, "envelope"))["envelope"]["data"] == 0.5
+
+
+async def test_an_id_that_is_used_again_does_not_turn_answers_away(served: Served) -> None:
+    """They go to who said it first; a request's go to whoever asked."""
+    thief = bearer(await served.token("publish:a.>", name="thief"))
+    helper = bearer(await served.token("publish:b.>", "subscribe:a.question", name="helper"))
+    async with opened(served, helper, "name=helper&subject=a.question") as two:
+        async with victim(served, durable=False) as (connection, number):
+            await heard(two, "envelope")
+            again = {"subject": "a.other", "data": 1, "id": number, "durable": False}
+            assert await short(served, thief, again) is None
+            answer = {"subject": "b.answer", "data": "!", "in_reply_to": number}
+            assert await accepted(two, **answer) == "accepted"
+            assert (await heard(connection, "envelope"))["envelope"]["subject"] == "b.answer"
+        first = {"subject": "a.other", "data": 1, "id": "q-2", "durable": False}
+        assert await short(served, thief, first) is None
+        body = {**QUESTION, "id": "q-2", "timeout": "20s"}
+        asking = asyncio.create_task(served.client.post(f"{API}/requests", json=body))
+        await heard(two, "envelope")
+        problem = await short(
+            served, thief, {"subject": "a.forged", "data": 0, "in_reply_to": "q-2"}
+        )
+        assert problem["code"] == "forbidden"
+        answer = {"subject": "b.answer", "data": "!", "in_reply_to": "q-2"}
+        assert await accepted(two, **answer) == "accepted"
+        assert (await asking).json()["subject"] == "b.answer"
