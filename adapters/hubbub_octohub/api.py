@@ -21,11 +21,12 @@ from hubbub.envelope import encode_json
 from hubbub.errors import (
     HubError,
     InvalidError,
+    MalformedError,
     RateLimitedError,
     TooLargeError,
     UnauthorizedError,
 )
-from hubbub.web import UnreadBodyError, bearer_of, read_body
+from hubbub.web import UnreadBodyError, bearer_of, header, read_body
 from hubbub_octohub.accounts import Accounts
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
@@ -43,6 +44,9 @@ __all__ = ["Api", "Room"]
 
 LOGIN_BODY: Final = 64 * 1024
 """Bytes of a login, at most."""
+
+SIGNED: Final = ("x-timestamp", "x-nonce", "x-signature")
+"""Headers of a signed request."""
 
 DETAILS: Final = 100
 """Connections of one side that `/status` lists, at most."""
@@ -158,6 +162,8 @@ class Api:
                 return _json(200, cast("Mapping[str, object]", await handler(room, request)))
             except ApiError as error:
                 return _json(error.status, {"errcode": error.errcode, "errmsg": str(error)})
+            except MalformedError as error:
+                return _json(400, {"errcode": GENERAL, "errmsg": str(error)})
             except TooLargeError as error:
                 refused = _json(413, {"errcode": GENERAL, "errmsg": str(error)})
                 if isinstance(error, UnreadBodyError):
@@ -198,7 +204,7 @@ class _Door:
         except SignatureError:
             room.metrics.auth_failures[f"ws_{self._kind}"].inc()
             await socket.deny(401, {"error": "签名验证失败"})
-        except InvalidError as error:
+        except (InvalidError, MalformedError) as error:
             await socket.deny(400, {"error": str(error)})
         else:
             if self._kind == "user":
@@ -222,12 +228,12 @@ async def _node_ws(room: Room, request: Request) -> object:
             method=request.method,
             paths=tuple(paths),
             query=request.scope["query_string"],
-            headers=request.headers,
+            headers={name: header(request.headers.raw, name.encode()) or "" for name in SIGNED},
         )
     except SignatureError as error:
         room.metrics.auth_failures["api"].inc()
         raise ApiError(401, BAD_SIGNATURE, "签名验证失败") from error
-    except InvalidError as error:
+    except (InvalidError, MalformedError) as error:
         raise ApiError(400, GENERAL, f"生成WebSocket连接地址失败: {error}") from error
     if not pc_id:
         raise ApiError(400, GENERAL, "pc_id required")
@@ -311,9 +317,8 @@ async def _health(room: Room, request: Request) -> object:
 async def _status(room: Room, request: Request) -> object:
     """`GET /status`: who is connected."""
     if not room.public_status:
-        _, _, token = request.headers.get("authorization", "").partition(" ")
         try:
-            principal = room.hub.authenticate(token.strip())
+            principal = room.hub.authenticate(bearer_of(request.headers.raw) or "")
         except UnauthorizedError as error:
             raise ApiError(401, NOT_LOGGED_IN, f"认证失败：{error}") from error
         if principal.scopes.isdisjoint({"admin", "read"}):

@@ -153,7 +153,7 @@ class CallbackEndpoint(Endpoint):
             raise Reject("the task of this result has no callback_url")
         headers = {"Content-Type": "application/json", "traceparent": envelope.traceparent}
         try:
-            status = await self._outgoing.post(url, envelope.data, headers)
+            status = await self._outgoing.post(url, envelope.json_bytes(), headers)
         except (ForbiddenError, InvalidError) as error:
             raise Reject(error.code) from error
         except UnavailableError as error:

@@ -68,7 +68,7 @@ class WebhookEndpoint(Endpoint):
 
     async def deliver(self, envelope: Envelope) -> None:
         """Post one record; anything but a 2xx is tried again."""
-        post = msgspec.json.decode(envelope.data, type=Post)
+        post = msgspec.json.decode(envelope.json_bytes(), type=Post)
         secret = self._secret_of(post.key)
         if secret is None:
             raise Reject(f"the API key {post.key!r} is gone")

@@ -20,7 +20,7 @@ import structlog
 
 from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
-from hubbub.errors import Reject
+from hubbub.errors import NotJsonError, Reject
 from hubbub.observe.metrics import Metrics
 from hubbub.watchdog import Inside, Watchdog
 
@@ -99,6 +99,9 @@ class Fence:
         try:
             with self.watched(plugin, hook):
                 result = call()
+        except NotJsonError:  # whoever publishes may say what is not JSON: no fault of the plugin
+            log.debug("plugin.not_json", plugin=plugin.name, hook=hook)
+            return None
         except (Exception, SystemExit) as error:
             log.exception("plugin.raised", plugin=plugin.name, hook=hook)
             self.fault(plugin, hook, f"{hook} raised {type(error).__name__}")
@@ -135,7 +138,7 @@ class Fence:
                     given = function(envelope, *more)
                 if given is not None:
                     given = _same_message(envelope, given, gives)
-            except Reject:
+            except (Reject, NotJsonError):
                 raise
             except Exception as error:
                 self.fault(plugin, hook, f"{hook} raised {type(error).__name__}")

@@ -72,7 +72,7 @@ class Taps:
 class Following:
     """Plans what follows from deliveries (`delivery.room.Follow`)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the rooms below it
         self,
         *,
         clock: Clock,

@@ -20,9 +20,10 @@ from hubbub.web import health
 from hubbub.web.api import all_operations
 from hubbub.web.board import Board, listener_routes
 from hubbub.web.calls import Paths, send_problem
+from hubbub.web.decoding import check_path
 from hubbub.web.mounting import Offer, OperationRoute
 from hubbub.web.problems import InternalError, problem_of
-from hubbub.web.sockets import StreamSockets
+from hubbub.web.sockets import StreamSockets, refuse_handshake
 
 __all__ = ["HubApp", "build_adapter_app", "build_app"]
 
@@ -65,6 +66,11 @@ class HubApp(Starlette):
         """Answer one request, or one WebSocket."""
         path = scope.get("path", "")
         scope["app"] = self
+        try:
+            check_path(scope)
+        except HubError as error:
+            await self._unreadable(scope, send, error)
+            return
         if self.paths.operations and (path.startswith(PREFIX) or self.paths.knows(path)):
             await self.paths(scope, receive, send)
         elif scope["type"] == "http" and (app := self._direct.get(path)) is not None:
@@ -76,6 +82,13 @@ class HubApp(Starlette):
                 _left(scope)
         else:
             await super().__call__(scope, receive, send)
+
+    async def _unreadable(self, scope: Scope, send: Send, error: HubError) -> None:
+        """Refuse a path that names nothing, because it cannot be decoded."""
+        if scope["type"] == "websocket":
+            await refuse_handshake(self.core, scope, send, error)
+        else:
+            await send_problem(self.core, scope, send, error)
 
     async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive

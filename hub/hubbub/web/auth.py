@@ -7,19 +7,9 @@ from collections.abc import Iterable
 from hubbub.core import Core
 from hubbub.errors import ForbiddenError, UnauthorizedError
 from hubbub.values import Principal
+from hubbub.web.decoding import bearer_of
 
-__all__ = ["authenticated", "bearer_of", "has_scope", "need"]
-
-
-def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the token of a request; None without one."""
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer" and token.strip():
-                return token.strip().decode("latin-1")
-            return None
-    return None
+__all__ = ["authenticated", "has_scope", "need"]
 
 
 def authenticated(core: Core, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
@@ -27,6 +17,7 @@ def authenticated(core: Core, headers: Iterable[tuple[bytes, bytes]]) -> Princip
 
     Raises:
         UnauthorizedError: no token, or one that is unknown, expired or revoked.
+        MalformedError: two of them.
     """
     token = bearer_of(headers)
     if token is not None:

@@ -66,7 +66,7 @@ async def submit(call: Call) -> Reply:
         who,
         now_us=core.clock.now_us(),
         idempotency_key=call.header(b"idempotency-key"),
-        traceparent=call.header(b"traceparent") or "",
+        traceparent=call.traceparent,
     )
     principal = Principal(who.name, who.source, who.scopes | MAY_SUBMIT)
     try:

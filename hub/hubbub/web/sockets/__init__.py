@@ -16,7 +16,7 @@ from hubbub.web.problems import problem_of, status_of
 from hubbub.web.sockets.connection import Connection
 from hubbub.web.sockets.options import Options
 
-__all__ = ["StreamSockets"]
+__all__ = ["StreamSockets", "refuse_handshake"]
 
 
 class StreamSockets:
@@ -41,7 +41,7 @@ class StreamSockets:
                 principal.source, replacing=before is not None
             )
         except HubError as error:
-            await _refuse(self._core, scope, send, error)
+            await refuse_handshake(self._core, scope, send, error)
             return
         self._by_name[options.name] = connection
         try:
@@ -52,7 +52,7 @@ class StreamSockets:
                 del self._by_name[options.name]
 
 
-async def _refuse(core: Core, scope: Scope, send: Send, error: HubError) -> None:
+async def refuse_handshake(core: Core, scope: Scope, send: Send, error: HubError) -> None:
     """Answer the handshake with a problem, where the server can, else close it."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 4000 + status_of(error)})
