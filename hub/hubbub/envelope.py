@@ -155,6 +155,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """
         return msgspec.structs.replace(self, **changes)
 
+    def with_data_of(self, before: Envelope) -> Envelope:
+        """Return it with the content type that its data had in another envelope, if it has that.
+
+        For what plugins make of an envelope: bytes that were not JSON are not JSON afterwards.
+        """
+        if before.content_type is None or self.data is not before.data:
+            return self
+        return msgspec.structs.replace(self, content_type=before.content_type)
+
     def json(self) -> object:
         """Return `data` decoded; the work is done once per envelope.
 

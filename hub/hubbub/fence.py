@@ -211,6 +211,7 @@ def _same_message(before: Envelope, after: object, gives: str | None) -> Envelop
         raise TypeError(f"gave a {type(after).__name__}, no envelope")
     if gives is not None and after.type != gives:
         raise TypeError(f"gave an envelope of type {after.type!r}, not {gives!r} as it says")
+    after = after.with_data_of(before)
     if (after.id, after.source, after.time_us, after.traceparent, after.hops) == (
         before.id, before.source, before.time_us, before.traceparent, before.hops,
     ):  # fmt: skip

@@ -22,7 +22,7 @@ _MEDIA_TYPE: Final = re.compile(
 )
 _CHARSET: Final = re.compile(rf";[ \t]*charset=({_VALUE})", re.ASCII | re.IGNORECASE)
 _JSON: Final = re.compile(r"[\w.+-]+/(?:[\w.-]+\+)?json", re.ASCII)
-_TEXT: Final = re.compile(r"text/.+|application/(?:.+\+)?(?:xml|yaml)")
+_TEXT: Final = re.compile(r"text/.+|application/(?:xml|yaml)|[^/]+/.+\+(?:xml|yaml)")
 """What is text by its registration, and by default in UTF-8: RFC 6838 4.2.1, RFC 7303, RFC 9512."""
 
 _UTF8: Final = frozenset({None, "utf-8", "utf8", "us-ascii"})
