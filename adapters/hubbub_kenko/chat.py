@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from hubbub.envelope import TASK_REQUEST, Envelope, encode_json
-from hubbub.errors import HubError
+from hubbub.errors import HubError, NotJsonError
 from hubbub_kenko.wire import ABSENT, Message, Register, Target, Written
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Dispatch",
     "Source",
     "Speaker",
+    "as_text",
     "dispatch_of",
     "task_result",
 ]
@@ -81,7 +82,11 @@ class TaskData(msgspec.Struct, frozen=True, gc=False):
 
 
 class MessageData(msgspec.Struct, frozen=True, gc=False):
-    """The `data` of a message to an application; a seed's client reads `id` and `content`."""
+    """The `data` of a message to an application; a seed's client reads `id` and `content`.
+
+    Attributes:
+        content_type: Of content that was not JSON; what is no text either is in Base64.
+    """
 
     id: str
     content: str
@@ -91,6 +96,7 @@ class MessageData(msgspec.Struct, frozen=True, gc=False):
     time: int
     segments: msgspec.Raw | msgspec.UnsetType = UNSET
     task: TaskData | msgspec.UnsetType = UNSET
+    content_type: str | msgspec.UnsetType = UNSET
 
 
 class Dispatch(msgspec.Struct, frozen=True, gc=False):
@@ -118,16 +124,16 @@ def dispatch_of(envelope: Envelope, *, lang: str, segments: bool) -> Dispatch:
     """
     task: TaskData | msgspec.UnsetType = UNSET
     try:
-        chat = _read_chat(envelope.data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        chat = _read_chat(envelope.json_bytes())
+    except (NotJsonError, msgspec.DecodeError, UnicodeError, RecursionError):
         chat = _NO_CHAT
     content = chat.text if chat.text is not None else chat.content
     if envelope.type == TASK_REQUEST:
-        request = _read_request(envelope.data)
+        request = _read_request(envelope.json_bytes())
         task = TaskData(request.task_id, request.task_type, request.params)
         content = request.text if request.text is not None else bytes(request.params).decode()
     if content is None:
-        content = _as_text(envelope)
+        content = as_text(envelope)
     answers_to = envelope.reply_to or envelope.source
     conversation = chat.conversation
     in_private = conversation is None or conversation.kind == "private"
@@ -147,14 +153,18 @@ def dispatch_of(envelope: Envelope, *, lang: str, segments: bool) -> Dispatch:
         time=envelope.time_us // 1_000_000,
         segments=chat.segments if segments and chat.segments else UNSET,
         task=task,
+        content_type=envelope.content_type or UNSET,
     )
     task_id = task.task_id if isinstance(task, TaskData) else None
     frame = Written("message", data, b'{"type":"message","data":%b}' % encode_json(data))
     return Dispatch(frame, source, conversation, data.lang, task_id, envelope.traceparent)
 
 
-def _as_text(envelope: Envelope) -> str:
-    """Return data that is no chat as text: a JSON text as it is, all else as JSON."""
+def as_text(envelope: Envelope) -> str:
+    """Return data that is no chat as text: a text as it is, other JSON as JSON, bytes as Base64."""
+    if envelope.content_type is not None:
+        shown = envelope.data_members()
+        return str(shown["data"] if "data" in shown else shown["data_base64"])
     try:
         value = envelope.json()
     except HubError:

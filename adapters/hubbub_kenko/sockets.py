@@ -8,15 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from hubbub.envelope import encode_json
+from hubbub.errors import InvalidError, MalformedError
 from hubbub.intake import is_over
 from hubbub.listeners.http import WRITE_TEXTS
-from hubbub.web import is_local, peer_of
+from hubbub.web import bearer_of, is_local, parse_query, peer_of
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
@@ -149,14 +149,19 @@ class Sockets:
 
 
 def token_of(scope: Scope) -> str | None:
-    """Return the access token of a handshake: its header, else its query."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            if scheme.lower() == "bearer":
-                return str(token.strip())
-    given = parse_qs(scope["query_string"].decode("latin-1")).get("access_token")
-    return given[0] if given else None
+    """Return the access token of a handshake: its header, else its query; None without one.
+
+    Two of them, and one that cannot be decoded, are none.
+    """
+    try:
+        token = bearer_of(scope["headers"])
+        if token is None:
+            given = parse_query(scope["query_string"])
+            tokens = {value for name, value in given if name == "access_token" and value}
+            token = tokens.pop() if len(tokens) == 1 else None
+    except (InvalidError, MalformedError):
+        return None
+    return token
 
 
 async def _deny_entry(scope: Scope, send: Send, wait_s: float, wrong: str) -> None:

@@ -97,7 +97,7 @@ async def _submit(room: Room, call: Call) -> Reply:
         task,
         who,
         reply_to=who.source if is_user(who) else None,
-        traceparent=canonical_traceparent(call.header(b"traceparent") or ""),
+        traceparent=canonical_traceparent(call.traceparent),
     )
     return Reply(200 if done.duplicate else 202, done.shown)
 

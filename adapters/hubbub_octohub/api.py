@@ -20,12 +20,21 @@ from hubbub.envelope import encode_json
 from hubbub.errors import (
     HubError,
     InvalidError,
+    MalformedError,
     RateLimitedError,
     TooLargeError,
     TooManyFailuresError,
     UnauthorizedError,
 )
-from hubbub.web import UnreadBodyError, bearer_of, is_local, linkable, peer_of, read_body
+from hubbub.web import (
+    UnreadBodyError,
+    bearer_of,
+    header,
+    is_local,
+    linkable,
+    peer_of,
+    read_body,
+)
 from hubbub_octohub.accounts import Accounts, Login
 from hubbub_octohub.config import OctohubSettings
 from hubbub_octohub.desk import Desk
@@ -42,6 +51,9 @@ __all__ = ["Api", "Room"]
 
 LOGIN_BODY: Final = 64 * 1024
 """Bytes of a login, at most."""
+
+SIGNED: Final = ("x-timestamp", "x-nonce", "x-signature")
+"""Headers of a signed request."""
 
 DETAILS: Final = 100
 """Connections of one side that `/status` lists, at most."""
@@ -164,6 +176,8 @@ class Api:
                 if error.after_s is not None:
                     refused.headers["retry-after"] = retry_after(error.after_s)
                 return refused
+            except MalformedError as error:
+                return _json(400, {"errcode": GENERAL, "errmsg": str(error)})
             except TooLargeError as error:
                 refused = _json(413, {"errcode": GENERAL, "errmsg": str(error)})
                 if isinstance(error, UnreadBodyError):
@@ -210,7 +224,7 @@ class _Door:
                 await socket.deny(429, {"error": "请求过于频繁"}, retry_after=retry_after(wait_s))
             else:
                 await socket.deny(401, {"error": "签名验证失败"})
-        except InvalidError as error:
+        except (InvalidError, MalformedError) as error:
             await socket.deny(400, {"error": str(error)})
         else:
             if self._kind == "user":
@@ -234,7 +248,7 @@ async def _node_ws(room: Room, request: Request) -> object:
             method=request.method,
             paths=tuple(paths),
             query=request.scope["query_string"],
-            headers=request.headers,
+            headers={name: header(request.headers.raw, name.encode()) or "" for name in SIGNED},
             local=is_local(request.scope),
         )
     except SignatureError as error:
@@ -244,7 +258,7 @@ async def _node_ws(room: Room, request: Request) -> object:
         except RateLimitedError as too_many:
             raise _too_many(too_many) from error
         raise ApiError(401, BAD_SIGNATURE, "签名验证失败") from error
-    except InvalidError as error:
+    except (InvalidError, MalformedError) as error:
         raise ApiError(400, GENERAL, f"生成WebSocket连接地址失败: {error}") from error
     if not pc_id:
         raise ApiError(400, GENERAL, "pc_id required")
@@ -338,15 +352,12 @@ async def _status(room: Room, request: Request) -> object:
     """`GET /status`: who is connected."""
     public = room.public_status
     if not (is_local(request.scope) if public is None else public):
-        _, _, token = request.headers.get("authorization", "").partition(" ")
+        token = bearer_of(request.headers.raw) or ""
         try:
-            principal = room.hub.authenticate(token.strip())
+            principal = room.hub.authenticate(token)
         except UnauthorizedError as error:
-            wait_s = (
-                room.hub.auth_failures.count("token", peer_of(request.scope))
-                if token.strip()
-                else 0
-            )
+            peer = peer_of(request.scope)
+            wait_s = room.hub.auth_failures.count("token", peer) if token else 0
             if wait_s:
                 raise ApiError(429, RATE_LIMITED, "请求过于频繁", after_s=wait_s) from error
             raise ApiError(401, NOT_LOGGED_IN, f"认证失败：{error}") from error

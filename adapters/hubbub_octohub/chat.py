@@ -138,7 +138,7 @@ def callbacks_of(hub: Hub, outgoing: Outgoing) -> Callbacks:
         if not isinstance(url, str):
             raise Reject("the task of this result has no callback_url")
         headers = {"Content-Type": "application/json", "traceparent": envelope.traceparent}
-        return Post(url, envelope.data, headers)
+        return Post(url, envelope.json_bytes(), headers)
 
     return Callbacks(
         hub,

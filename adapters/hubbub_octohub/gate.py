@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 import structlog
 
 from hubbub import Hub
 from hubbub.errors import HubError, InvalidError, RateLimitedError, StoreUnavailableError
+from hubbub.web import parse_query
 from hubbub_octohub.config import SECRET_BYTES, SHIPPED_API_KEY, SHIPPED_WS_KEY, OctohubSettings
 from hubbub_octohub.remembered import Once, keep_once, known_once, use_all
 from hubbub_octohub.signatures import (
@@ -31,7 +32,6 @@ __all__ = ["Gate", "ShippedKeyError", "check_keys", "first_of"]
 MAX_ID: Final = 128
 """Characters of a `pc_id` or `user_id`."""
 
-MAX_FIELDS: Final = 100
 PATHS: Final[Mapping[Kind, str]] = {"node": "/ws/node", "user": "/ws/user"}
 PARAMETERS: Final[Mapping[Kind, str]] = {"node": "pc_id", "user": "user_id"}
 
@@ -88,16 +88,9 @@ def first_of(query: bytes) -> dict[str, str]:
 
     Raises:
         InvalidError: there are far too many.
+        MalformedError: one cannot be decoded.
     """
-    return dict(reversed(_pairs(query)))
-
-
-def _pairs(query: bytes) -> list[tuple[str, str]]:
-    try:
-        text = query.decode("latin-1")
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise InvalidError("the query has too many parameters") from error
+    return dict(reversed(parse_query(query)))
 
 
 class Gate:
@@ -192,9 +185,11 @@ class Gate:
 
         Raises:
             SignatureError: it is not good, or was used before.
+            InvalidError: there are far too many parameters.
+            MalformedError: one cannot be decoded.
         """
         self._check_key("signature_key", local=local)
-        params = _pairs(query)
+        params = parse_query(query)
         pc_id = dict(reversed(params)).get("pc_id", "")
         nonce = headers.get("x-nonce", "")
         check_request(

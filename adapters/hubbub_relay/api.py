@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from hubbub.envelope import encode_json
 from hubbub.observe.tracing import parse_traceparent
+from hubbub.web import traceparent as traceparent_of
 from hubbub_relay import importing, wire
 from hubbub_relay.calls import Answer, Call, Handle, Path, Room
 from hubbub_relay.desk import Desk
@@ -63,12 +64,8 @@ class Api:
 async def _send(call: Call) -> Answer:
     caller = call.caller("send")
     request = wire.read_send(await call.body(call.room.max_body_bytes))
-    traceparent = None
-    given = call.header(b"traceparent")
-    if given:
-        traceparent = given.decode("latin-1")
-        parsed = parse_traceparent(traceparent)
-        traceparent = f"00-{parsed[0]}-{parsed[1]}-01" if parsed else None
+    parsed = parse_traceparent(traceparent_of(call.headers))
+    traceparent = f"00-{parsed[0]}-{parsed[1]}-01" if parsed else None
     sent = await call.room.sending.send(request, caller, traceparent=traceparent)
     return 200, wire.sent(sent.task_id, duplicate=sent.duplicate)
 

@@ -52,7 +52,7 @@ def callbacks_of(
     async def post_of(envelope: Envelope) -> Post:
         if envelope.source != ADDRESS:  # else a publisher could have anything signed
             raise Reject("only the relay has its records posted")
-        final = msgspec.json.decode(envelope.data, type=FinalRecord)
+        final = msgspec.json.decode(envelope.json_bytes(), type=FinalRecord)
         secret = secret_of(final.key)
         if secret is None:
             raise Reject(f"the API key {final.key!r} is gone")

@@ -112,11 +112,15 @@ class Call:
         return self._query
 
     def header(self, name: bytes) -> bytes:
-        """Return a header; empty when it is not there."""
-        for known, value in self.headers:
-            if known == name:
-                return value
-        return b""
+        """Return a header; empty when it is not there.
+
+        Raises:
+            RelayError: it is there twice: which of the two would be meant?
+        """
+        found = [value for known, value in self.headers if known == name]
+        if len(found) > 1:
+            raise RelayError(f"the header {name.decode()} is there twice")
+        return found[0] if found else b""
 
     def part(self, name: str) -> str:
         """Return a part of the path that the route names."""

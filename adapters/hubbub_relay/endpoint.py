@@ -141,14 +141,19 @@ def foreign_row(
             "text": data.get("text"),
             "task_id": task_id_,
         }
-    elif envelope.type == CHAT_MESSAGE:
+    elif envelope.type == CHAT_MESSAGE and envelope.content_type is None:
         members |= {"type": "message", "text": data.get("text", "")}
     else:
-        members |= {"type": "event", "cmd": envelope.type, "payload": _json(envelope)}
+        members |= {"type": "event", "cmd": envelope.type, "payload": _payload(envelope)}
     row = event_row(
         "send", members, ts_ms=now_ms, task_id=task_id_, trace_id=envelope.trace_id
     )  # fmt: skip
     return row, None
+
+
+def _payload(envelope: Envelope) -> object:
+    """Return data as JSON; what is not JSON as an object that names its type."""
+    return _json(envelope) if envelope.content_type is None else envelope.data_members()
 
 
 def _json(envelope: Envelope) -> object:

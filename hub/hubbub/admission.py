@@ -40,7 +40,6 @@ class Offer:
 
     envelope: Envelope
     seq: int
-    durable: bool
     plan: Plan | None
     request: TaskRequest | None
 
@@ -187,14 +186,14 @@ class Admission:
         if durable is None:
             durable = principal.durable if principal else True
         if stamped.in_reply_to and self._waiters.answer(stamped):
-            return Offer(stamped, seq, durable, None, request)
+            return Offer(stamped, seq, None, request)
         if stamped.in_reply_to and not stamped.to and request is None:
             plan = self._reply(stamped, origin, seq, durable=durable)
         else:
             plan = self._planner.plan(
                 stamped, seq=seq, durable=durable, request=request, now_us=now_us
             )
-        return Offer(stamped, seq, durable, plan, request)
+        return Offer(stamped, seq, plan, request)
 
     def reserve_at_once(self, offer: Offer) -> bool:
         """Reserve its places, all or none; False where a mailbox lets its publisher wait.
@@ -219,9 +218,7 @@ class Admission:
         if offer.plan is None:
             receipt = Receipt(envelope.id, envelope.trace_id, "accepted", 1)
             return Ready(envelope, Planned(Record(), [], receipt))
-        planned = self._following.planned(
-            envelope, offer.seq, offer.plan, offer.request, durable=offer.durable
-        )
+        planned = self._following.planned(envelope, offer.seq, offer.plan, offer.request)
         return Ready(envelope, planned)
 
     async def _answered(self, envelope_id: str) -> Envelope | None:
@@ -271,6 +268,6 @@ class Admission:
     def _reply(self, envelope: Envelope, origin: Origin | None, seq: int, *, durable: bool) -> Plan:
         """Step 5, second half: an answer goes to where the question came from."""
         if origin is None:
-            return Plan([], [], "no_origin")
+            return Plan([], [], "no_origin", durable)
         answer = envelope.replace(to=(origin.address,))
         return self._planner.plan(answer, seq=seq, durable=durable)

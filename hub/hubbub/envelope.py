@@ -1,18 +1,20 @@
 """The envelope: one message, immutable, a CloudEvent 1.0.
 
-`data` is kept as the JSON bytes that came in and is decoded only by whoever looks inside, so that
-a message that passes through is never encoded again.
+`data` is kept as the bytes that came in, JSON in nearly all envelopes, and is decoded only where
+something looks inside, so that a message that passes through is never encoded again.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, cast
 
 import msgspec
 
-from hubbub.errors import InvalidError, MalformedError
+from hubbub.errors import InvalidError, MalformedError, NotJsonError
+from hubbub.media import as_text, is_json, read_media_type
 
 __all__ = [
     "CHAT_MESSAGE",
@@ -64,7 +66,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         id: Unique per source; made by the hub it is time-ordered.
         source: Address of the endpoint that sent it.
         time_us: When the hub took it, microseconds since the epoch; 0 before that.
-        data: The payload, encoded as JSON.
+        data: The payload; JSON, unless `content_type` says otherwise.
         key: Orders messages of one mailbox, and makes `sticky` stick.
         priority: 0 to 9, 9 first.
         reply_to: Address where answers shall go.
@@ -75,6 +77,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         traceparent: W3C trace context; empty before the hub took it.
         hops: Times it has been through the hub.
         durable: What the publisher asked for; None for the default of the source.
+        content_type: Media type of data that is not JSON; None for JSON.
     """
 
     id: str = ""
@@ -93,6 +96,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     traceparent: str = ""
     hops: int = 0
     durable: bool | None = None
+    content_type: str | None = None
 
     @classmethod
     def new(  # noqa: PLR0913  # the attributes a publisher may set
@@ -113,16 +117,24 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         traceparent: str = "",
         hops: int = 0,
         durable: bool | None = None,
+        content_type: str | None = None,
     ) -> Envelope:
         """Make an envelope of plain values.
 
         Args:
-            data: Anything JSON can say; bytes are taken as JSON that is already encoded.
+            data: Anything JSON can say; bytes are taken as JSON that is already encoded. With a
+                `content_type` that is not JSON: bytes, or a text, which is encoded as UTF-8.
+            content_type: Media type of the data; None and JSON types mean JSON.
 
         Raises:
-            InvalidError: data that JSON cannot say.
+            InvalidError: data that JSON cannot say, or that is neither bytes nor text where it is
+                not JSON; a content type that is none.
         """
-        if isinstance(data, bytes):
+        if content_type is not None and is_json(content_type):
+            content_type = None
+        if content_type is not None:
+            encoded = _content(data, content_type)
+        elif isinstance(data, bytes):
             encoded = data
         else:
             try:
@@ -133,29 +145,67 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             id=id, source=source, subject=subject, type=type, data=encoded, key=key,
             priority=priority, reply_to=reply_to, in_reply_to=in_reply_to, to=to,
             expires_us=expires_us, idempotency_key=idempotency_key, traceparent=traceparent,
-            hops=hops, durable=durable,
+            hops=hops, durable=durable, content_type=content_type,
         )  # fmt: skip
 
     def replace(self, **changes: object) -> Envelope:
-        """Return a copy with some attributes changed."""
+        """Return a copy with some attributes changed.
+
+        Where `data` becomes JSON and was not, `content_type=None` belongs to it.
+        """
         return msgspec.structs.replace(self, **changes)
+
+    def with_data_of(self, before: Envelope) -> Envelope:
+        """Return it with the content type that its data had in another envelope, if it has that.
+
+        For what plugins make of an envelope: bytes that were not JSON are not JSON afterwards.
+        """
+        if before.content_type is None or self.data is not before.data:
+            return self
+        return msgspec.structs.replace(self, content_type=before.content_type)
 
     def json(self) -> object:
         """Return `data` decoded; the work is done once per envelope.
 
         Raises:
             MalformedError: the data is not JSON.
+            NotJsonError: it says so by its content type.
         """
         try:
             return self.__dict__["_decoded"]
         except KeyError:
             pass
         try:
-            decoded: object = _decode_json(self.data)
+            decoded: object = _decode_json(self.json_bytes())
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MalformedError(f"data of envelope {self.id!r} is not JSON: {error}") from error
         cast("dict[str, object]", self.__dict__)["_decoded"] = decoded
         return decoded
+
+    def json_bytes(self) -> bytes:
+        """Return `data` for a decoder of JSON.
+
+        Raises:
+            NotJsonError: by its content type, the data is not JSON.
+        """
+        if self.content_type is not None:
+            raise NotJsonError(envelope_id=self.id, content_type=self.content_type)
+        return self.data
+
+    def data_members(self) -> dict[str, object]:
+        """Return what says the data in JSON, as members of an object (CloudEvents JSON, 3.1).
+
+        `data` alone for JSON; else `datacontenttype` with `data`, a text, or `data_base64`.
+        """
+        if self.content_type is None:
+            return {"data": msgspec.Raw(self.data)}
+        text = as_text(self.data, self.content_type)
+        if text is not None:
+            return {"datacontenttype": self.content_type, "data": text}
+        return {
+            "datacontenttype": self.content_type,
+            "data_base64": b64encode(self.data).decode(),
+        }
 
     @property
     def trace_id(self) -> str:
@@ -175,13 +225,22 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def cloud_event(self) -> CloudEvent:
         """Return the CloudEvents 1.0 form, with `data` as it came."""
+        data, data_base64 = msgspec.Raw(self.data), None
+        if self.content_type is not None:
+            text = as_text(self.data, self.content_type)
+            if text is not None:
+                data = msgspec.Raw(encode_json(text))
+            else:
+                data, data_base64 = _NO_DATA, b64encode(self.data).decode()
         return CloudEvent(
             id=self.id,
             source=self.source,
             type=self.type,
             subject=self.subject,
             time=rfc3339(self.time_us) if self.time_us else None,
-            data=msgspec.Raw(self.data),
+            datacontenttype=self.content_type,
+            data=data,
+            data_base64=data_base64,
             traceparent=self.traceparent or None,
             partitionkey=self.key,
             priority=self.priority,
@@ -190,6 +249,22 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             expirytime=None if self.expires_us is None else rfc3339(self.expires_us),
             hops=self.hops,
         )
+
+
+def _content(data: object, content_type: str) -> bytes:
+    """Return the bytes of data that is not JSON."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str) and read_media_type(content_type).is_utf8:
+        return data.encode()
+    raise InvalidError(
+        f"data of type {content_type!r} is bytes, or a text where that is UTF-8, "
+        f"not {type(data).__name__}"
+    )
+
+
+_NO_DATA: Final = msgspec.Raw(b"")
+"""In the place of `data` where `data_base64` has it; as the default, it is left out."""
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -202,7 +277,8 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subject: str
     time: str | None = None
     datacontenttype: str | None = None
-    data: msgspec.Raw
+    data: msgspec.Raw = _NO_DATA
+    data_base64: str | None = None
     traceparent: str | None = None
     partitionkey: str | None = None
     priority: int | None = None
@@ -212,7 +288,8 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hops: int | None = None
 
     def __post_init__(self) -> None:
-        """Fill the two constants; `omit_defaults` would leave them out as defaults."""
+        """Fill what is constant, nearly; `omit_defaults` would leave it out as a default."""
         if self.specversion is None:
             msgspec.structs.force_setattr(self, "specversion", "1.0")
+        if self.datacontenttype is None:
             msgspec.structs.force_setattr(self, "datacontenttype", "application/json")

@@ -2,6 +2,7 @@
 
 HubError
 ├── MalformedError        cannot be parsed                            (HTTP 400)
+│   └── NotJsonError      data of an envelope that says it is something else
 ├── UnauthorizedError     no credential, or none that is known        (401)
 │   └── CredentialEndedError   one that held when this began
 ├── ForbiddenError        a known credential that may not do this     (403)
@@ -58,6 +59,7 @@ __all__ = [
     "NoEndpointError",
     "NotFoundError",
     "NotGivenError",
+    "NotJsonError",
     "PluginError",
     "RateLimitedError",
     "Reject",
@@ -89,6 +91,19 @@ class MalformedError(HubError):
     """Input that cannot be parsed."""
 
     code = "malformed"
+
+
+class NotJsonError(MalformedError):
+    """Data of an envelope that is not JSON by its own content type."""
+
+    code = "not_json"
+
+    def __init__(self, *, envelope_id: str, content_type: str) -> None:
+        self.content_type = content_type
+        super().__init__(
+            f"data of envelope {envelope_id!r} is {content_type[:64]!r}, not JSON; "
+            "look at content_type before json()"
+        )
 
 
 class UnauthorizedError(HubError):

@@ -20,7 +20,7 @@ import structlog
 
 from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
-from hubbub.errors import Reject
+from hubbub.errors import NotJsonError, Reject
 from hubbub.observe.metrics import Metrics
 from hubbub.watchdog import Inside, Watchdog
 
@@ -99,6 +99,9 @@ class Fence:
         try:
             with self.watched(plugin, hook):
                 result = call()
+        except NotJsonError:  # whoever publishes may say what is not JSON: no fault of the plugin
+            log.debug("plugin.not_json", plugin=plugin.name, hook=hook)
+            return None
         except (Exception, SystemExit) as error:
             log.exception("plugin.raised", plugin=plugin.name, hook=hook)
             self.fault(plugin, hook, f"{hook} raised {type(error).__name__}")
@@ -135,7 +138,7 @@ class Fence:
                     given = function(envelope, *more)
                 if given is not None:
                     given = _same_message(envelope, given, gives)
-            except Reject:
+            except (Reject, NotJsonError):
                 raise
             except Exception as error:
                 self.fault(plugin, hook, f"{hook} raised {type(error).__name__}")
@@ -208,6 +211,7 @@ def _same_message(before: Envelope, after: object, gives: str | None) -> Envelop
         raise TypeError(f"gave a {type(after).__name__}, no envelope")
     if gives is not None and after.type != gives:
         raise TypeError(f"gave an envelope of type {after.type!r}, not {gives!r} as it says")
+    after = after.with_data_of(before)
     if (after.id, after.source, after.time_us, after.traceparent, after.hops) == (
         before.id, before.source, before.time_us, before.traceparent, before.hops,
     ):  # fmt: skip

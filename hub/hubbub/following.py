@@ -72,7 +72,7 @@ class Taps:
 class Following:
     """Plans what follows from deliveries (`delivery.room.Follow`)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the rooms below it
         self,
         *,
         clock: Clock,
@@ -82,8 +82,15 @@ class Following:
         room: DeliveryRoom,
         spaces: Spaces,
         taps: Taps,
+        answer: Callable[[Envelope], None],
         publish: Callable[[Envelope], None],
     ) -> None:
+        """Begin.
+
+        Args:
+            answer: Publishes what an endpoint answered, if it is waited for.
+            publish: Publishes an envelope, for which nobody waits.
+        """
         self._clock = clock
         self._ids = ids
         self._table = table
@@ -91,6 +98,7 @@ class Following:
         self._room = room
         self._spaces = spaces
         self._taps = taps
+        self._answer = answer
         self._publish = publish
 
     def wanted(self, subject: str, envelope_type: str) -> bool:
@@ -103,13 +111,11 @@ class Following:
         seq: int,
         plan: Plan,
         request: TaskRequest | None,
-        *,
-        durable: bool,
     ) -> Planned:
         """Return what step 9 keeps and step 10 hands over, places being reserved."""
         kept = [delivery for delivery in plan.deliveries if delivery.durable]
         record = Record(rows=plan.rows)
-        if kept or (durable and not plan.deliveries):
+        if kept or plan.durable:
             record.envelopes.append(Stored(envelope, seq, plan.reason))
             record.deliveries = kept
         receipt = Receipt(
@@ -139,7 +145,7 @@ class Following:
         seq = self._ids.seq()
         plan = self._planner.plan(envelope, seq=seq, durable=True, reply_to=task.reply_to)
         self._spaces.reserve_now(plan.deliveries)
-        planned = self.planned(envelope, seq, plan, None, durable=True)
+        planned = self.planned(envelope, seq, plan, None)
         if not planned.record.envelopes:
             planned.record.envelopes.append(Stored(envelope, seq, plan.reason))
         self._taps.show(envelope)
@@ -151,17 +157,18 @@ class Following:
             return
         envelope = self._stamped(update_envelope(task, source=SOURCE), delivery)
         plan = self._planner.plan(envelope, seq=self._ids.seq(), durable=False)
-        # Nothing of it is stored, whatever a route says of durability.
-        told = [one for one in plan.deliveries if not one.durable]
-        self._spaces.reserve_now(told)
+        if plan.durable or any(one.durable for one in plan.deliveries):
+            self._publish(envelope.replace(id="", hops=delivery.envelope.hops))
+            return
+        self._spaces.reserve_now(plan.deliveries)
         self._taps.show(envelope)
-        self._room.accept(told)
+        self._room.accept(plan.deliveries)
 
     def answer(self, delivery: Delivery, answer: Envelope) -> None:
         """Publish what `deliver` returned, as the answer to what was delivered."""
         asked = delivery.envelope
         durable = delivery.durable if answer.durable is None else answer.durable
-        self._publish(answer.replace(in_reply_to=asked.id, to=(), durable=durable))
+        self._answer(answer.replace(in_reply_to=asked.id, to=(), durable=durable))
 
     def rerun(
         self, task: Task, delivery: Delivery, attempts: int | None

@@ -13,6 +13,7 @@ import msgspec
 
 from hubbub.envelope import Envelope
 from hubbub.errors import ForbiddenError, InvalidError, MalformedError, TooLargeError
+from hubbub.media import is_json
 from hubbub.subjects import check_pattern, check_subject, matches
 from hubbub.values import Principal, TaskState
 
@@ -83,15 +84,7 @@ def check_envelope(envelope: Envelope, limits: Limits) -> None:
         MalformedError: the data is nested too deep, has a number out of range, or is no JSON.
     """
     check_subject(envelope.subject)
-    data = envelope.data
-    if len(data) > limits.data_bytes:
-        raise TooLargeError(
-            what="data", size_bytes=len(data), limit_bytes=limits.data_bytes, setting="hub.max_body"
-        )
-    check_depth(data, limits.data_depth)
-    decoded = readable(data)
-    if _NUL_ESCAPED in data and any("\0" in text for text in texts_of(decoded)):
-        raise InvalidError("data has a NUL character in a text; take it out")
+    _check_data(envelope, limits)
     check_text("type", envelope.type)
     if not 0 <= envelope.priority <= MAX_PRIORITY:
         raise InvalidError(f"priority is {envelope.priority}, it must be 0 to {MAX_PRIORITY}")
@@ -109,6 +102,24 @@ def check_envelope(envelope: Envelope, limits: Limits) -> None:
         raise InvalidError(f"`to` has {len(envelope.to)} addresses, the limit is {MAX_TARGETS}")
     for address in envelope.to:
         check_subject(address)
+
+
+def _check_data(envelope: Envelope, limits: Limits) -> None:
+    data = envelope.data
+    if len(data) > limits.data_bytes:
+        raise TooLargeError(
+            what="data", size_bytes=len(data), limit_bytes=limits.data_bytes, setting="hub.max_body"
+        )
+    if envelope.content_type is None:
+        check_depth(data, limits.data_depth)
+        decoded = readable(data)
+        if _NUL_ESCAPED in data and any("\0" in text for text in texts_of(decoded)):
+            raise InvalidError("data has a NUL character in a text; take it out")
+    elif is_json(envelope.content_type):
+        raise InvalidError(
+            f"content_type {envelope.content_type!r} is JSON, which None says; "
+            "Envelope.new sees to it"
+        )
 
 
 def is_over(frame: str | bytes, limit_bytes: int) -> bool:
@@ -191,7 +202,7 @@ def texts_of(decoded: object) -> Iterator[str]:
 
 def body_hash(envelope: Envelope) -> bytes:
     """Return the hash of what a publisher said, without what only names the act of saying it."""
-    said = (
+    said: tuple[object, ...] = (
         envelope.subject,
         envelope.type,
         envelope.key,
@@ -200,6 +211,8 @@ def body_hash(envelope: Envelope) -> bytes:
         envelope.in_reply_to,
         envelope.to,
     )
+    if envelope.content_type is not None:
+        said = (*said, envelope.content_type)
     return blake2b(msgspec.json.encode(said) + envelope.data, digest_size=16).digest()
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from hubbub.conversion import Conversions
 from hubbub.envelope import Envelope
-from hubbub.errors import Reject
+from hubbub.errors import NotJsonError, Reject
 from hubbub.transforms import Transforms
 from hubbub.values import Endpoint, Outcome
 
@@ -58,6 +58,8 @@ class Preparer:
         for converter in chain:
             try:
                 converted = converter.convert(envelope, endpoint)
+            except NotJsonError as error:
+                raise NotForItError(Outcome.DEAD, error.code, error.message) from error
             except Exception as error:
                 raise PrepareError("converter", error) from error
             if converted is None:
@@ -79,6 +81,8 @@ class Preparer:
             given = run(envelope)
         except Reject as signal:
             raise NotForItError(Outcome.DEAD, "rejected", signal.reason) from signal
+        except NotJsonError as error:
+            raise NotForItError(Outcome.DEAD, error.code, error.message) from error
         except Exception as error:
             raise PrepareError("transform", error) from error
         if given is None:

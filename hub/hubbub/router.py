@@ -94,7 +94,8 @@ class Router:
             room=room,
             spaces=spaces,
             taps=self._taps,
-            publish=self._publish_answer,
+            answer=self._publish_answer,
+            publish=self._publish_beside,
         )
         self.admission: Final = Admission(
             database=database,
@@ -259,12 +260,15 @@ class Router:
 
         A refusal is logged: the one who delivered has gone on.
         """
-        if not self.waiters.waits_for(envelope):
-            return
+        if self.waiters.waits_for(envelope):
+            self._publish_beside(envelope)
+
+    def _publish_beside(self, envelope: Envelope) -> None:
+        """Publish what follows from a delivery, without a wait; a refusal is logged."""
 
         def told(outcome: Receipt | HubError) -> None:
             if isinstance(outcome, HubError):
-                log.warning("router.answer_refused", source=envelope.source, error=str(outcome))
+                log.warning("router.refused", source=envelope.source, error=str(outcome))
 
         self._room.spawn(_tell(self.publish(envelope), told))
 

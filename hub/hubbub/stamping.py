@@ -64,7 +64,7 @@ class Stamper:
         if changed is envelope:
             return envelope
         return msgspec.structs.replace(
-            changed,
+            changed.with_data_of(envelope),
             id=envelope.id,
             source=envelope.source,
             time_us=envelope.time_us,

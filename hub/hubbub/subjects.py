@@ -60,8 +60,16 @@ def escape(text: str) -> str:
 
 
 def unescape(token: str) -> str:
-    """Return the text that `escape` made a token of."""
-    return "" if token == EMPTY_TOKEN else unquote(token, errors="surrogatepass")
+    """Return the text that `escape` made a token of; a token that it never makes stays as it is."""
+    if "%" not in token:
+        return token
+    if token == EMPTY_TOKEN:
+        return ""
+    try:
+        text = unquote(token, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return token
+    return text if escape(text) == token else token
 
 
 @lru_cache(maxsize=8192)

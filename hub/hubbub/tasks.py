@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from hubbub.envelope import TASK_REQUEST, TASK_RESULT, TASK_UPDATE, Envelope, encode_json
-from hubbub.errors import InvalidError
+from hubbub.errors import InvalidError, MalformedError
 from hubbub.subjects import escape
 from hubbub.values import (
     Delivery,
@@ -80,8 +80,8 @@ def read_request(envelope: Envelope) -> TaskRequest:
         InvalidError: a member is missing or of the wrong kind, or the id has forbidden signs.
     """
     try:
-        request = _read_request(envelope.data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        request = _read_request(envelope.json_bytes())
+    except (MalformedError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidError(
             f"data is no task request: {error}; it needs at least a text `task_type`"
         ) from error
@@ -118,8 +118,8 @@ def read_result(envelope: Envelope) -> TaskResult:
         InvalidError: a member is missing or of the wrong kind.
     """
     try:
-        result = _read_result(envelope.data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        result = _read_result(envelope.json_bytes())
+    except (MalformedError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidError(
             f"data is no task result: {error}; it needs `task_id` and `state`"
         ) from error

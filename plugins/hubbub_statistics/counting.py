@@ -93,7 +93,7 @@ class Counting:
 
 def sender_of(envelope: Envelope) -> str | None:
     """Return who sent a chat message, as a hash; None for what nobody sent."""
-    if len(envelope.data) > MAX_DATA:
+    if len(envelope.data) > MAX_DATA or envelope.content_type is not None:
         return None
     try:
         found = _decode(envelope.data)
@@ -106,4 +106,4 @@ def sender_of(envelope: Envelope) -> str | None:
     if user in (None, "") or isinstance(user, bool) or not isinstance(user, str | int):
         return None
     platform = envelope.source.split(".", 1)[0]
-    return blake2b(f"{platform}:{user}".encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return blake2b(f"{platform}:{user}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from hubbub.envelope import encode_json
+from hubbub.errors import InvalidError, MalformedError
+from hubbub.web import parse_query, status_of
 from hubbub_kenko.admin.shapes import as_hops, as_statistics
 from hubbub_kenko.operations import PREFIX, refusal_of
 from hubbub_kenko.rooms import Room
@@ -85,11 +87,15 @@ class _Face:
         inner: dict[str, Any] = {
             **scope,
             "path": path,
-            "raw_path": path.encode(),
+            "raw_path": quote(path).encode(),
             "path_params": {},
         }
         if self._path == "/traces":
-            inner["query_string"] = await _of_apps(room, scope["query_string"])
+            try:
+                inner["query_string"] = await _of_apps(room, scope["query_string"])
+            except (InvalidError, MalformedError) as error:
+                await sent.refuse(status_of(error), error.code, error.message)
+                return
         if self._path.startswith("/files"):
             settings = room.settings
             far = {"writable": settings.files_writable, "roots": settings.files_roots}
@@ -99,7 +105,7 @@ class _Face:
 
 async def _of_apps(room: Room, query: bytes) -> bytes:
     """Return a query that names applications by their endpoints: `?app=` is an id or a name."""
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    pairs = parse_query(query)
     names = [value for name, value in pairs if name == "app" and value]
     if not names:
         return query

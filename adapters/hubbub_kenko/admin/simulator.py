@@ -19,6 +19,7 @@ from hubbub import Endpoint, Envelope, Hub
 from hubbub.envelope import CHAT_MESSAGE, rfc3339
 from hubbub.store.tables import table_of
 from hubbub_kenko.admin.tables import KenkoMessageRow
+from hubbub_kenko.chat import as_text
 
 __all__ = ["ADDRESS", "SUBJECT", "Said", "Simulator", "shown"]
 
@@ -98,7 +99,7 @@ class Simulator(Endpoint):
 
     async def deliver(self, envelope: Envelope) -> None:
         """Hear an answer, or what else is said to this user."""
-        data = envelope.json()
+        data = envelope.json() if envelope.content_type is None else {"text": as_text(envelope)}
         asked = self._asked.get(envelope.in_reply_to or "")
         session = asked[0] if asked else _at(data, "conversation", "id") or ADDRESS
         now_us = self._hub.clock.now_us()

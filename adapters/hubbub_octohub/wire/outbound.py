@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from hubbub.envelope import Envelope, encode_json
-from hubbub.errors import InvalidError
+from hubbub.errors import InvalidError, NotJsonError
 
 __all__ = ["connected", "disconnected", "result_taken", "task_cancelled", "task_frame"]
 
@@ -78,8 +78,8 @@ def task_frame(envelope: Envelope, *, now_s: int) -> tuple[str, str, str]:
     Source: protocol page, 3.1.
     """
     try:
-        asked = _read_asked(envelope.data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        asked = _read_asked(envelope.json_bytes())
+    except (NotJsonError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise InvalidError(f"data is no task request: {error}") from error
     params = bytes(asked.params).strip()
     if params in _NOTHING:

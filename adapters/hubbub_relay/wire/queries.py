@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl
 
+from hubbub.errors import InvalidError, MalformedError
+from hubbub.web import parse_query
 from hubbub_relay.wire.values import (
     MAX_LEASE_S,
     RelayError,
@@ -58,13 +59,11 @@ def read_query(query: bytes) -> dict[str, str]:
     """Return the parameters of a query string; of one that is there twice, the first.
 
     Raises:
-        RelayError: there are far too many.
+        RelayError: there are far too many, or one cannot be decoded.
     """
-    if not query:
-        return {}
     try:
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
-    except ValueError:
+        pairs = parse_query(query)
+    except (InvalidError, MalformedError):
         raise RelayError("invalid query") from None
     return dict(reversed(pairs))
 

@@ -7,10 +7,19 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-__all__ = ["clean", "note", "print_json", "print_line", "print_table", "quiet_logs", "shorten"]
+__all__ = [
+    "clean",
+    "data_of",
+    "note",
+    "print_json",
+    "print_line",
+    "print_table",
+    "quiet_logs",
+    "shorten",
+]
 
 GAP: Final = 2
 """Spaces between the columns of a table that is not on a terminal."""
@@ -39,6 +48,13 @@ def clean(value: object) -> str:
         return "-"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def data_of(envelope: Mapping[str, Any]) -> object:
+    """Return the data of an envelope as one value; bytes as `image/png;base64,iVBOR...`."""
+    if "data_base64" in envelope:
+        return f"{envelope.get('datacontenttype')};base64,{envelope['data_base64']}"
+    return envelope.get("data")
 
 
 def shorten(text: str, width: int) -> str:

@@ -10,7 +10,7 @@ import typer
 from hubbub.cli.client import HubClient
 from hubbub.cli.errors import USAGE, ApiError, CommandError
 from hubbub.cli.options import DEFAULT_URL, AsJson, Data, Token, Url
-from hubbub.cli.output import print_json
+from hubbub.cli.output import data_of, print_json
 from hubbub.cli.publish import Key, Priority, Subject, To, Type, envelope_body
 
 __all__ = ["request"]
@@ -51,4 +51,4 @@ def request(  # noqa: PLR0913  # what an envelope can say
             if error.status == HTTPStatus.NOT_FOUND:
                 raise CommandError("this hub has no requests; use a newer one") from error
             raise
-    print_json(answer if as_json else answer.get("data"))
+    print_json(answer if as_json else data_of(answer))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from hubbub.cli.answers import Json, object_in, objects_in, texts_in
-from hubbub.cli.output import clean
+from hubbub.cli.output import clean, data_of
 from hubbub.subjects import matches
 
 __all__ = ["Facts", "Step", "lines_of", "moment_of", "steps_of"]
@@ -29,6 +29,7 @@ REASONS: Final = {
     "no_endpoint": "routes matched, but none of their endpoints is known",
     "no_origin": "it answers a message whose sender is not known any more",
     "no_route": "no route matches its subject; `hubbub routes test` tries the table",
+    "not_json": "its data is not JSON, which its endpoint, a converter or a transform needs",
     "node_lost": "the worker went away while it had it",
     "offline": "the endpoint was away, and a volatile message does not wait",
     "queue_ttl": "no worker took it in time; see hub.queue_ttl",
@@ -127,8 +128,8 @@ def _of_envelope(answer: Json) -> Iterator[Step]:
     if (priority := envelope.get("priority")) not in (None, NORMAL_PRIORITY):
         more["priority"] = priority
     said += [f"{name} {clean(value)}" for name, value in more.items() if value is not None]
-    if "data" in envelope:
-        said.append(f"data {_cut(clean(envelope['data']))}")
+    if "data" in envelope or "data_base64" in envelope:
+        said.append(f"data {_cut(clean(data_of(envelope)))}")
     at = moment_of(envelope.get("time"))
     yield Step(at, f"message {clean(envelope['id'])} on {clean(envelope['subject'])}", said)
     if answer.get("outcome") == "unrouted":

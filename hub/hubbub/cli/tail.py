@@ -13,7 +13,7 @@ import typer
 from hubbub.cli.client import HubClient, UnreachableError
 from hubbub.cli.errors import ApiError
 from hubbub.cli.options import DEFAULT_URL, AsJson, Token, Url
-from hubbub.cli.output import clean, note, print_json, print_line, shorten, terminal_width
+from hubbub.cli.output import clean, data_of, note, print_json, print_line, shorten, terminal_width
 
 __all__ = ["tail"]
 
@@ -55,7 +55,7 @@ def one_line(envelope: dict[str, Any]) -> str:
             envelope.get("subject"),
             envelope.get("source"),
             envelope.get("type"),
-            envelope.get("data"),
+            data_of(envelope),
         )
     )
 

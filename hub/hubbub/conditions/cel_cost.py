@@ -76,7 +76,7 @@ class Cost:
         words = [found[0] for found in tokens]
         kinds = [found.lastgroup or "" for found in tokens]
         around: list[int] = []
-        weight: int = 0
+        weight = 0
         uses: list[_Use] = []
         for place, word in enumerate(words):
             if word in ("(", "[", "{") and kinds[place] == "sign":
@@ -86,11 +86,10 @@ class Cost:
                         f"where_cel {text[:64]!r} has macros nested deeper than {MAX_NESTING}; "
                         "split the route, or send the data in another shape"
                     )
-                here = sum(around)
-                weight = max(weight, here)
+                weight = max(weight, sum(around))
             elif word in (")", "]", "}") and kinds[place] == "sign":
                 around = around[:-1]
-            elif kinds[place] == "name" and sum(around) and _is_variable(words, place):
+            elif kinds[place] == "name" and any(around) and _is_variable(words, place):
                 path = _path(words, kinds, place)
                 if path is not None:
                     uses.append(_Use(path, sum(around)))

@@ -133,7 +133,8 @@ class RouteSettings(Settings):
     )
     durable: bool | None = Field(
         default=None,
-        description="Whether deliveries are stored; without it, what the publisher or the source "
+        description="Whether its messages are stored, also those it finds no endpoint for; without "
+        "it, what the publisher or the source "
         "says.",
     )
     attempts: int | None = Field(

@@ -10,7 +10,7 @@ import structlog
 
 from hubbub.delivery.links import EndpointLink
 from hubbub.envelope import Envelope
-from hubbub.errors import Reject, Retry, StoreUnavailableError
+from hubbub.errors import NotJsonError, Reject, Retry, StoreUnavailableError
 from hubbub.preparing import NotForItError, PrepareError, Preparer
 from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome
 
@@ -87,11 +87,13 @@ class Couriers:
                 self._room.leases.unseen(link, delivery, attempt)
                 return
             answer = await self._deliver(link, delivery, envelope)
-        except Reject as signal:
+        except (Reject, NotJsonError) as signal:  # another attempt would end as this one
             if is_mine(delivery, attempt):
                 self._room.guards.succeeded(delivery)  # it is there, and it answers
-                delivery.last_error = signal.reason
-                self._room.endings.end(delivery, Outcome.DEAD, "rejected")
+                refused = isinstance(signal, Reject)
+                delivery.last_error = signal.reason if refused else signal.message
+                reason = "rejected" if refused else signal.code
+                self._room.endings.end(delivery, Outcome.DEAD, reason)
         except StoreUnavailableError as error:
             if is_mine(delivery, attempt):
                 delivery.attempts -= 1  # the peer has not seen it

@@ -34,6 +34,13 @@ class Deliveries:
         self._ids = ids
         self.defaults = defaults
 
+    def is_durable(self, offer: Offer, route: CompiledRoute) -> bool:
+        """Tell whether what a route sends is stored: by the route, else publisher, else source."""
+        for said in (route.route.durable, offer.envelope.durable):
+            if said is not None:
+                return said
+        return offer.durable
+
     def make(
         self,
         offer: Offer,
@@ -43,24 +50,20 @@ class Deliveries:
         defaults: TryHard | None = None,
     ) -> Delivery:
         """Return a delivery for one mailbox; how hard to try: route, else adapter, else core."""
-        rule, envelope, durable = route.route, offer.envelope, offer.durable
+        rule, envelope = route.route, offer.envelope
         lane, now_us = route.key_of(envelope), offer.now_us
         defaults = defaults or self.defaults
         attempts = rule.attempts or (endpoint and endpoint.attempts) or defaults.attempts
         if endpoint is not None and endpoint.max_attempts is not None:
             attempts = min(attempts, endpoint.max_attempts)
         timeout_s = rule.timeout_s or (endpoint and endpoint.timeout_s) or defaults.timeout_s
-        if rule.durable is not None:
-            durable = rule.durable
-        elif envelope.durable is not None:
-            durable = envelope.durable
         delivery = Delivery(
             id=self._ids.seq(now_us),
             envelope=envelope,
             seq=offer.seq,
             mailbox=mailbox,
             route=rule.name,
-            durable=durable,
+            durable=self.is_durable(offer, route),
             rank=rank_of(
                 created_us=now_us,
                 not_before_us=0,

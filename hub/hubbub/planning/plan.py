@@ -50,6 +50,9 @@ class Plan:
     rows: list[Row]
     reason: str | None = None
     """Why it is unrouted; None when there is a delivery."""
+    durable: bool = False
+    """Whether the envelope is stored though no delivery of it is: by the word of the publisher or
+    the source where nothing matched, by that of each matched route that found no endpoint."""
     _mailboxes: set[str] = field(default_factory=set[str])
 
     def has(self, mailbox: str) -> bool:

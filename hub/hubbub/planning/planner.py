@@ -70,7 +70,7 @@ class Planner:
 
         Args:
             now_us: The time, where it was read just now.
-            durable: What holds where no route says otherwise.
+            durable: What holds where neither a route nor the envelope says otherwise.
             request: What the hub reads of a task request; such an envelope goes to one worker.
             reply_to: An address that gets it beside the table's (the result of a task).
             dry_run: Nobody comes into being by being named.
@@ -95,6 +95,8 @@ class Planner:
                     delivery.siblings = tuple(plan.deliveries)
         if not plan.deliveries:
             plan.reason = "no_endpoint" if routes else "no_route"
+            if not routes:
+                plan.durable = durable
         return plan
 
     def routes(self, envelope: Envelope, request: TaskRequest | None) -> Sequence[CompiledRoute]:
@@ -147,8 +149,12 @@ class Planner:
             found = self._to_address(offer, route, targets[0])
         else:
             found = self._to_pool(offer, route, targets)
-        if not found and route.route.hold_s and targets:
-            self._hold(offer, route, targets)
+        if found:
+            return
+        if self._deliveries.is_durable(offer, route):
+            offer.plan.durable = True  # its word holds also where nobody is there to take it
+            if route.route.hold_s and targets:
+                self._hold(offer, route, targets)
 
     def _to_all(self, offer: Offer, route: CompiledRoute, targets: Sequence[str]) -> bool:
         requirement = Requirement((), route.labels, offer.envelope.type)
@@ -224,8 +230,6 @@ class Planner:
         """Keep it until an endpoint is known."""
         name = pool_name(Requirement(targets, route.labels, offer.envelope.type))
         delivery = self._deliveries.make(offer, name, route, None)
-        if not delivery.durable:
-            return
         if delivery.state is DeliveryState.PENDING:
             delivery.hold = True
             delivery.wait_us = int(route.route.hold_s * 1e6)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 __all__ = ["HEAD", "upgrade"]
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest migration; Alembic is imported only when the database is not there yet."""
 
 _LOCK: Final = 0x48_55_42_42  # "HUBB": PostgreSQL advisory lock, so that one hub migrates

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-_NOTHING = (None,) * 6
+_NOTHING = (None,) * 7
 
 
 def envelope_values(stored: Stored) -> tuple[object, ...]:
@@ -47,7 +47,7 @@ def envelope_values(stored: Stored) -> tuple[object, ...]:
     )  # fmt: skip
     rare = (
         e.key, e.reply_to, e.in_reply_to, encode_json(e.to).decode() if e.to else None,
-        e.expires_us, stored.reason,
+        e.expires_us, stored.reason, e.content_type,
     )  # fmt: skip
     return row if rare == _NOTHING else row + rare
 
@@ -70,6 +70,7 @@ def envelope_of(row: EnvelopeRow | Row[Any]) -> Envelope:
         traceparent=f"00-{row.trace_id}-{row.span_id}-01",
         hops=row.hops,
         durable=True,
+        content_type=row.content_type,
     )
 
 
@@ -81,7 +82,7 @@ def delivery_values(d: Delivery) -> tuple[object, ...]:
         d.state, d.attempts, d.due_us, d.deadline_us, d.updated_us,
     )  # fmt: skip
     later = (d.endpoint, d.outcome, d.reason, d.lease_until_us, d.pulled_by, d.last_error)
-    return row if later == _NOTHING else row + later
+    return row if later == _NOTHING[:6] else row + later
 
 
 CHANGING: Final = (

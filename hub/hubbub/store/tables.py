@@ -69,6 +69,7 @@ class EnvelopeRow(SQLModel, table=True):
     to_json: str | None = None
     expires_us: int | None = Field(default=None, sa_type=BigInteger)
     unrouted: str | None = None
+    content_type: str | None = None
 
 
 _WAITS = text("state <> 'done'")

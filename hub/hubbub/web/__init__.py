@@ -3,9 +3,10 @@
 The names here are for adapters and plugins that have paths of their own.
 """
 
-from hubbub.web.auth import bearer_of, peer_of
+from hubbub.web.auth import peer_of
 from hubbub.web.bodies import ClientGoneError, UnreadBodyError, read_body
 from hubbub.web.calls import ANYONE, OPEN, Call, Operation, Reply, Spec
+from hubbub.web.decoding import bearer_of, header, parse_query, traceparent
 from hubbub.web.inputs import CURSOR, LIMIT
 from hubbub.web.manners import Manners, in_room, while_up
 from hubbub.web.mounting import operation_routes
@@ -29,6 +30,7 @@ __all__ = [
     "Spec",
     "UnreadBodyError",
     "bearer_of",
+    "header",
     "in_room",
     "is_local",
     "limit_of",
@@ -36,10 +38,12 @@ __all__ = [
     "number_after",
     "operation_routes",
     "page",
+    "parse_query",
     "peer_of",
     "read_body",
     "status_of",
     "text_after",
     "time_in",
+    "traceparent",
     "while_up",
 ]

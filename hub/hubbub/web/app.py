@@ -20,11 +20,12 @@ from hubbub.web import health
 from hubbub.web.api import all_operations
 from hubbub.web.board import Board, listener_routes
 from hubbub.web.calls import Paths, send_problem
+from hubbub.web.decoding import check_path, header
 from hubbub.web.mounting import Offer, OperationRoute
-from hubbub.web.problems import InternalError, header, problem_of
+from hubbub.web.problems import InternalError, problem_of
 from hubbub.web.request_guard import OriginList, RequestGuard, is_linkable, linkable
 from hubbub.web.request_trust import TRUST
-from hubbub.web.sockets import StreamSockets
+from hubbub.web.sockets import StreamSockets, refuse_handshake
 
 __all__ = ["HubApp", "build_adapter_app", "build_app"]
 
@@ -96,6 +97,11 @@ class HubApp(Starlette):
                 send = admitted
         path = scope.get("path", "")
         scope["app"] = self
+        try:
+            check_path(scope)
+        except HubError as error:
+            await self._unreadable(scope, send, error)
+            return
         if self._is_own(path):
             await self.paths(scope, receive, send)
         elif scope["type"] == "http" and (app := self._direct.get(path)) is not None:
@@ -137,6 +143,13 @@ class HubApp(Starlette):
         """Tell whether a GET changes nothing: the hub's own do not, nor do paths of nobody."""
         route = self._route_at(scope)
         return route is None or is_linkable(route)
+
+    async def _unreadable(self, scope: Scope, send: Send, error: HubError) -> None:
+        """Refuse a path that names nothing, because it cannot be decoded."""
+        if scope["type"] == "websocket":
+            await refuse_handshake(self.core, scope, send, error)
+        else:
+            await send_problem(self.core, scope, send, error)
 
     async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive

@@ -11,19 +11,9 @@ from hubbub.core import Core
 from hubbub.errors import ForbiddenError, UnauthorizedError
 from hubbub.intake import scoped
 from hubbub.values import Principal
+from hubbub.web.decoding import bearer_of
 
-__all__ = ["authenticated", "bearer_of", "has_scope", "need", "peer_of"]
-
-
-def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the token of a request; None without one."""
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer" and token.strip():
-                return token.strip().decode("latin-1")
-            return None
-    return None
+__all__ = ["authenticated", "has_scope", "need", "peer_of"]
 
 
 def peer_of(scope: Scope) -> str | None:
@@ -38,6 +28,7 @@ def authenticated(core: Core, scope: Scope) -> Principal:
     Raises:
         UnauthorizedError: no token, or one that is unknown, expired or revoked.
         TooManyFailuresError: the same, after too many of these from its source.
+        MalformedError: two of them.
     """
     token = bearer_of(scope["headers"])
     if token is not None:

@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
-from urllib.parse import parse_qsl
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -28,10 +27,11 @@ from hubbub.errors import (
     UnauthorizedError,
 )
 from hubbub.values import Principal
-from hubbub.web.auth import authenticated, bearer_of, need, peer_of
+from hubbub.web.auth import authenticated, need, peer_of
 from hubbub.web.bodies import body_chunks, decode, read_body
+from hubbub.web.decoding import bearer_of, header, parse_query, traceparent
 from hubbub.web.manners import HUBS, Manners
-from hubbub.web.problems import InternalError, MethodError, header, problem_of
+from hubbub.web.problems import InternalError, MethodError, problem_of
 from hubbub.web.specs import NOTHING, Parameter, Spec
 
 __all__ = [
@@ -55,9 +55,6 @@ JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 TRUST_US: Final = 1_000_000
 """How long a login, which costs a look into the store, is believed while a body comes."""
-
-MAX_QUERY: Final = 100
-"""Parameters in one query."""
 
 OF_CALLERS: Final = (UnauthorizedError, ForbiddenError)
 """Errors about who calls are problems on every path; those derived from them need not be."""
@@ -157,30 +154,43 @@ class Call:
         return bearer_of(self.scope["headers"])
 
     def header(self, name: bytes) -> str | None:
-        """Return a header by its lower-case name."""
+        """Return a header by its lower-case name; None without it.
+
+        Raises:
+            MalformedError: it is there twice, or it is not UTF-8.
+        """
         return header(self.scope["headers"], name)
+
+    @property
+    def traceparent(self) -> str:
+        """The trace that the request is on; empty for none."""
+        return traceparent(self.scope["headers"])
 
     @property
     def query(self) -> list[tuple[str, str]]:
         """The parameters of the query, in order.
 
         Raises:
+            MalformedError: one that cannot be decoded.
             InvalidError: too many, or one with a NUL character.
         """
         if self._query is None:
-            text = self.scope["query_string"].decode("latin-1")
-            try:
-                self._query = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_QUERY)
-            except ValueError:
-                raise InvalidError(f"the query has over {MAX_QUERY} parameters") from None
+            self._query = parse_query(self.scope["query_string"])
             for name, value in self._query:
                 if "\0" in value:
                     raise InvalidError(f"?{name}= has a NUL character; take it out")
         return self._query
 
     def argument(self, name: str) -> str | None:
-        """Return a parameter of the query; None when it is not there or empty."""
-        return next((value for key, value in self.query if key == name and value), None)
+        """Return a parameter of the query; None when it is not there or empty.
+
+        Raises:
+            InvalidError: it is there twice: which of the two would be meant?
+        """
+        values = {value for key, value in self.query if key == name and value}
+        if len(values) > 1:
+            raise InvalidError(f"?{name}= is there twice, with different values; send one")
+        return values.pop() if values else None
 
     async def body(self) -> bytes:
         """Return the body.

@@ -1,34 +1,43 @@
 """The forms in which an envelope may be published: short, CloudEvents structured and binary, batch.
 
-Values in, values out. `data` passes through as the bytes that came.
+Values in, values out. `data` passes through as the bytes that came; what is not JSON keeps its
+media type. Source of the rules: CloudEvents 1.0.2, JSON format 3.1 and HTTP binding 3.
 """
 
 from __future__ import annotations
 
+import binascii
 import re
+from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 import msgspec
 
 from hubbub.envelope import EVENT, MAX_HOPS, Envelope
-from hubbub.errors import HubError, InvalidError
+from hubbub.errors import HubError, InvalidError, MalformedError
+from hubbub.media import OCTETS, is_json, read_media_type
 from hubbub.subjects import check_subject
 from hubbub.times import parse_deadline
 from hubbub.values import Principal
 from hubbub.web.bodies import check_json, check_utf8, invalid, malformed, members_of
-from hubbub.web.problems import header
+from hubbub.web.decoding import header, unquote
 
-__all__ = ["Given", "envelope_of_short", "read_forms"]
+__all__ = ["Given", "envelope_of_short", "is_binary", "read_forms"]
 
 SPEC_VERSION: Final = "1.0"
 BATCH_TYPE: Final = "application/cloudevents-batch"
-EVENT_TYPE: Final = "application/cloudevents+json"
-_JSON_TYPE: Final = re.compile(r"[\w.+-]+/([\w.-]+\+)?json", re.ASCII)
+STRUCTURED: Final = "application/cloudevents"
+"""What the media type of a structured event, or of a batch of them, begins with."""
+
 _ATTRIBUTE: Final = re.compile(r"[a-z0-9]{1,64}|data_base64", re.ASCII)
-_BINARY: Final = "ce-"
+_BINARY: Final = b"ce-"
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPED: Final = re.compile(r"\\(.)")
+_ABSENT: Final = msgspec.Raw(b"null")
+_NUMBERS: Final[dict[str, type[int]]] = {"priority": int, "hops": int, "durable": bool}
+"""Attributes that are no texts; headers have them as texts."""
 
 
 class Short(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +67,9 @@ class Event(msgspec.Struct, frozen=True):
     type: str = EVENT
     id: str = ""
     source: str = ""
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    datacontenttype: str | None = None
+    data: msgspec.Raw = _ABSENT
+    data_base64: str | None = None
     partitionkey: str | None = None
     priority: int = 5
     replyto: str | None = None
@@ -101,16 +112,26 @@ def read_forms(
         MalformedError: not JSON, or not UTF-8.
         InvalidError: no envelope; `index` says which member of a batch.
     """
+    if is_binary(headers):
+        return [_binary(body, headers, given)], False
     check_utf8(body)
     first = body.lstrip()[:1]
-    if first == b"{" and header(headers, b"ce-specversion") is None:
+    if first == b"{":
         return [_one(body, given)], False
-    content_type = (header(headers, b"content-type") or "").partition(";")[0].strip().lower()
-    if header(headers, b"ce-specversion") is not None:
-        return [_binary(body, content_type, headers, given)], False
-    if first == b"[" or content_type.startswith(BATCH_TYPE):
+    if first == b"[" or (header(headers, b"content-type") or "").lower().startswith(BATCH_TYPE):
         return _batch(body, given, batch_limit), True
     return [_one(body, given)], False
+
+
+def is_binary(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a request is a CloudEvent in binary mode (HTTP binding, 3).
+
+    Raises:
+        MalformedError: a header that tells it is there twice.
+    """
+    if header(headers, b"ce-specversion") is None:
+        return False
+    return not (header(headers, b"content-type") or "").lower().startswith(STRUCTURED)
 
 
 def _one(body: bytes, given: Given) -> Envelope:
@@ -133,15 +154,13 @@ def _event_or_reason(body: bytes, error: msgspec.ValidationError, given: Given) 
             raise InvalidError(
                 f"{name!r} is no CloudEvents attribute; names are lower-case letters and digits"
             )
-    if "data_base64" in members:
-        raise InvalidError("data_base64 is not taken here; send `data` as JSON")
     try:
         event = _read_event(body)
     except msgspec.ValidationError as wrong:
         raise InvalidError(f"the CloudEvent does not fit: {wrong}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise malformed(wrong) from None
-    return _envelope_of_event(event, given)
+    return _envelope_of_event(event, given, *_data_of(event))
 
 
 def _short_reason(
@@ -202,31 +221,110 @@ def _check_names(envelopes: Sequence[Envelope]) -> None:
             seen.add((kind, name or ""))
 
 
-def _binary(
-    body: bytes, content_type: str, headers: Iterable[tuple[bytes, bytes]], given: Given
-) -> Envelope:
+def _binary(body: bytes, headers: Iterable[tuple[bytes, bytes]], given: Given) -> Envelope:
     """Read a CloudEvent whose attributes are headers and whose data is the body."""
-    if content_type and not _JSON_TYPE.fullmatch(content_type):
-        raise InvalidError(f"data of type {content_type!r} is not taken here; send JSON")
-    attributes: dict[str, str] = {}
+    attributes: dict[str, object] = {}
     for raw_name, raw_value in headers:
-        name = raw_name.decode("latin-1")
-        if name.startswith(_BINARY):
-            value = unquote(raw_value.decode("utf-8", errors="replace"), errors="replace")
-            attributes[name.removeprefix(_BINARY)] = value
-    data = body.strip()
-    if data:
-        check_json(data)
+        if raw_name.startswith(_BINARY):
+            name = raw_name.decode("latin-1").removeprefix("ce-")
+            if name in attributes:
+                raise MalformedError(f"the header ce-{name} is there twice; send it once")
+            attributes[name] = _attribute(name, raw_value)
+    if not attributes.keys().isdisjoint(("data", "data_base64", "datacontenttype")):
+        raise InvalidError(
+            "in binary mode the data is the body, and its type the header Content-Type; "
+            "leave out ce-data, ce-data_base64 and ce-datacontenttype"
+        )
     try:
-        event = msgspec.convert(attributes, Event, strict=False)
+        for name, kind in _NUMBERS.items():
+            if name in attributes:
+                attributes[name] = msgspec.convert(attributes[name], kind, strict=False)
+        event = msgspec.convert(attributes, Event)
     except msgspec.ValidationError as error:
         raise InvalidError(f"the `ce-` headers do not fit: {error}") from None
-    return _envelope_of_event(
-        msgspec.structs.replace(event, data=msgspec.Raw(data or b"null")), given
-    )
+    media_type = header(headers, b"content-type") or None
+    data, content_type = body, media_type
+    if media_type is None or is_json(media_type):
+        data, content_type = _json_of(body, unsaid=media_type is None), None
+    return _envelope_of_event(event, given, data, content_type)
 
 
-def _envelope_of_event(event: Event, given: Given) -> Envelope:
+def _attribute(name: str, raw: bytes) -> str:
+    """Return the value of a header: quotes and escapes taken away, then decoded once.
+
+    Source: CloudEvents, HTTP binding 3.1.3.2.
+
+    Raises:
+        MalformedError: it cannot be decoded without loss.
+    """
+    what = f"the header ce-{name[:64]}"
+    try:
+        text = raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise MalformedError(f"{what} is not ASCII; write other characters as %XX") from None
+    if '"' in text:
+        quoted = _QUOTED.fullmatch(text)
+        if quoted is None:
+            raise MalformedError(f'{what} has a " inside, or one that is not closed; write %22')
+        text = _ESCAPED.sub(r"\1", quoted[1])
+    return unquote(text, what=what)
+
+
+def _json_of(body: bytes, *, unsaid: bool) -> bytes:
+    """Return data that is JSON; null for none.
+
+    Args:
+        unsaid: No media type said that it is JSON.
+    """
+    check_utf8(body)
+    data = body.strip()
+    if not data:
+        return b"null"
+    try:
+        check_json(data)
+    except MalformedError as error:
+        hint = "; data of another type needs its Content-Type" if unsaid else ""
+        raise MalformedError(error.message + hint) from None
+    return data
+
+
+def _data_of(event: Event) -> tuple[bytes, str | None]:
+    """Return the data of a structured event, and its media type; None for JSON.
+
+    Raises:
+        InvalidError: data and type do not go together.
+        MalformedError: data_base64 is JSON by its type, and no JSON.
+    """
+    media_type = event.datacontenttype
+    if event.data_base64 is not None:
+        if event.data is not _ABSENT:
+            raise InvalidError("the CloudEvent has `data` and `data_base64`; send one of them")
+        data, media_type = _from_base64(event.data_base64), media_type or OCTETS
+        return (_json_of(data, unsaid=False), None) if is_json(media_type) else (data, media_type)
+    if media_type is None or is_json(media_type):
+        return bytes(event.data), None
+    try:
+        text = msgspec.json.decode(event.data, type=str | None) or ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = None
+    if text is None or "\0" in text or not read_media_type(media_type).is_utf8:
+        raise InvalidError(
+            f"`data` of type {media_type[:64]!r} is a JSON string, of characters in UTF-8 and "
+            "without NUL; send everything else as `data_base64`"
+        )
+    return text.encode(), media_type
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidError(f"data_base64 is not Base64: {error}") from None
+
+
+def _envelope_of_event(
+    event: Event, given: Given, data: bytes, content_type: str | None
+) -> Envelope:
     if event.specversion != SPEC_VERSION:
         raise InvalidError(f"specversion is {event.specversion!r}, the hub speaks {SPEC_VERSION!r}")
     return _envelope(
@@ -235,7 +333,8 @@ def _envelope_of_event(event: Event, given: Given) -> Envelope:
         id=event.id,
         subject=event.subject,
         type=event.type,
-        data=event.data,
+        data=data,
+        content_type=content_type,
         key=event.partitionkey,
         priority=event.priority,
         reply_to=event.replyto,
@@ -269,7 +368,8 @@ def envelope_of_short(short: Short, given: Given) -> Envelope:
         id=short.id,
         subject=short.subject,
         type=short.type,
-        data=short.data,
+        data=bytes(short.data),
+        content_type=None,
         key=short.key,
         priority=short.priority,
         reply_to=reply_to,
@@ -290,7 +390,8 @@ def _envelope(  # noqa: PLR0913  # the attributes a publisher may set
     id: str,  # noqa: A002  # the CloudEvents name
     subject: str,
     type: str,  # noqa: A002
-    data: msgspec.Raw,
+    data: bytes,
+    content_type: str | None,
     key: str | None,
     priority: int,
     reply_to: str | None,
@@ -309,7 +410,8 @@ def _envelope(  # noqa: PLR0913  # the attributes a publisher may set
         source=check_subject(source) if source and trusted else principal.source,
         subject=subject,
         type=type,
-        data=bytes(data),
+        data=data,
+        content_type=content_type,
         key=key,
         priority=priority,
         reply_to=reply_to,

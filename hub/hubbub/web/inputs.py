@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from hubbub.envelope import EVENT
 from hubbub.intake import MAX_TARGETS, MAX_TEXT
+from hubbub.media import MAX_MEDIA_TYPE
 from hubbub.subjects import MAX_SUBJECT, MAX_TOKENS
 from hubbub.values import Deliver
 from hubbub.web.calls import Parameter
@@ -49,6 +50,16 @@ Subject = Annotated[
 ]
 Pattern = Annotated[
     str, Meta(min_length=1, max_length=MAX_SUBJECT, examples=["orders.>", "plugin.desk"])
+]
+MediaType = Annotated[
+    str, Meta(min_length=3, max_length=MAX_MEDIA_TYPE, description="application/json without it")
+]
+Base64 = Annotated[
+    str,
+    Meta(
+        description="in the place of data, for bytes",
+        extra_json_schema={"contentEncoding": "base64"},
+    ),
 ]
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 Priority = Annotated[int, Meta(ge=0, le=9, description="9 first")]
@@ -90,7 +101,9 @@ class EventIn(msgspec.Struct, omit_defaults=True):
     type: Text = EVENT
     id: Text | None = None
     source: str | None = None
+    datacontenttype: MediaType | None = None
     data: Any = None
+    data_base64: Base64 | None = None
     partitionkey: Text | None = None
     priority: Priority = 5
     replyto: str | None = None

@@ -26,12 +26,12 @@ from hubbub.errors import (
 )
 from hubbub.observe.tracing import parse_traceparent
 from hubbub.web.bodies import UnreadBodyError
+from hubbub.web.decoding import traceparent
 
 __all__ = [
     "InternalError",
     "MethodError",
     "Problem",
-    "header",
     "problem_of",
     "status_of",
     "type_of",
@@ -98,14 +98,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     problems: list[str] | None = None
 
 
-def header(headers: Headers, name: bytes) -> str | None:
-    """Return a header of a request; the first one when there are several."""
-    for key, value in headers:
-        if key == name:
-            return value.decode("latin-1")
-    return None
-
-
 def status_of(error: HubError) -> int:
     """Return the HTTP status of an error: that of its nearest category."""
     for cls in type(error).__mro__:
@@ -128,7 +120,7 @@ def problem_of(
         headers: Those of the request; its `traceparent` names the trace.
         new_trace: Id of the trace when the request names none.
     """
-    parent = parse_traceparent(header(headers, b"traceparent"))
+    parent = parse_traceparent(traceparent(headers))
     status = status_of(error)
     problem = Problem(
         type=type_of(error),

@@ -58,6 +58,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     time: Time | None = None
     datacontenttype: str | None = None
     data: Any = None
+    data_base64: str | None = None
     traceparent: str | None = None
     partitionkey: str | None = None
     priority: int | None = None

@@ -466,3 +466,24 @@ async def test_a_task_that_was_not_sent_is_cancelled_silently(kenko: Kenko) -> N
         await app.next("pause")
         await kenko.http.post(f"/api/v1/tasks/{first}/cancel")
         assert (await app.next("error"))["ref"] == message["id"]
+
+
+async def test_what_is_not_json_reaches_an_application(tmp_path: Path) -> None:
+    """Text as its content, bytes in Base64, and the type beside it; chat that is text, too."""
+    async with running_kenko(tmp_path / "hub", more=TO_APPS) as kenko, kenko.app() as app:
+        for kind, media_type, content in (
+            ("hubbub.event.v1", "text/plain", '{"text": "hi"}'),
+            (CHAT, "text/plain", '{"text": "hi"}'),
+            (CHAT, "image/png", "eyJ0ZXh0IjogImhpIn0="),
+        ):
+            answer = await kenko.http.post(
+                "/api/v1/envelopes",
+                content=b'{"text": "hi"}',
+                headers={
+                    "content-type": media_type, "ce-specversion": "1.0", "ce-type": kind,
+                    "ce-subject": "to.apps",
+                },
+            )  # fmt: skip
+            assert answer.status_code == 202, answer.text
+            data = await app.next("message")
+            assert (data["content"], data["content_type"]) == (content, media_type)

@@ -229,7 +229,10 @@ async def test_quick_pauses_and_starts_keep_their_order(kenko: Kenko) -> None:
 async def test_a_token_is_asked_for_if_there_is_one(tmp_path: Path) -> None:
     """Header or query; 401 else."""
     async with running_kenko(tmp_path, 'access_token = "s3cret"') as kenko:
-        for path in ("/", "/?access_token=wrong"):
+        for path in (
+            "/", "/?access_token=wrong", "/?access_token=s3cret&access_token=x",
+            "/?access_token=s3cret&x=%FF",
+        ):  # fmt: skip
             with pytest.raises(InvalidStatus) as failed:
                 async with kenko.client(path):
                     pass

@@ -183,3 +183,24 @@ async def test_status_is_for_this_machine(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{listener.address.port}/status"
         assert (await hub.http.get(url)).status_code == 401
         assert (await hub.http.get(url, headers=hub.admin)).status_code == 200
+
+
+async def test_an_id_that_cannot_be_decoded_is_nobodys(tmp_path: Path) -> None:
+    """400 before any signature is looked at: two ids must not become one."""
+    async with octohub(tmp_path) as hub:
+        base = hub.hub.main.url.replace("http", "ws", 1)
+        for name in ("%FF", "%ED%A0%80", "a%", "%zz"):
+            answer = await hub.http.get(f"/node/ws?pc_id={name}")
+            assert (answer.status_code, answer.json()["errcode"]) == (400, 1000)
+            url = f"{base}/ws/node?pc_id={name}&timestamp=1&signature=x"
+            assert (await denied(hub, url))[0] == 400
+
+
+@pytest.mark.parametrize("name", ["X-Signature", "X-Nonce", "X-Timestamp"])
+async def test_a_signed_header_is_there_once(tmp_path: Path, name: str) -> None:
+    """Neither of two is the one that was signed."""
+    async with octohub(tmp_path) as hub:
+        headers = signed("/node/ws", {"pc_id": "n"}, now_s=hub.now_s)
+        lines = [*headers.items(), (name, "other")]
+        answer = await hub.http.get("/node/ws?pc_id=n", headers=lines)
+        assert (answer.status_code, answer.json()["errcode"]) == (400, 1000)

@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import cast
 
+from hubbub import Envelope
+from hubbub.envelope import CHAT_MESSAGE
 from hubbub.testing import FakeClock
 from hubbub.web.app import build_app
 from hubbub_relay.adapter import RelayAdapter
@@ -136,3 +138,29 @@ def test_ids_of_one_millisecond_differ() -> None:
     assert len(made) == 1000
     assert {len(name) for name in made} == {2 + 13 + 6}
     assert TaskIds.of_key("a", "k") == TaskIds.of_key("a", "k") != TaskIds.of_key("b", "k")
+
+
+async def test_what_is_not_json_is_logged_under_its_type(run_relay: RunRelay) -> None:
+    """From another protocol: text as it is, bytes in Base64; chat too."""
+    async with run_relay(SETTINGS) as relay:
+        await relay.send(type="message", text="hi")  # the name is known from here on
+        said: dict[str, dict[str, object]] = {
+            "text/plain": {"datacontenttype": "text/plain", "data": "hello"},
+            "image/png": {"datacontenttype": "image/png", "data_base64": "aGVsbG8="},
+        }
+        for kind in ("x.v1", CHAT_MESSAGE):
+            for media_type in said:
+                await relay.core.publish(
+                    Envelope.new(
+                        source="api.x",
+                        subject="a.b",
+                        type=kind,
+                        data=b"hello",
+                        to=("relay.child",),
+                        content_type=media_type,
+                        durable=True,
+                    )
+                )
+        logs = [one for one in await relay.logs() if one.get("from") == "api.x"]
+        assert [one["cmd"] for one in logs] == ["x.v1", "x.v1", CHAT_MESSAGE, CHAT_MESSAGE]
+        assert [one["payload"] for one in logs] == [*said.values()] * 2

@@ -627,3 +627,26 @@ async def test_a_wrong_key_on_what_is_public_counts(run_relay: RunRelay) -> None
             assert shown.json().keys() == {"status", "task_id", "task_status"}
         refused = await relay.anybody.post("/send", json={}, headers={"X-Relay-API-Key": "x"})
         assert refused.status_code == 429
+
+
+async def test_a_name_that_cannot_be_decoded_is_nobodys(relay: Relay) -> None:
+    """In a query, in a path: 400, and never the name with a replacement in it."""
+    for query in ("to=%FF", "%FF=1", "to=a%", "to=%ED%A0%80"):
+        for path in ("/logs", "/tasks"):
+            answer = await relay.client.get(f"{path}?{query}")
+            assert (answer.status_code, answer.text) == (400, refused("invalid query"))
+    assert (await relay.client.get("/task-status/%FF")).status_code == 400
+
+
+async def test_a_key_or_a_trace_that_is_there_twice(relay: Relay) -> None:
+    """Two keys are refused, right as they may be; two traces are a new one."""
+    for headers in (
+        [("x-relay-api-key", KEY), ("x-relay-api-key", "other")],
+        [("authorization", f"Bearer {KEY}"), ("authorization", "Bearer other")],
+    ):
+        answer = await relay.anybody.post("/send", json=TASK, headers=headers)
+        assert answer.status_code == 400, answer.text
+    traces = [("traceparent", f"00-{sign * 32}-b7ad6b7169203331-01") for sign in "ab"]
+    assert (await relay.client.post("/send", json=TASK, headers=traces)).status_code == 200
+    (task,) = await relay.lease()
+    assert task["trace_id"] not in ("a" * 32, "b" * 32)

@@ -70,7 +70,7 @@ class Publishing:
         core, principal = self._core, call.principal
         body = await call.body()
         now_us = core.clock.now_us()
-        given = Given(principal, now_us, call.header(b"traceparent") or "")
+        given = Given(principal, now_us, call.traceparent)
         envelopes, batch = read_forms(
             body, call.scope["headers"], given, batch_limit=core.config.hub.batch_limit
         )

@@ -9,7 +9,7 @@ import msgspec
 from hubbub.errors import InvalidError
 from hubbub.times import parse_duration
 from hubbub.web.calls import ANYONE, Call, Operation, Reply, Spec
-from hubbub.web.forms import Given, read_forms
+from hubbub.web.forms import Given, is_binary, read_forms
 from hubbub.web.inputs import TRACEPARENT, RequestIn
 from hubbub.web.shapes import Event
 
@@ -22,9 +22,12 @@ LONGEST_S: Final = 3600.0
 async def request(call: Call) -> Reply:
     """Publish an envelope and answer with the reply."""
     body = await call.body()
-    given = Given(call.principal, call.core.clock.now_us(), call.header(b"traceparent") or "")
-    timeout_s, body = _without_timeout(body)
-    envelopes, batch = read_forms(body, call.scope["headers"], given, batch_limit=1)
+    given = Given(call.principal, call.core.clock.now_us(), call.traceparent)
+    headers = call.scope["headers"]
+    timeout_s = parse_duration(DEFAULT_TIMEOUT, what="timeout")
+    if not is_binary(headers):
+        timeout_s, body = _without_timeout(body)
+    envelopes, batch = read_forms(body, headers, given, batch_limit=1)
     if batch:
         raise InvalidError("a request is one envelope, not a batch; send them one by one")
     async with call.core.credentials.within(call.principal.id):

@@ -136,8 +136,11 @@ def _transformed(core: Core, delivery: Delivery) -> dict[str, Any]:
     except PrepareError as error:
         shown["reason"] = error.detail
     else:
-        data = msgspec.Raw(made.data)
-        shown["transformed"] = {"subject": made.subject, "type": made.type, "data": data}
+        shown["transformed"] = {
+            "subject": made.subject,
+            "type": made.type,
+            **made.data_members(),
+        }
     return shown
 
 

@@ -69,7 +69,7 @@ async def submit(call: Call) -> Reply:
         who,
         now_us=core.clock.now_us(),
         idempotency_key=call.header(b"idempotency-key"),
-        traceparent=call.header(b"traceparent") or "",
+        traceparent=call.traceparent,
     )
     principal = replace(who, scopes=who.scopes | MAY_SUBMIT)
     try:

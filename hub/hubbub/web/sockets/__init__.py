@@ -19,7 +19,7 @@ from hubbub.web.sockets.connection import Connection
 from hubbub.web.sockets.names import StreamName
 from hubbub.web.sockets.options import Options
 
-__all__ = ["StreamSockets"]
+__all__ = ["StreamSockets", "refuse_handshake"]
 
 
 class StreamSockets:
@@ -43,12 +43,12 @@ class StreamSockets:
             connection = Connection(self._core, principal, options, name, scope, send)
             connection.open()
         except HubError as error:
-            await _refuse(self._core, scope, send, error)
+            await refuse_handshake(self._core, scope, send, error)
             return
         await connection.serve(receive)
 
 
-async def _refuse(core: Core, scope: Scope, send: Send, error: HubError) -> None:
+async def refuse_handshake(core: Core, scope: Scope, send: Send, error: HubError) -> None:
     """Answer the handshake with a problem, where the server can, else close it."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 4000 + status_of(error)})

@@ -7,17 +7,21 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from hubbub.errors import InvalidError
 from hubbub.intake import check_text
 from hubbub.subjects import check_pattern
+from hubbub.web.decoding import parse_query
 
 __all__ = ["Options"]
 
 MAX_CONCURRENCY: Final = 1000
+MAX_OPTIONS: Final = 1000
+"""Parameters in the query of a stream: its subscriptions may be many."""
+
+ONCE: Final = frozenset({"name", "ack", "durable", "concurrency"})
 _LABEL: Final = re.compile(r"([^:=]+)[:=](.+)")
 
 
@@ -39,14 +43,17 @@ class Options:
         """Read the query.
 
         Raises:
-            InvalidError: a parameter that is not known, or a value that does not fit.
+            MalformedError: a parameter that cannot be decoded.
+            InvalidError: a parameter that is not known, or there twice, or does not fit.
         """
-        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        given = parse_query(query, limit=MAX_OPTIONS)
         known = {"name", "subject", "label", "labels", "accepts", "task_types", "concurrency",
                  "ack", "durable"}  # fmt: skip
         for name, _ in given:
             if name not in known:
                 raise InvalidError(f"?{name}= is not known; known are {', '.join(sorted(known))}")
+            if name in ONCE and [each for each, _ in given].count(name) > 1:
+                raise InvalidError(f"?{name}= is there twice; send it once")
         last = dict(given)
         name = last.get("name", "")
         if name:
