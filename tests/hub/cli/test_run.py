@@ -11,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 
+OPEN = (
+    "open without a secret to local requests: /metrics, KenkoGo, OctoHub (shipped keys), /status, "
+    "relay (shipped key), relay logs and task states"
+)
 EVERYTHING = "".join(
     f"[adapters.{name}]\nenabled = true\n" for name in ("kenko", "octohub", "relay")
 )
@@ -19,11 +23,7 @@ EVERYTHING = "".join(
 @pytest.mark.parametrize(
     ("toml", "told"),
     [
-        (
-            EVERYTHING,
-            ("open without a secret to local requests: /metrics, KenkoGo, OctoHub (shipped keys), "
-             "/status, relay (shipped key), relay logs and task states"),
-        ),
+        (EVERYTHING, OPEN),
         ('[hub]\nhost = "0.0.0.0"\n[adapters.kenko]\nenabled = true\nopen = true\n',
          "open without a secret to everybody: KenkoGo"),
         ('[hub]\npublic_url = "https://hub.example.org"\n' + EVERYTHING, ""),
