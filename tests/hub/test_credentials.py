@@ -19,7 +19,7 @@ class CountingClock(FakeClock):
 
     timers = 0
 
-    def call_at(self, time_us: int, callback: Callable[[], None]) -> Any:  # noqa: ANN401
+    def call_at(self, time_us: int, callback: Callable[[], None]) -> Any:
         self.timers += 1
         return super().call_at(time_us, callback)
 
