@@ -19,6 +19,7 @@ import pytest
 from hubbub.config import describe, load_config
 from hubbub.config.models import CoreSettings
 from hubbub.hookspecs import Hooks
+from hubbub_octohub.config import OctohubSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -32,7 +33,7 @@ LIMIT = re.compile(r"^\| [^|]+ \| ([^|]+) \| `([\w.]+)` \|$", re.MULTILINE)
 
 PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "toml": tomllib.loads}
 HOOK_FACTS = ("Args:", "Returns:", "Order:", "Errors:", "Since:")
-SHORT_FORMS = {"MiB": 1024**2, "ms": 0.001, "s": 1.0, "h": 3600.0, "day": 86400.0}
+SHORT_FORMS = {"MiB": 1024**2, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0}
 
 
 def text_of(page: Path) -> str:
@@ -186,16 +187,26 @@ def value_of(text: str) -> object:
     return int(number) * SHORT_FORMS[unit] if unit else int(number)
 
 
-@pytest.mark.parametrize(("text", "name"), LIMIT.findall(text_of(DOCS / "operating.md")), ids=str)
+LIMITS = [
+    limit
+    for page in ("operating.md", "security.md")
+    for limit in LIMIT.findall(text_of(DOCS / page))
+]
+
+
+@pytest.mark.parametrize(("text", "name"), LIMITS, ids=str)
 def test_limits_are_those_of_the_code(text: str, name: str) -> None:
     """A limit in the manual is the default of its setting, or the constant it names."""
     head, _, last = name.rpartition(".")
-    if head.startswith("hubbub."):
+    if head.startswith("hubbub"):
         constant: object = getattr(importlib.import_module(head), last)
         assert constant == value_of(text)
         return
-    assert name in {row.key for row in describe(CoreSettings)}
-    table: object = getattr(CoreSettings(), head)
+    if head == "adapters.octohub":
+        table: object = OctohubSettings()
+    else:
+        assert name in {row.key for row in describe(CoreSettings)}
+        table = getattr(CoreSettings(), head)
     default: object = getattr(table, last)
     assert default == value_of(text)
 

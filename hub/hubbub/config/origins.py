@@ -42,7 +42,7 @@ IpNetwork = IPv4Network | IPv6Network
 _CACHED: Final = 4096
 """Texts whose reading is remembered: clients send the same few again and again."""
 
-_LONGEST: Final = 320
+MAX_AUTHORITY: Final = 320
 """Characters of an origin; a longer text is none, and is not remembered."""
 
 _MAX_PORT: Final = 65535
@@ -72,7 +72,7 @@ def read_authority(text: str) -> Authority | None:
     The host is in lower case and without a dot at its end, an address in its shortest form and
     without brackets. None for anything else, such as user names, blanks, or two hosts.
     """
-    return _authority(text) if len(text) <= _LONGEST else None
+    return _authority(text) if len(text) <= MAX_AUTHORITY else None
 
 
 @lru_cache(maxsize=_CACHED)
@@ -99,7 +99,7 @@ def read_origin(text: str) -> tuple[str, Authority | None] | None:
     Host and port are None where it is no origin of the web: `null`, `file://`, one of an extension
     or an installed application. None for what is no origin at all.
     """
-    return _origin(text) if len(text) <= _LONGEST else None
+    return _origin(text) if len(text) <= MAX_AUTHORITY else None
 
 
 @lru_cache(maxsize=_CACHED)
@@ -131,7 +131,7 @@ def read_url(text: str) -> Authority | None:
 
 def read_address(text: str) -> IpAddress | None:
     """Return an IP address, an IPv4 address in IPv6 as that; None where it is none."""
-    if len(text) > _LONGEST:
+    if len(text) > MAX_AUTHORITY:
         return None
     try:
         address = ip_address(text.partition("%")[0])
