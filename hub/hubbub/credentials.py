@@ -22,6 +22,9 @@ __all__ = ["LOOK_US", "CredentialRegistry"]
 LOOK_US: Final = 1_000_000
 """Longest between two looks at the clock while something open has an end: the clock may be set."""
 
+_ENDED_US: Final = -1
+"""When a credential has ended that is not known."""
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -38,7 +41,7 @@ class CredentialRegistry:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._expires: dict[str, int | None] = {}
+        self._expires: dict[str, int | None] = {"": None}  # no credential at all never ends
         self._uses: dict[str, dict[_Use, None]] = {}
         self._expiring: dict[_Use, str] = {}
         self._timer: Timer | None = None
@@ -60,12 +63,8 @@ class CredentialRegistry:
 
     def holds(self, credential: str) -> bool:
         """Tell whether a credential holds now."""
-        if not credential:
-            return True
-        if credential not in self._expires:
-            return False
-        expires_us = self._expires[credential]
-        return expires_us is None or expires_us > self._clock.now_us()
+        until_us = self._expires.get(credential, _ENDED_US)
+        return until_us is None or until_us > self._clock.now_us()
 
     def check(self, credential: str) -> None:
         """Check that a credential holds now.
@@ -73,8 +72,9 @@ class CredentialRegistry:
         Raises:
             CredentialEndedError: it does not.
         """
-        if not self.holds(credential):
-            raise CredentialEndedError("revoked" if credential not in self._expires else "expired")
+        until_us = self._expires.get(credential, _ENDED_US)
+        if until_us is not None and until_us <= self._clock.now_us():
+            raise CredentialEndedError("expired" if credential in self._expires else "revoked")
 
     def open(
         self, credential: str, end: Callable[[str], None], *, expires_us: int | None = None

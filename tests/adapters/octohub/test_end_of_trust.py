@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, insert
 from websockets.exceptions import InvalidStatus
 
 from hubbub.reload import Reloads
@@ -18,7 +18,7 @@ from hubbub.store.tables import table_of
 from hubbub.testing import FakeClock
 from hubbub_octohub.records import OctohubUserRow
 from tests.adapters.octohub.serving import SETTINGS, Octohub, Peer, octohub
-from tests.adapters.octohub.test_users import EMAIL, SECRET, WITH_SECRET, add, bearer, token
+from tests.adapters.octohub.test_users import EMAIL, SECRET, WITH_SECRET, bearer, token
 
 SOON_S = 2.0
 
@@ -97,11 +97,15 @@ def _host(url: str) -> str:
 async def test_a_login_is_not_the_next_users(tmp_path: Path) -> None:
     """SQLite gives the number of a user who is gone to the next one; a login stays what it was."""
     clock = FakeClock()
+    users = table_of(OctohubUserRow)
     async with octohub(tmp_path, WITH_SECRET, clock=clock) as hub:
         headers = await bearer(hub)
-        await hub.core.execute((delete(table_of(OctohubUserRow)), []))
+        await hub.core.execute((delete(users), []))
         await clock.advance(2)
-        assert (await add(hub, "next@example.org")).json()["id"] == 1
+        now_us = clock.now_us()
+        row: dict[str, Any] = {"id": 1, "email": "next@example.org", "password": "-"}
+        row |= {"created_us": now_us, "updated_us": now_us}
+        await hub.core.execute((insert(users), [row]))
         assert (await hub.http.get("/user/info", headers=headers)).status_code == 401
         now_s = clock.now_us() // 1_000_000
         good = token({"sub": "1", "iat": now_s, "exp": now_s + 60})
