@@ -143,7 +143,7 @@ class RelayAdapter:
         if self._keys is not None and self._credentials is hub.credentials:
             self._keys.change(settings.api_keys, allow_default_key=allowed)
             return self._keys
-        self._credentials = hub.credentials
+        self._hub, self._credentials = hub, hub.credentials
         self._keys = Keys(settings.api_keys, allow_default_key=allowed, credentials=hub.credentials)
         return self._keys
 

@@ -57,5 +57,6 @@ def test_every_close_code_is_named() -> None:
         session.ABUSE,
         session.REMOVED,
         session.REPLACED,
+        session.UNTRUSTED,
     }
     assert {int(code) for code in re.findall(r"^\| close (\d+)", PAGE, re.MULTILINE)} == codes

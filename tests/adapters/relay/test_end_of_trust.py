@@ -20,6 +20,7 @@ WORKER = "a-key-of-a-worker"
 KEYS = """
 [adapters.relay]
 enabled = true
+allow_default_key = true
 {more}
 api_keys = [
   {{ name = "boss", key = "{boss}", scopes = ["admin"] }},
