@@ -64,7 +64,7 @@ class Results:
         if not welcome:
             # Not believed; but if it was given an earlier run, it is free again.
             self._room.leases.answered(task.id, said.by)
-            return Finished("stranger", task)
+            return Finished("stranger", await self._ledger.task(task.id))
         if delivery is None or delivery.state is DeliveryState.DONE:
             await self._keep_late(delivery, said)
             return Finished("late", task)
