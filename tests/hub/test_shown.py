@@ -324,20 +324,20 @@ async def test_a_task_is_shown_as_it_is_stored(shown: Shown, name: str) -> None:
         if isinstance(answer, httpx2.Response):
             answer.raise_for_status()
 
+    acting: list[asyncio.Task[None]] = []
+
     async def known() -> bool:
-        """Tell whether memory knows it; whoever was refused meanwhile does it again."""
-        nonlocal acting
-        if acting.done() and acting.exception() is not None:
-            acting = asyncio.create_task(act())
+        """Do it, and again if it was refused; tell whether memory knows it."""
+        if not acting or (acting[-1].done() and acting[-1].exception() is not None):
+            acting.append(asyncio.create_task(act()))
         task = await shown.core.work.current(task_id)
         return task is not None and task.state == case.state
 
     async with no_commits(shown.url):
-        acting = asyncio.create_task(act())
         await shown.until(known)
         assert await shown.view(task_id) == before
     await shown.until(lambda: _now_done(shown, task_id, case, known))
-    await shown.until(lambda: _is(acting.done()))
+    await shown.until(lambda: _is(acting[-1].done()))
 
     after = await shown.view(task_id)
     states = (after["api"], after["octohub"], after["list"]["items"][0])
