@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from sqlmodel import Session
+
 from hubbub import Hub
 from hubbub.errors import ConflictError, NotFoundError
 from hubbub.ports import Leased
+from hubbub.store.reads import tasks as reads
 from hubbub.values import Task
 from hubbub_relay import events
 from hubbub_relay.config import RelaySettings
@@ -145,10 +148,13 @@ class Desk:
         Raises:
             RelayError: it is outside the reader's limits.
         """
-        task = await self._hub.work.find(task_id)
+
+        def read(session: Session) -> tuple[Task | None, tuple[bool, bool]]:
+            return reads.one(session, task_id), events.known(session, task_id)
+
+        task, (logged, shown) = await self._hub.read(read)
         if task is None or not await is_ours(self._hub, task):
             return None
-        logged, shown = await self._hub.read(lambda session: events.known(session, task_id))
         if logged and not shown:
             return None
         await check_task(self._hub, reader, task)

@@ -62,7 +62,7 @@ class Results:
         """
         caller.check_names(sender=request.child_id)
         while True:
-            task = await self._hub.work.find(request.task_id)
+            task = await self._hub.work.current(request.task_id)
             if task is not None:
                 await check_task(self._hub, caller, task)
                 if not await is_ours(self._hub, task):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -242,6 +243,7 @@ class Admission:
         rights = self._rights
         if rights.may_write(Origin.of(answered).address, principal):
             return
+        given: AbstractSet[str]
         if answered.type == TASK_REQUEST:  # of those who might have it, one has
             given = await self._workers.given(answered)
         elif rights.reaches(answered, principal):

@@ -6,6 +6,7 @@ answer.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
@@ -55,6 +56,10 @@ JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 TRUST_US: Final = 1_000_000
 """How long a login, which costs a look into the store, is believed while a body comes."""
+
+SETTLE_S: Final = 1.0
+"""How long a read waits for a commit that is under way."""
+
 
 OF_CALLERS: Final = (UnauthorizedError, ForbiddenError)
 """Errors about who calls are problems on every path; those derived from them need not be."""
@@ -235,11 +240,15 @@ class Call:
         return decode(await self.body(), model)
 
     async def settled(self) -> None:
-        """Wait until outcomes that are known are written, so that a reader sees them."""
+        """Wait until outcomes that are known are written, so that a reader sees them.
+
+        At most `SETTLE_S`: without them the answer is older, and as true.
+        """
         journal = self.core.journal
         if journal.problem is None:
-            with suppress(StoreUnavailableError):
-                await journal.flush()
+            with suppress(StoreUnavailableError, TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await journal.flush()
 
 
 Login = Callable[[Call], Awaitable[Principal | None]]
