@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from sqlmodel import Session
 
 from hubbub import Hub
 from hubbub.clock import Ids
@@ -223,10 +224,13 @@ class Desk:
         Raises:
             NotFoundError: no such task.
         """
-        task = await self._hub.work.find(task_id)
+
+        def read(session: Session) -> tuple[Task | None, Sequence[TaskAttemptRow]]:
+            return reads.one(session, task_id), reads.attempts(session, task_id)
+
+        task, attempts = await self._hub.read(read)
         if task is None:
             raise NotFoundError(f"no task {task_id[:100]!r}")
-        attempts = await self._hub.read(lambda session: reads.attempts(session, task_id))
         return {**shown(task), "attempts": [_attempt(row) for row in attempts]}
 
     async def listed(

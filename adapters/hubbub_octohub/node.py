@@ -110,6 +110,12 @@ class NodeEndpoint(Endpoint):
             raise Retry(0, NODE_LOST) from error
         self._metrics.dispatch_seconds.observe(max(0, now_us - envelope.time_us) / 1e6)
 
+    def taken(self, task_id: str, given: _Given | None) -> _Given | None:
+        """Forget a task that the node had, unless it was given it anew, or it is forgotten."""
+        if given is None or self.given.get(task_id) is not given:
+            return None
+        return self.given.pop(task_id)
+
     def cancel(self, task_id: str) -> None:
         """Tell the node, if it is one that understands."""
         if self.can_cancel and not self._socket.closed:
@@ -266,7 +272,7 @@ class NodeConnection:
         task.add_done_callback(self._finishing.discard)
 
     async def _finish(self, result: wire.Result) -> None:
-        given = self.endpoint.given.pop(result.task_id, None)
+        given = self.endpoint.given.get(result.task_id)
         try:
             verdict = await self._verdict(result)
         except HubError as error:
@@ -274,6 +280,8 @@ class NodeConnection:
                 "octohub.result_lost", task=result.task_id, error=str(error)
             )
             return
+        finally:
+            given = self.endpoint.taken(result.task_id, given)
         if verdict in ("done", "again"):
             self._metrics.ended[result.status] += 1
         else:

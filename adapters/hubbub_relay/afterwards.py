@@ -24,7 +24,7 @@ from hubbub_relay.wire import read_callback
 __all__ = ["Afterwards"]
 
 LOOKS: Final = 20
-"""Times a result that passed by is looked for in the store; its commit may have failed."""
+"""Times the record of a result is looked for; it may have been removed since."""
 
 CHUNK: Final = 500
 FIRST_PAUSE_S: Final = 0.02
@@ -85,7 +85,7 @@ class Afterwards:
         self._open.pop(task_id, None)
 
     def ended(self, task_id: str) -> None:
-        """A result passed by; it may not be in the store yet."""
+        """A result is in the store."""
         if task_id in self._open:
             self._open[task_id].looks = 0
             self._ended.add(task_id)

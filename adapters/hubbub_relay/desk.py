@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from sqlmodel import Session
+
 from hubbub import Hub
 from hubbub.errors import ConflictError, NotFoundError
 from hubbub.ports import Leased
+from hubbub.store.reads import tasks as reads
 from hubbub.values import Task
 from hubbub_relay import events
 from hubbub_relay.config import RelaySettings
@@ -124,10 +127,13 @@ class Desk:
 
     async def status(self, task_id: str) -> Status | None:
         """Return how a task is; None when there is none of the relay's, or it was cleared."""
-        task = await self._hub.work.find(task_id)
+
+        def read(session: Session) -> tuple[Task | None, tuple[bool, bool]]:
+            return reads.one(session, task_id), events.known(session, task_id)
+
+        task, (logged, shown) = await self._hub.read(read)
         if task is None:
             return None
-        logged, shown = await self._hub.read(lambda session: events.known(session, task_id))
         if not shown and (logged or not of_relay_names(task)):
             return None
         return Status(task, state_of(task))

@@ -89,29 +89,26 @@ class RelayName(Endpoint):
         """Return the log record of what somebody else sent to this name; none of our own."""
         if self._logged.covers(envelope):
             return ()
-        row, ended = foreign_row(self.name, envelope, now_ms=self._now_ms())
-        if ended is not None:
-            self._ended(*ended)
-        return (row,)
+        return (foreign_row(self.name, envelope, now_ms=self._now_ms()),)
+
+    def recorded(self, envelope: Envelope) -> None:
+        """Tell that a task has ended whose result somebody else brought."""
+        if envelope.type == TASK_RESULT and not self._logged.covers(envelope):
+            data = _data(envelope)
+            self._ended(str(data.get("task_id")), _said(data))
 
     async def deliver(self, envelope: Envelope) -> None:
         """Log what waited for this name while the relay was off."""
         await self._keep(self.record(envelope))
+        self.recorded(envelope)
 
 
-def foreign_row(
-    name: str, envelope: Envelope, *, now_ms: int
-) -> tuple[Row, tuple[str, str] | None]:
-    """Return the log record of an envelope that came to a name from another protocol.
-
-    Returns:
-        The row, and `(task id, state)` when it tells the end of a task.
-    """
+def foreign_row(name: str, envelope: Envelope, *, now_ms: int) -> Row:
+    """Return the log record of an envelope that came to a name from another protocol."""
     data = _data(envelope)
     members: dict[str, object]
     if envelope.type == TASK_RESULT:
-        task_id, state = str(data.get("task_id")), str(data.get("state"))
-        done = state == "completed"
+        task_id, done = str(data.get("task_id")), _said(data) == "completed"
         members = {
             "task_id": task_id,
             "child_id": envelope.source,
@@ -119,8 +116,8 @@ def foreign_row(
             "result": data.get("result"),
         }
         if not done:
-            members["error"] = data.get("error") or state
-        row = event_row(
+            members["error"] = data.get("error") or str(data.get("state"))
+        return event_row(
             "callback",
             members,
             ts_ms=now_ms,
@@ -128,7 +125,6 @@ def foreign_row(
             trace_id=envelope.trace_id,
             final=True,
         )
-        return row, (task_id, "completed" if done else "failed")
     members = {"from": envelope.source, "to": name}
     task_id_: str | None = None
     if envelope.type == TASK_REQUEST:
@@ -144,10 +140,12 @@ def foreign_row(
         members |= {"type": "message", "text": data.get("text", "")}
     else:
         members |= {"type": "event", "cmd": envelope.type, "payload": _json(envelope)}
-    row = event_row(
-        "send", members, ts_ms=now_ms, task_id=task_id_, trace_id=envelope.trace_id
-    )  # fmt: skip
-    return row, None
+    return event_row("send", members, ts_ms=now_ms, task_id=task_id_, trace_id=envelope.trace_id)
+
+
+def _said(data: dict[str, object]) -> str:
+    """Return the state of a task that has ended, as the relay says it."""
+    return "completed" if data.get("state") == "completed" else "failed"
 
 
 def _json(envelope: Envelope) -> object:

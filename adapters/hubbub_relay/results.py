@@ -65,7 +65,7 @@ class Results:
         """
         caller.check_names(sender=request.child_id)
         while True:
-            task = await self._hub.work.find(request.task_id)
+            task = await self._hub.work.current(request.task_id)
             ours = task is not None and await is_ours(self._hub, task)
             if request.status == "processing":
                 await self._processing(request, task if ours else None)

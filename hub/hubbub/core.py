@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from hubbub.config import Config
 from hubbub.contributions import Contributions
-from hubbub.errors import ConfigError, RouteError
+from hubbub.errors import ConfigError, RouteError, StoreUnavailableError
 from hubbub.extensions import Extensions
 from hubbub.facade import Facade
 from hubbub.logtelling import LogTelling
@@ -143,6 +144,8 @@ class Core(Facade):
             await self.drain()
         await self.adapters.stop()
         await self.listeners.stop()
+        with suppress(StoreUnavailableError):
+            await self.journal.flush()  # plugins are told of what ended before they are ended
         await self.extensions.ended()
         await self.plugins.shutdown(self.hub_for)
         self.telling.stop()

@@ -121,6 +121,7 @@ class Following:
             task_id=request.task_id if request else None,
         )
         deliveries = plan.deliveries
+        results: tuple[Envelope, ...] = ()
         if request is not None:
             first = deliveries[0]
             task = new_task(envelope, request, first, seq=seq)
@@ -130,7 +131,8 @@ class Following:
                 failed = self.result(task, first)
                 record.merge(failed.record)
                 deliveries = [*deliveries, *failed.deliveries]
-        return Planned(record, deliveries, receipt)
+                results = failed.results
+        return Planned(record, deliveries, receipt, results)
 
     def result(self, task: Task, delivery: Delivery) -> Planned:
         """Return the result's envelope, already routed: to the asker, and by the table."""
@@ -142,8 +144,14 @@ class Following:
         planned = self.planned(envelope, seq, plan, None, durable=True)
         if not planned.record.envelopes:
             planned.record.envelopes.append(Stored(envelope, seq, plan.reason))
-        self._taps.show(envelope)
+        planned.results = (envelope,)
         return planned
+
+    def kept(self, planned: Planned) -> None:
+        """Show the results that are in the store now, and hand over what was kept with them."""
+        for envelope in planned.results:
+            self._taps.show(envelope)
+        self._room.accept(planned.deliveries)
 
     def update(self, task: Task, delivery: Delivery) -> None:
         """Tell a change of state, if a route or somebody live wants to know."""
@@ -178,10 +186,12 @@ class Following:
         again.task = queued
         record = Record(deliveries=[again], reruns=[queued], rows=plan.rows)
         deliveries = [again]
+        results: tuple[Envelope, ...] = ()
         if queued.state.final:  # it ended before it began: this run has its result too
             failed = self.result(queued, again)
             record.merge(failed.record)
             deliveries += failed.deliveries
+            results = failed.results
         receipt = Receipt(
             id=envelope.id,
             trace_id=envelope.trace_id,
@@ -189,7 +199,7 @@ class Following:
             deliveries=1,
             task_id=task.id,
         )
-        return Planned(record, deliveries, receipt), queued
+        return Planned(record, deliveries, receipt, results), queued
 
     def _stamped(self, envelope: Envelope, delivery: Delivery) -> Envelope:
         """Stamp an envelope that the hub itself sends, on the trace of its cause."""

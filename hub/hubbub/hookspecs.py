@@ -114,6 +114,8 @@ class Hooks:
     def after_delivery(self, delivery: Delivery) -> None:
         """Look at a delivery that has ended.
 
+        That of a task when its end is in the store; a plain one at once.
+
         Args:
             delivery: With its outcome; not to be changed.
 

@@ -345,7 +345,7 @@ class Router:
                 self._tracer.step(
                     envelope.trace_id, "envelope.accepted", envelope.time_us, 0, detail
                 )
-            self._room.accept(planned.deliveries)
+            self._following.kept(planned)
 
     def _refused(
         self, envelopes: Sequence[Envelope], principal: Principal | None, error: HubError

@@ -38,6 +38,7 @@ class Askers:
         if task is None:
             raise NotFoundError(f"no task {task_id!r}")
         if delivery is None or delivery.state is DeliveryState.DONE:
+            await self._room.engine.flush()  # that it has ended is told once it is written
             raise ConflictError(f"task {task_id!r} is {task.state} already")
         in_flight = delivery.state is DeliveryState.IN_FLIGHT
         if in_flight:
@@ -85,5 +86,5 @@ class Askers:
         if kept.verdict != "kept":
             room.endings.release(planned)
             raise ConflictError(f"task {task_id!r} was started again by somebody else")
-        room.accept(planned.deliveries)
+        room.follow.kept(planned)
         return task

@@ -160,9 +160,10 @@ class Couriers:
         for_us = delivery.timeout_us or self._room.policy.timeout_us(link.endpoint)
         change = self._room.leases.lease(delivery, for_us=for_us, worker=None)
         counted = (await self._room.engine.settle([change]))[0]
-        if counted:
-            self._room.tell(delivery)
-        return counted and is_mine(delivery, attempt)
+        mine = counted and is_mine(delivery, attempt)
+        if mine:
+            self._room.tell(delivery, change.task)
+        return mine
 
     async def _deliver(self, link: EndpointLink, delivery: Delivery, envelope: Envelope) -> object:
         """Give the endpoint its time, by the hub's clock.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.rules import NODE_LOST, WITHDRAWN, deadline_of, ended_as, expiry_reason
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from hubbub.delivery.room import DeliveryRoom
 
 __all__ = ["Endings", "Memory"]
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -102,27 +106,33 @@ class Endings:
         delivery.deadline_us = deadline_of(delivery, now_us=now_us)
         if box.requirement is not None and (counted or not seen):
             delivery.endpoint = None
-        self._room.metrics.delivery_retries[adapter].inc()
-        trace_retry(self._room.tracer, delivery, reason)
-        if delivery.durable:
-            if delivery.task is not None:
-                delivery.task = after(delivery.task, delivery, now_us=now_us)
-            ended, error = ended_as(reason)
-            self._room.engine.note(
-                Change(
-                    delivery=delivery,
-                    task=delivery.task,
-                    ended=ended,
-                    error=error,
-                    follows=retry_record(delivery, reason),
-                )
-            )
-            self._room.tell(delivery)
+        if delivery.task is not None:
+            self._retry_task(delivery, delivery.task, reason, adapter)
+        else:
+            self._room.metrics.delivery_retries[adapter].inc()
+            trace_retry(self._room.tracer, delivery, reason)
+            if delivery.durable:
+                follows = retry_record(delivery, reason)
+                self._room.engine.note(Change(delivery=delivery, follows=follows))
         box.depth += 1
         box.line.back(delivery, now_us=now_us)
         if due_us > now_us:
             self._room.pump_at(due_us, box.name)
         self._work_on(delivery, box, endpoint)
+
+    def _retry_task(self, delivery: Delivery, task: Task, reason: str, adapter: str) -> None:
+        """Write that a task waits again; it is counted and told after that commit."""
+        queued = delivery.task = after(task, delivery, now_us=delivery.updated_us)
+        ended, error = ended_as(reason)
+        follows = retry_record(delivery, reason)
+
+        def then(counted: bool) -> None:
+            if counted:
+                self._room.metrics.delivery_retries[adapter].inc()
+                self._room.tell(delivery, queued)
+
+        change = Change(delivery=delivery, task=queued, ended=ended, error=error, follows=follows)
+        self._room.engine.note(change, then)
 
     def expire(self, delivery: Delivery) -> None:
         """End a delivery whose deadline has passed while it waited."""
@@ -141,25 +151,27 @@ class Endings:
         delivery.lease_until_us = None
         delivery.updated_us = now_us
         if delivery.task is not None:
-            self._end_task(delivery, reason)
-        elif delivery.durable:
-            self._room.engine.note(
-                Change(delivery=delivery), lambda _: self._room.boxes.written(delivery)
-            )
-        self.done(delivery)
+            self._end_task(delivery, delivery.task, reason)
+        else:
+            if delivery.durable:
+                self._room.engine.note(
+                    Change(delivery=delivery), lambda _: self._room.boxes.written(delivery)
+                )
+            self.count(delivery)
+        self.freed(delivery)
 
-    def _end_task(self, delivery: Delivery, reason: str | None) -> None:
-        assert delivery.task is not None
-        task = after(delivery.task, delivery, now_us=delivery.updated_us)
-        delivery.task = task
-        assert self._room.follow is not None
-        planned = self._room.follow.result(task, delivery)
+    def _end_task(self, delivery: Delivery, before: Task, reason: str | None) -> None:
+        """Write the end of a task; it is counted and its result handed over after that commit."""
+        task = delivery.task = after(before, delivery, now_us=delivery.updated_us)
+        follow = self._room.follow
+        assert follow is not None
+        planned = follow.result(task, delivery)
 
         def then(counted: bool) -> None:
             self._room.boxes.written(delivery)
             if counted:
-                self._room.accept(planned.deliveries)
-                self._room.tell(delivery)
+                self.count(delivery)
+                follow.kept(planned)
             else:
                 self.release(planned)
 
@@ -170,6 +182,18 @@ class Endings:
             delivery=delivery, task=task, ended=ended, error=error, follows=planned.record
         )
         self._room.engine.note(change, then)
+
+    def born_done(self, delivery: Delivery) -> None:
+        """Count what was done when it was planned: it could not be, or rows were its taking."""
+        self.count(delivery)
+        known = self._room.directory.get(delivery.mailbox)
+        if delivery.outcome is not Outcome.DELIVERED or known is None:
+            return
+        try:
+            known.endpoint.recorded(delivery.envelope)
+        except Exception:
+            self._room.metrics.plugin_errors[known.endpoint.adapter, "recorded"].inc()
+            log.exception("delivery.recorded_failed", endpoint=known.address)
 
     def forget(self, delivery: Delivery) -> None:
         """Take a delivery out of wherever it is in memory: its mailbox, a link, a lease."""
@@ -251,8 +275,8 @@ class Endings:
             if delivery.lease_until_us is not None:
                 self._room.leases.watch(delivery)
 
-    def done(self, delivery: Delivery, had: str | None = None) -> None:
-        """After an end: count it, let the next of its lane go, tell the plugins.
+    def freed(self, delivery: Delivery, had: str | None = None) -> None:
+        """After an end: let the next of its lane go, and what waits for the slot.
 
         Args:
             had: The endpoint whose slot is free now, where another one brought the result.
@@ -261,7 +285,6 @@ class Endings:
             self._room.in_hand.pop(delivery.task_id, None)
         box = self._room.boxes.get(delivery.mailbox)
         box.free(delivery)
-        self.count(delivery)
         self._work_on(delivery, box, had or delivery.endpoint)
 
     def _work_on(self, delivery: Delivery, box: Mailbox, endpoint: str | None) -> None:
@@ -314,7 +337,7 @@ class Endings:
             metrics.delivery_seconds[adapter].observe(took_s, times=times)
 
     def count(self, delivery: Delivery) -> None:
-        """Count an outcome, and tell the plugins."""
+        """Count an outcome, and tell the plugins; of a task after the commit that holds it."""
         adapter = (delivery.endpoint or delivery.mailbox).split(".", 1)[0]
         if adapter.startswith("pool:"):
             adapter = "pool"

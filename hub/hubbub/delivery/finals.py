@@ -51,7 +51,7 @@ class Finals:
         room = self._room
         # Its slot is free from here on: whoever said this is done with it, committed or not. What
         # is handed over meanwhile is the lowest rank that waits, and none of its key: the lane is
-        # free only in `done`. If the commit fails, the link has one more than its slots until the
+        # free only in `freed`. If the commit fails, the link has one more than its slots until the
         # result is said again, and is given nothing.
         before = room.endings.suspend(delivery)
         self._end(delivery, end)
@@ -75,12 +75,13 @@ class Finals:
             raise
         del room.endings.unwritten[delivery.id]
         room.boxes.written(delivery)
-        room.endings.done(delivery, before.endpoint)
+        if counted:
+            room.endings.count(delivery)
+        room.endings.freed(delivery, before.endpoint)
         if not counted:
             room.endings.release(planned)
             return None
-        room.accept(planned.deliveries)
-        room.tell(delivery)
+        room.follow.kept(planned)
         return planned.receipt
 
     def _end(self, delivery: Delivery, end: End) -> None:

@@ -51,7 +51,11 @@ class Ledger:
         return await asyncio.shield(task)
 
     async def find(self, task_id: str) -> tuple[Task | None, Delivery | None]:
-        """Return a task and the delivery of its run; the one in memory, where it is there."""
+        """Return a task and the delivery of its run, to act on them.
+
+        Those in memory, where they are there: how they stand may not be written yet, so it is
+        nothing to show; that is `task`.
+        """
         in_hand = self._room.in_hand.get(task_id)
         if in_hand is not None and in_hand.task is not None:
             return in_hand.task, in_hand
@@ -72,7 +76,7 @@ class Ledger:
         return any(row.endpoint == by and row.run == task.run for row in given)
 
     async def task(self, task_id: str) -> Task | None:
-        """Return a task as the store has it."""
+        """Return a task as the last commit left it."""
         return await self._database.read(lambda session: task_reads.one(session, task_id))
 
     async def ended(self, task_id: str) -> tuple[Task, Delivery | None] | None:

@@ -105,7 +105,7 @@ class Promises:
         elif self._holds(link, delivery):
             link.in_flight[delivery.id] = delivery
             self._room.leases.begin(delivery)
-            self._room.tell(delivery)
+            self._room.tell(delivery, delivery.task)
             self._room.couriers.send(link, delivery)
         else:
             self._take_back(link, delivery)

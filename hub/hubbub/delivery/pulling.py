@@ -131,8 +131,8 @@ class Pulling:
         except StoreUnavailableError:
             self._put_back(delivery, attempt)
             raise
-        if counted:
-            room.tell(delivery)
+        if counted and is_mine(delivery, attempt):
+            room.tell(delivery, change.task)
         return counted
 
     def _taker_of(self, delivery: Delivery) -> EndpointLink | None:
@@ -198,12 +198,18 @@ class Pulling:
             for delivery, attempt in zip(taken, attempts, strict=True):
                 self._put_back(delivery, attempt)
             raise
-        mine = [d for d, held in zip(taken, counted, strict=True) if held]
-        for delivery in mine:
-            room.tell(delivery)
-        return [
-            Leased(d.envelope, d.task_id or "", d.attempts, d.lease_until_us or 0) for d in mine
-        ]
+        held = [change for change, holds in zip(changes, counted, strict=True) if holds]
+        return [leased for change in held if (leased := self._leased(change)) is not None]
+
+    def _leased(self, change: Change) -> Leased | None:
+        """Return what a worker has by a lease that is written; None where that is over by now."""
+        delivery, attempt = change.delivery, change.attempt
+        assert attempt is not None
+        if not is_mine(delivery, attempt.attempt):
+            return None
+        self._room.tell(delivery, change.task)
+        until_us = delivery.lease_until_us or 0
+        return Leased(delivery.envelope, attempt.task_id, attempt.attempt, until_us)
 
     def _put_back(self, delivery: Delivery, attempt: int) -> None:
         """Let a task wait whose lease could not be written, if that was not over before."""

@@ -64,7 +64,7 @@ class Results:
         if not welcome:
             # Not believed; but if it was given an earlier run, it is free again.
             self._room.leases.answered(task.id, said.by)
-            return Finished("stranger", task)
+            return Finished("stranger", await self._ledger.task(task.id))
         if delivery is None or delivery.state is DeliveryState.DONE:
             await self._keep_late(delivery, said)
             return Finished("late", task)
@@ -73,7 +73,9 @@ class Results:
             self._room.guards.succeeded(delivery)
         failed = task.retry_on_failure and said.result.state == "failed"
         if failed and self._tried_again(delivery, said, holds=holds):
-            return Finished("again", delivery.task)
+            waits = delivery.task
+            await self._room.engine.flush()  # taken is what is written
+            return Finished("again", waits)
         return await self._end(delivery, said, holds=holds)
 
     async def _is_welcome(self, task: Task, delivery: Delivery | None, said: Said) -> bool:
@@ -111,7 +113,9 @@ class Results:
         published = await self._finals.write(delivery, end)
         if not holds:
             self._room.leases.answered(said.result.task_id, said.by)
-        return Finished("late" if published is None else "done", delivery.task, published)
+        if published is None:  # another one was quicker: the store says how the task ended
+            return Finished("late", await self._ledger.task(said.result.task_id))
+        return Finished("done", delivery.task, published)
 
     async def _keep_late(self, delivery: Delivery | None, said: Said) -> None:
         """Keep what came after another result."""

@@ -48,6 +48,10 @@ class Follow(Protocol):
         """Return the result's envelope, already routed."""
         ...
 
+    def kept(self, planned: Planned) -> None:
+        """Show and hand over what was planned, after its commit."""
+        ...
+
     def update(self, task: Task, delivery: Delivery) -> None:
         """Tell a change of state to whoever watches."""
         ...
@@ -128,9 +132,9 @@ class DeliveryRoom:
             if delivery.leased:
                 if self.promises.fulfil(delivery):
                     continue
-                self.tell(delivery)
+                self.tell(delivery, delivery.task)
             if delivery.state is DeliveryState.DONE:
-                self.endings.count(delivery)
+                self.endings.born_done(delivery)
                 continue
             box = self.boxes.admit(delivery, now_us=now_us)
             if box.requirement is None and self.directory.get(box.name) is None:
@@ -152,7 +156,7 @@ class DeliveryRoom:
             return False
         if self.promises.has(delivery):
             return False  # its row is in flight: nobody reads it to hand it over
-        self.tell(delivery)
+        self.tell(delivery, delivery.task)
         self.boxes.get(delivery.mailbox).behind += 1
         return True
 
@@ -228,7 +232,9 @@ class DeliveryRoom:
         return list(self._links.values())
 
     def held(self, ids: Iterable[int] | None = None) -> dict[int, Delivery]:
-        """Return deliveries that are in flight in memory, by id: of plain ones no row says so.
+        """Return plain deliveries that are in flight, by id: no row says so, only memory.
+
+        Leased ones are left out: of them the store tells, what memory knows may not be written.
 
         Args:
             ids: Only these; None for all.
@@ -240,7 +246,7 @@ class DeliveryRoom:
             number: delivery
             for link in self._links.values()
             for number, delivery in link.in_flight.items()
-            if wanted is None or number in wanted
+            if not delivery.leased and (wanted is None or number in wanted)
         }
 
     def _link_changed(self, link: EndpointLink, closed: bool) -> None:
@@ -492,10 +498,14 @@ class DeliveryRoom:
             delivery.attempts, self._chance(), leased=delivery.leased
         )  # fmt: skip
 
-    def tell(self, delivery: Delivery) -> None:
-        """Tell whoever watches how the task of this delivery is now."""
-        if delivery.task is not None and self.follow is not None:
-            self.follow.update(delivery.task, delivery)
+    def tell(self, delivery: Delivery, task: Task | None) -> None:
+        """Publish the state of a delivery's task, after the commit that holds it.
+
+        Args:
+            task: As it was written; the delivery may have gone on meanwhile.
+        """
+        if task is not None and self.follow is not None:
+            self.follow.update(task, delivery)
 
     def answered(self, delivery: Delivery, answer: Envelope) -> None:
         """Publish what an endpoint answered to what it was handed."""

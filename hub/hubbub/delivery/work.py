@@ -83,5 +83,9 @@ class WorkDesk:
         return await self._askers.rerun(task_id, attempts)
 
     async def find(self, task_id: str) -> Task | None:
-        """Return a task as it is now."""
+        """Return a task as the last commit left it."""
+        return await self.ledger.task(task_id)
+
+    async def current(self, task_id: str) -> Task | None:
+        """Return a task as memory has it, to act on it (`Ledger.find`)."""
         return (await self.ledger.find(task_id))[0]

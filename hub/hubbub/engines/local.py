@@ -109,6 +109,14 @@ class LocalEngine:
         """Write a change that nobody waits for, with a next commit; kept until that succeeds."""
         self._journal.note(change, then)
 
+    async def flush(self) -> None:
+        """Return when all that was handed over before is written.
+
+        Raises:
+            StoreUnavailableError: some of it is not.
+        """
+        await self._journal.flush()
+
     def on_waiting(self, woken: Callable[[str], None]) -> None:
         """Nothing to do: there is no other hub that could keep something."""
 

@@ -95,6 +95,14 @@ class Engine(Protocol):
         """
         ...
 
+    async def flush(self) -> None:
+        """Return when all that was handed over before is written.
+
+        Raises:
+            StoreUnavailableError: some of it is not.
+        """
+        ...
+
     def on_waiting(self, woken: Callable[[str], None]) -> None:
         """Call `woken(box)` soon after another hub kept something in that mailbox."""
         ...

@@ -112,8 +112,10 @@ class Planned(msgspec.Struct):
         record: To be kept before anybody is told.
         deliveries: To be put into mailboxes after that, volatile ones included.
         receipt: What the publisher gets.
+        results: Results of tasks in the same record; observers see them after the commit.
     """
 
     record: Record
     deliveries: list[Delivery]
     receipt: Receipt
+    results: tuple[Envelope, ...] = ()

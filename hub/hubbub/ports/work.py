@@ -30,7 +30,7 @@ class Finished(msgspec.Struct, frozen=True):
         verdict: `done`: it is the result. `late`: another one was first. `again`: the worker
             failed and the task waits for its next attempt. `unknown`: nobody asked for it.
             `stranger`: it comes from an endpoint that was never given the task.
-        task: The task as it is now; None when it is unknown.
+        task: The task as it was written; None when it is unknown.
         published: The result's envelope, when it is the result.
     """
 
@@ -88,5 +88,12 @@ class Work(Protocol):
         ...
 
     async def find(self, task_id: str) -> Task | None:
-        """Return a task as it is now."""
+        """Return a task as the last commit left it: what is shown of it is never taken back."""
+        ...
+
+    async def current(self, task_id: str) -> Task | None:
+        """Return a task to act on it, from memory where it is there.
+
+        Its state may not be written yet, and a kill would take it back: show it to nobody.
+        """
         ...

@@ -65,7 +65,10 @@ def reading_engine(url: URL, *, sync: str) -> Engine:
         DriverError: its driver is not installed.
     """
     if not is_file(url):
-        return _server(url, pool_size=READ_THREADS, max_overflow=4, pool_pre_ping=True)
+        return _server(
+            url, pool_size=READ_THREADS, max_overflow=4, pool_pre_ping=True,
+            isolation_level="REPEATABLE READ",  # all that one answer reads is of one moment
+        )  # fmt: skip
     engine = create_engine(
         url,
         pool_size=READ_THREADS + 2,

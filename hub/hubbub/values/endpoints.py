@@ -123,6 +123,13 @@ class Endpoint:
         del envelope
         return None
 
+    def recorded(self, envelope: Envelope) -> None:
+        """Note that an envelope which this endpoint took by rows of `record` is in the store.
+
+        Called after the commit that holds the rows. `record` itself runs before it, also for what
+        is never written: what others may see of an envelope begins here.
+        """
+
     def overloaded(self) -> None:
         """More than `queue_size` deliveries wait for it or are under way; called for each one."""
 

@@ -6,6 +6,7 @@ answer.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -53,6 +54,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
+SETTLE_S: Final = 1.0
+"""How long a read waits for a commit that is under way."""
+
 MAX_QUERY: Final = 100
 """Parameters in one query."""
 
@@ -182,11 +186,15 @@ class Call:
         return decode(await self.body(), model)
 
     async def settled(self) -> None:
-        """Wait until outcomes that are known are written, so that a reader sees them."""
+        """Wait until outcomes that are known are written, so that a reader sees them.
+
+        At most `SETTLE_S`: without them the answer is older, and as true.
+        """
         journal = self.core.journal
         if journal.problem is None:
-            with suppress(StoreUnavailableError):
-                await journal.flush()
+            with suppress(StoreUnavailableError, TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await journal.flush()
 
 
 Handler = Callable[[Call], Awaitable[Reply | None]]

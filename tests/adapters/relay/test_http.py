@@ -283,6 +283,7 @@ async def test_a_begun_task_that_is_not_finished_waits_again(run_relay: RunRelay
         await clock.advance(59)
         assert await relay.state(task_id) == "processing"
         await clock.advance(2)
+        await relay.core.journal.flush()
         assert await relay.state(task_id) == "pending"
         [task] = await relay.lease()
         assert task["attempt"] == 2

@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 
 from hubbub import Endpoint, Envelope
-from hubbub.testing import FakeClock, settle
+from hubbub.testing import FakeClock
 from hubbub.values import TaskResult
 from tests.adapters.relay.serving import SETTINGS, Relay, RunRelay
 
@@ -116,7 +116,7 @@ async def test_a_lease_that_ends(run_relay: RunRelay) -> None:
             assert task["attempt"] == attempt
             assert await relay.state(task_id) == "processing"
             await clock.advance(61)
-            await settle()
+            await relay.core.journal.flush()
         assert await relay.state(task_id) == "failed"
         assert await relay.lease() == []
         [record] = await relay.logs(event="callback")

@@ -12,6 +12,7 @@ from hubbub.envelope import rfc3339
 from hubbub.observe.labels import total_of, value_of
 from hubbub.store.reads import audit as audit_reads
 from hubbub.store.reads import tasks as task_reads
+from hubbub.values import TaskState
 from hubbub.web import pages
 from hubbub.web.calls import Call, Operation, Reply, Spec
 from hubbub.web.health import hub_version
@@ -86,6 +87,7 @@ async def stats(call: Call) -> Reply:
     core, metrics = call.core, call.core.metrics
     now_us = core.clock.now_us()
     tasks = Counter(await core.read(task_reads.counts))
+    dispatched = tasks[TaskState.DISPATCHED.value]
     tasks.update(core.finished)
     outcomes: Counter[str] = Counter()
     for key, child in metrics.deliveries.items():
@@ -109,7 +111,7 @@ async def stats(call: Call) -> Reply:
         envelopes=envelopes,
         deliveries=dict(sorted(outcomes.items())),
         waiting=sum(box.depth for box in boxes),
-        in_flight=len(core.room.held()),
+        in_flight=len(core.room.held()) + dispatched,
         mailboxes=[Box(box.name, box.depth) for box in boxes[:MAX_BOXES]],
         endpoints=dict(Counter(known.state.value for known in core.directory)),
         tasks=dict(sorted(tasks.items())),
