@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any, Final
 
@@ -38,13 +38,19 @@ _NUMBERS_POSTGRES: Final = "(SELECT value::bigint FROM json_array_elements_text(
 
 
 class StoreChecks:
-    """Reads the rows after each commit, and remembers what may never change."""
+    """Reads the rows after each commit, and remembers what may never change.
+
+    Attributes:
+        run_ends: State of each run that has ended, by the task's id and the run.
+        history: All that the row of any task has said after a commit.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
         self._connection: Any = None  # of sqlite3 or psycopg, which are alike here
         self._outcomes: dict[int, tuple[str, str | None]] = {}
-        self._run_ends: dict[tuple[str, int], str] = {}
+        self.run_ends: dict[tuple[str, int], str] = {}
+        self.history: set[TaskFacts] = set()
         self._seen_seq = 0
         self._envelopes: dict[str, list[int]] = {}
         self._results: Counter[str] = Counter()
@@ -86,7 +92,8 @@ class StoreChecks:
             row[0]: DeliveryFacts(*row) for row in run(f"SELECT {columns} FROM delivery")
         }  # fmt: skip
         columns = ", ".join(TaskFacts._fields)
-        tasks = {row[0]: TaskFacts(*row) for row in run(f"SELECT {columns} FROM task")}
+        tasks = {row[0]: _task_facts(row) for row in run(f"SELECT {columns} FROM task")}
+        self.history.update(tasks.values())
         fresh = run(
             "SELECT seq, id, type, data FROM envelope WHERE seq NOT IN "
             + (_NUMBERS_SQLITE if on_sqlite else _NUMBERS_POSTGRES),
@@ -135,11 +142,17 @@ class StoreChecks:
         runs_ended = task.run if final else task.run - 1
         if rows.results[task.id] != runs_ended:
             raise BrokenRuleError(4, f"{rows.results[task.id]} results, {runs_ended} runs: {task}")
-        before = self._run_ends.get((task.id, task.run))
+        before = self.run_ends.get((task.id, task.run))
         if before is not None and before != task.state:
             raise BrokenRuleError(2, f"the run was {before}: {task}")
         if final:
-            self._run_ends[task.id, task.run] = task.state
+            self.run_ends[task.id, task.run] = task.state
+
+
+def _task_facts(row: Sequence[Any]) -> TaskFacts:
+    facts = TaskFacts(*row)
+    result = None if facts.result is None else bytes(facts.result)
+    return facts._replace(orphan=bool(facts.orphan), result=result)
 
 
 def _check_delivery(d: DeliveryFacts) -> None:

@@ -24,6 +24,7 @@ RULES: Final = {
     11: "what fails changes nothing but its own",
     13: "nobody is given more than their guard lets through",
     14: "nothing is kept for what is over",
+    15: "what is shown of a task is written, and never taken back",
 }
 
 
@@ -64,7 +65,9 @@ class TaskFacts(NamedTuple):
     state: str
     run: int
     delivery_id: int | None
+    endpoint: str | None
     attempt: int
+    result: bytes | None
     error: str | None
     orphan: bool
     finished_us: int | None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.guards import BreakerRule, GuardRule
+from hubbub.ports import Finished
 from hubbub.values import Receipt, Route, TaskResult
 from tests.hub.invariants.world import (
     ADDRESSES,
@@ -40,6 +41,11 @@ def _published(w: World, envelope: Envelope, receipt: Receipt) -> None:
 
 def _claimed(w: World, name: tuple[str, str], envelope: Envelope, receipt: Receipt) -> None:
     w.claimed(name, receipt, envelope)
+
+
+def _finished(w: World, finished: Finished) -> None:
+    if finished.task is not None:
+        w.onlookers.told(finished.task)
 
 
 def _begun(w: World, task_id: str, counts: bool) -> None:
@@ -283,7 +289,10 @@ async def finish(w: World) -> None:
     for _ in range(w.chance.choice((1, 1, 1, 2))):
         state = w.chance.choice(("completed", "completed", "failed"))
         anyone = w.chance.random() < 0.15
-        w.do(w.core.work.finish(TaskResult(task_id, state), by=by, anyone=anyone))
+        w.do(
+            w.core.work.finish(TaskResult(task_id, state), by=by, anyone=anyone),
+            partial(_finished, w),
+        )
 
 
 @step(3)
@@ -313,7 +322,7 @@ async def cancel(w: World) -> None:
     if w.tasks:
         task_id = w.chance.choice(w.tasks[-8:])
         for _ in range(w.chance.choice((1, 1, 2))):
-            w.do(w.core.work.cancel(task_id))
+            w.do(w.core.work.cancel(task_id), w.onlookers.told)
 
 
 @step(4)
@@ -322,7 +331,7 @@ async def rerun(w: World) -> None:
     if w.tasks:
         task_id = w.chance.choice(w.tasks)
         for _ in range(w.chance.choice((1, 1, 2))):
-            w.do(w.core.work.rerun(task_id))
+            w.do(w.core.work.rerun(task_id), w.onlookers.told)
 
 
 @step(14)
@@ -510,6 +519,7 @@ async def one_step(w: World, step: Step) -> None:
     """Do one step, then wait for the hub to rest, or not quite."""
     w.story.append(f"{w.clock.now_us() / 1e6:.1f} {step.__name__}")
     await step(w)
+    w.onlookers.look(w.core, w.tasks)
     rest = w.chance.random() < 0.6
     if not rest:
         for _ in range(w.chance.randrange(6)):

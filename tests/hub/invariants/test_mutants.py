@@ -21,6 +21,7 @@ from hubbub.delivery import room as room_module
 from hubbub.delivery.boxes import Boxes
 from hubbub.delivery.courier import Couriers
 from hubbub.delivery.endings import Endings
+from hubbub.delivery.finals import Finals
 from hubbub.delivery.guarding import Guarding
 from hubbub.delivery.leases import Leases
 from hubbub.delivery.ledger import Ledger
@@ -29,7 +30,9 @@ from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.promises import Promises
 from hubbub.delivery.room import DeliveryRoom
+from hubbub.delivery.work import WorkDesk
 from hubbub.engines.local import LocalEngine
+from hubbub.following import Following
 from hubbub.lanes import Line
 from hubbub.planning import Plan
 from hubbub.store.batch import Batch
@@ -41,6 +44,9 @@ from tests.hub.invariants.steps import WITH_EARLY_ENDS, WITH_FREE_WORKERS, Step
 from tests.hub.invariants.test_random_runs import run
 
 SEEDS = 80
+SHOWN = 15
+"""The rule about what is shown."""
+
 TIMEOUT_S = 240
 """For those that are met in a late run, on a machine that has other things to do."""
 Mutate = Callable[[pytest.MonkeyPatch], None]
@@ -493,6 +499,68 @@ def promises_are_not_written(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Promises, "make", make)
 
 
+def readers_are_shown_memory(patch: pytest.MonkeyPatch) -> None:
+    """Who asks for a task is told what is on its way to the store."""
+    patch.setattr(WorkDesk, "find", WorkDesk.current)
+
+
+def results_are_shown_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Observers see a result when it is planned."""
+    original = Following.result
+
+    def result(self: Following, task: Any, delivery: Any) -> Any:
+        planned = original(self, task, delivery)
+        self._taps.show(planned.results[0])
+        return planned
+
+    patch.setattr(Following, "result", result)
+
+
+def ends_of_tasks_are_counted_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Metrics and plugins hear of an end that nobody waits for before it is written."""
+    original = Endings._end_task
+
+    def end_task(self: Endings, delivery: Any, before: Any, reason: str | None) -> None:
+        original(self, delivery, before, reason)
+        self.count(delivery)
+
+    patch.setattr(Endings, "_end_task", end_task)
+
+
+def results_are_counted_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Metrics and plugins hear of a result before it is written."""
+    original = Finals._end
+
+    def end(self: Finals, delivery: Any, how: Any) -> None:
+        original(self, delivery, how)
+        self._room.endings.count(delivery)
+
+    patch.setattr(Finals, "_end", end)
+
+
+def retries_are_told_at_once(patch: pytest.MonkeyPatch) -> None:
+    """That a task waits again is published before it is written."""
+    original = Endings._retry_task
+
+    def retry_task(self: Endings, delivery: Any, *about: Any) -> None:
+        original(self, delivery, *about)
+        self._room.tell(delivery, delivery.task)
+
+    patch.setattr(Endings, "_retry_task", retry_task)
+
+
+def hand_overs_are_told_at_once(patch: pytest.MonkeyPatch) -> None:
+    """That a task is dispatched is published before it is written."""
+    original = Leases.lease
+
+    def lease(self: Leases, delivery: Any, **how: Any) -> Any:
+        change = original(self, delivery, **how)
+        self._room.tell(delivery, delivery.task)
+        return change
+
+    patch.setattr(Leases, "lease", lease)
+
+
 MUTANTS: tuple[Mutate, ...] = (
     a_closed_link_keeps_what_it_had,
     a_free_lane_wakes_nobody,
@@ -545,6 +613,15 @@ MUTANTS_OF_KEEPING: tuple[Mutate, ...] = (
     workers_remember_all_pools,
 )
 
+MUTANTS_OF_SHOWING: tuple[Mutate, ...] = (
+    ends_of_tasks_are_counted_at_once,
+    hand_overs_are_told_at_once,
+    readers_are_shown_memory,
+    results_are_counted_at_once,
+    results_are_shown_at_once,
+    retries_are_told_at_once,
+)
+
 MUTANTS_OF_PROMISES: tuple[Mutate, ...] = (
     broken_promises_keep_their_slot,
     promises_are_kept_to_who_has_left,
@@ -574,6 +651,15 @@ def test_a_mutant_of_keeping_is_caught(
 
 
 @pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("mutate", MUTANTS_OF_SHOWING, ids=lambda mutate: mutate.__name__)
+def test_a_mutant_of_showing_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
+) -> None:
+    """What is shown before it is written is noticed as that, and as nothing else."""
+    assert _catch(tmp_path, monkeypatch, mutate) == SHOWN
+
+
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("mutate", MUTANTS_OF_PROMISES, ids=lambda mutate: mutate.__name__)
 def test_a_mutant_of_promises_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Mutate
@@ -587,14 +673,15 @@ def _catch(
     monkeypatch: pytest.MonkeyPatch,
     mutate: Mutate,
     weights: Mapping[Step, int] | None = None,
-) -> None:
+) -> int:
+    """Return the number of the rule that was found broken."""
     mutate(monkeypatch)
     crashed: list[str] = []
     for seed in range(SEEDS):
         try:
             run(tmp_path, seed, size=4 if seed % 2 else 256, weights=weights)
-        except BrokenRuleError:
-            return
+        except BrokenRuleError as error:
+            return error.rule
         except Exception as error:  # noqa: BLE001  # what a mutant does to the hub is not the matter
             crashed.append(f"{type(error).__name__}: {error}"[:200])
     pytest.fail(f"{mutate.__name__} was not noticed in {SEEDS} runs; crashes: {crashed}")

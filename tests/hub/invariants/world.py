@@ -35,6 +35,7 @@ from hubbub.ports import Leased, Link, Planned
 from hubbub.values import Delivery, Endpoint, Overflow, Principal, Receipt, Route, TaskResult
 from tests.hub.invariants.checks import StoreChecks, check_empty, check_memory
 from tests.hub.invariants.holdings import check_kept, check_nothing_kept
+from tests.hub.invariants.onlookers import Onlookers
 from tests.hub.invariants.rules import BrokenRuleError, DeliveryFacts, Moment
 from tests.hub.invariants.seams import SimClock, SteppedDatabase, SteppedJournal, quiet
 
@@ -141,6 +142,7 @@ class World:
             shutil.copy(template(), folder / "hub.db")
         self.store_url = store_url or f"sqlite:///{folder / 'hub.db'}"
         self.store = StoreChecks(self.store_url)
+        self.onlookers = Onlookers(self.store, seed, broken=self.broken.append)
         self._new_life()
 
     # Life of the hub
@@ -152,6 +154,7 @@ class World:
         self.hanging: list[Hang] = []
         self.doing: list[asyncio.Task[None]] = []
         self.ended: set[int] = set()
+        self.counted: set[int] = set()
         self.begun: set[int] = set()
         self.accepted: dict[int, Delivery] = {}
         self.came: dict[int, int] = {}
@@ -180,11 +183,16 @@ class World:
         """See what the delivery room takes in, gives and ends."""
         room: Any = self.core.room
         room._chance = Random(self.chance.random()).random
-        ended, accept, given = room.endings._after_delivery, room.accept, room.given
+        counted, accept, given = room.endings._after_delivery, room.accept, room.given
+        freed = room.endings.freed
 
         def after(delivery: Delivery) -> None:
-            self._ended(delivery)
-            ended(delivery)
+            self._counted(delivery)
+            counted(delivery)
+
+        def freeing(delivery: Delivery, had: str | None = None) -> None:
+            self.ended.add(delivery.id)
+            freed(delivery, had)
 
         def accepting(deliveries: Iterable[Delivery]) -> None:
             for one in deliveries:
@@ -207,6 +215,8 @@ class World:
                     self._let_through(one, str(one.endpoint))
 
         room.endings._after_delivery = after
+        room.endings.freed = freeing
+        self.core.router.tap(self.onlookers.envelope)
         room.accept = accepting
         room.given = giving
         room.promises.make = making
@@ -247,6 +257,7 @@ class World:
         asyncio.get_running_loop().set_exception_handler(self._unheard)
         rows = self.store.look().deliveries.values()
         self.ended.update(row.id for row in rows if row.outcome is not None)
+        self.counted |= self.ended
         self.found = [row for row in rows if row.outcome is None]
         for route in self.routes.values():
             self.core.table.put(route)
@@ -264,6 +275,7 @@ class World:
         """End the hub between two commits, as `kill -9` would."""
         self.journal.dead = True
         self.clock.forget()
+        self.onlookers.leave()
         core = self.core
         core.watchdog.stop()  # a thread, which dies with its process; here it would keep the hub
         while under_way := [*self.doing, *core._tasks, *core.work.ledger.changing.values()]:
@@ -315,10 +327,12 @@ class World:
         except BrokenRuleError as error:
             self.broken.append(error)
 
-    def _ended(self, delivery: Delivery) -> None:
-        if delivery.id in self.ended:
-            self.broken.append(BrokenRuleError(2, f"ended twice in memory: {delivery.id}"))
+    def _counted(self, delivery: Delivery) -> None:
+        if delivery.id in self.counted:
+            self.broken.append(BrokenRuleError(2, f"ended twice: {delivery.id}"))
+        self.counted.add(delivery.id)
         self.ended.add(delivery.id)
+        self.onlookers.ended(delivery)
 
     def guard(self) -> None:
         """Let the hub hold to the guards there are now."""
