@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy import make_url
 
@@ -19,6 +20,7 @@ WAIT_S = 60.0
 async def no_commits(url: str) -> AsyncGenerator[None]:
     """Let nothing be committed: somebody else has locked what a commit needs; reads go on."""
     where = make_url(url)
+    connection: Any  # of sqlite3 or psycopg, which are alike here
     if where.get_backend_name() == "sqlite":
         connection = sqlite3.connect(
             str(where.database), isolation_level=None, timeout=WAIT_S, check_same_thread=False
@@ -28,7 +30,7 @@ async def no_commits(url: str) -> AsyncGenerator[None]:
         import psycopg
 
         plain = where.set(drivername="postgresql").render_as_string(hide_password=False)
-        connection = psycopg.connect(plain)  # type: ignore[assignment]
+        connection = psycopg.connect(plain)
         lock = "LOCK TABLE delivery IN EXCLUSIVE MODE"
     try:
         await asyncio.to_thread(connection.execute, lock)
