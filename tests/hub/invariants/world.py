@@ -119,7 +119,9 @@ class World:
     ) -> None:
         self.folder = folder
         self.chance = Random(seed)
-        self.quickness = Random(seed)  # of its own, so that the runs of old are still the same
+        # Of their own, so that the runs of old are still the same.
+        self.quickness = Random(seed)
+        self.declaring = Random(seed)
         self.patience = Random(seed + 1)  # of the journal with outcomes; also of its own
         self.clock = SimClock()
         self.story: list[str] = []
@@ -683,7 +685,7 @@ class World:
         if everything:
             return ("*",)
         if self.chance.random() < 0.6:
-            return ("*",) if self.quickness.random() < 0.7 else None
+            return ("*",) if self.declaring.random() < 0.7 else None
         return (self.chance.choice(TASK_TYPES),)
 
 
