@@ -138,7 +138,8 @@ class _Http(HttpToolsProtocol):
         """Answer 431 and end the connection, if nothing else is being answered on it."""
         self._refused = True
         self._listener.refuse("too_large")
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle = cast("Any", self.cycle)  # None before the first request, whatever uvicorn says
+        if cycle is not None and not cycle.response_complete:
             self.transport.abort()
             return
         body = why.encode()

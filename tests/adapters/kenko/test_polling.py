@@ -188,13 +188,13 @@ async def test_attachments_are_taken_also_with_the_next_post(kenko: Kenko) -> No
 
 async def test_a_form_is_read_without_loss(kenko: Kenko) -> None:
     """As scripts of other origins once posted packets."""
-    form = {"headers": {"content-type": "application/x-www-form-urlencoded"}}
+    form = {"content-type": "application/x-www-form-urlencoded"}
     async with polling(kenko) as client:
         body = httpx2.QueryParams({"d": event("ping", "é")})
-        answer = await kenko.http.post(client.path, content=str(body).encode(), **form)
+        answer = await kenko.http.post(client.path, content=str(body).encode(), headers=form)
         assert answer.status_code == 200
         assert await client.events(1) == [["pong"]]
-        bad = await kenko.http.post(client.path, content=b"d=42/client,[%22%FF%22]", **form)
+        bad = await kenko.http.post(client.path, content=b"d=42/client,[%22%FF%22]", headers=form)
         assert bad.status_code == 400
 
 
