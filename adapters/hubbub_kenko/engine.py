@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final, cast
 
 import engineio
 import socketio
@@ -12,6 +12,9 @@ from engineio.payload import Payload
 from hubbub_kenko.wire.polling import MAX_PACKETS, MAX_POLLED, Packet
 
 __all__ = ["Server"]
+
+_Transports: Final = cast("Any", engineio.AsyncServer)
+_Sessions: Final = cast("Any", socketio.AsyncServer)
 
 
 class _Polled(asyncio.Queue[Any]):
@@ -34,7 +37,7 @@ class _Polled(asyncio.Queue[Any]):
         return super().get_nowait()
 
 
-class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # published without types
+class _Engine(_Transports):  # type: ignore[misc,valid-type]  # published without types
     """The transports."""
 
     def create_queue(self, *args: Any, **how: Any) -> _Polled:  # noqa: ANN401
@@ -42,12 +45,13 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # published without 
         return _Polled(*args, **how)
 
 
-class Server(socketio.AsyncServer):  # type: ignore[misc]  # published without types
+class Server(_Sessions):  # type: ignore[misc,valid-type]  # published without types
     """The Socket.IO server."""
 
     def __init__(self, **how: Any) -> None:  # noqa: ANN401  # the library's
         Payload.max_decode_packets = MAX_PACKETS
-        super().__init__(serializer=Packet, **how)
+        untyped: Any = super()
+        untyped.__init__(serializer=Packet, **how)
 
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine
@@ -64,5 +68,6 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # published without t
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         """Forget what was to come, too: the library keeps it for ever."""
-        await super()._handle_eio_disconnect(eio_sid, reason)
+        untyped: Any = super()
+        await untyped._handle_eio_disconnect(eio_sid, reason)  # noqa: SLF001  # of our own base
         self._binary_packet.pop(eio_sid, None)

@@ -41,7 +41,8 @@ async def stored(core: Core, receipt: Receipt) -> str | None:
 
 def route(name: str = "r", *, durable: bool | None, **how: Any) -> Route:
     """Return a route for the message."""
-    return Route(name=name, match="a", durable=durable, **{"to": ("plugin.nobody",), **how})
+    how.setdefault("to", ("plugin.nobody",))
+    return Route(name=name, match="a", durable=durable, **how)
 
 
 @pytest.mark.parametrize("how", NOBODY.values(), ids=NOBODY)

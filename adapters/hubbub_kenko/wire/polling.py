@@ -46,7 +46,7 @@ class PayloadError(HubError):
     code = "kenko_payload"
 
 
-class Packet(socketio.packet.Packet):  # type: ignore[misc]  # published without types
+class Packet(_io.Packet):  # type: ignore[misc]  # published without types
     """A Socket.IO packet with a bounded number of attachments."""
 
     def decode(self, encoded_packet: Any) -> int:  # noqa: ANN401  # the library's
@@ -55,7 +55,8 @@ class Packet(socketio.packet.Packet):  # type: ignore[misc]  # published without
         Raises:
             ValueError: none, or more than `MAX_ATTACHMENTS`, where it has some.
         """
-        count: int = super().decode(encoded_packet) or 0
+        untyped: Any = super()
+        count: int = untyped.decode(encoded_packet) or 0
         binary = self.packet_type in (_io.BINARY_EVENT, _io.BINARY_ACK)
         if binary and not 1 <= count <= MAX_ATTACHMENTS:
             raise ValueError(f"{count} attachments, it must be 1 to {MAX_ATTACHMENTS}")
@@ -121,7 +122,7 @@ class _Reading:
 
     def _message(self, data: object) -> None:
         try:
-            packet = Packet(encoded_packet=data)
+            packet: Any = Packet(encoded_packet=data)
         except _UNREADABLE as error:
             raise PayloadError(f"it is no packet of Socket.IO: {error}") from None
         namespace: str = packet.namespace or "/"
@@ -135,7 +136,7 @@ class _Reading:
             case _:
                 raise PayloadError("only connect, disconnect and event are taken")
 
-    def _event(self, packet: Packet, namespace: str) -> None:
+    def _event(self, packet: Any, namespace: str) -> None:  # noqa: ANN401  # published untyped
         if not self._now.get(namespace, self._before(namespace)):
             raise PayloadError(f"the session is not connected to {namespace[:64]!r}")
         match packet.data:

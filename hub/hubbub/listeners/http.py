@@ -173,6 +173,7 @@ class _Http(HttpToolsProtocol):
 
     def _header_bytes(self) -> int:
         """Return the bytes of request line and headers, as they are usually written."""
+        assert self.parser is not None  # it is what calls
         line = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
         return line + sum(len(name) + len(value) + 4 for name, value in self.headers) + 2
 
