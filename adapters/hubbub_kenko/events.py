@@ -5,23 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 import socketio
 from engineio.exceptions import EngineIOError
 from socketio.exceptions import ConnectionRefusedError as RefusedError
 from socketio.exceptions import SocketIOError
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from hubbub.envelope import encode_json
-from hubbub.web import is_local, peer_of
+from hubbub.errors import HubError, TooLargeError
+from hubbub.web import (
+    UnreadBodyError,
+    is_local,
+    parse_query,
+    peer_of,
+    read_body,
+    status_of,
+)
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
+from hubbub_kenko.engine import Server
 from hubbub_kenko.session import OVERLOADED
 from hubbub_kenko.sockets import token_of
 from hubbub_kenko.wire import Frame, FrameError
+from hubbub_kenko.wire.polling import PayloadError, read_payload
 from hubbub_kenko.wording import preferred
 
 __all__ = ["MAX_UNREAD", "NAMESPACE", "Events"]
@@ -35,8 +45,10 @@ MAX_UNREAD: Final = 1000
 
 CLOSE_S: Final = 1.0
 
-POST_S: Final = 5.0
-"""How long packets that are posted may take."""
+POST_S: Final = 30.0
+"""How long packets that are posted may take, all together."""
+
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 _quiet = logging.getLogger("hubbub_kenko.socketio")
 _quiet.setLevel(logging.CRITICAL)  # garbage of clients is counted, not dumped into the log
@@ -98,7 +110,7 @@ class Events:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._by_sid: dict[str, EventConnection] = {}
-        self._server: Any = cast("Any", socketio.AsyncServer)(
+        self._server: Final = Server(
             async_mode="asgi",
             async_handlers=False,  # in order, and no task for each
             cors_allowed_origins=[],  # the hub has looked at origins already, and tells them so
@@ -113,6 +125,27 @@ class Events:
         self._server.on("*", self._event, namespace=NAMESPACE)
         self.app: Final[Callable[..., Any]] = socketio.ASGIApp(
             self._server, socketio_path=desk.settings.socketio_path
+        )
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of one post."""
+        return self._desk.settings.max_message_bytes
+
+    def read_payload(self, query: bytes, body: bytes) -> bytes:
+        """Return a body that was posted, all of which will be taken.
+
+        Raises:
+            PayloadError: some of it would not be.
+        """
+        sids = [value for name, value in parse_query(query) if name == "sid"]
+        sid = sids[0] if sids else ""  # of none and of an unknown one the library says so
+        if sid not in self._server.eio.sockets:
+            return body
+        return read_payload(
+            body,
+            connected=lambda namespace: self._server.is_connected(sid, namespace),
+            awaited=self._server.awaited(sid),
         )
 
     async def stop(self) -> None:
@@ -143,10 +176,11 @@ class Events:
         received = self._desk.metrics.received
         try:
             inbound: wire.Inbound
+            data = _encoded(argument)
             if event == "auth":
                 inbound = wire.read_auth(argument, session_id=sid)
             else:
-                inbound = wire.read_event(event, msgspec.Raw(encode_json(argument)))
+                inbound = wire.read_event(event, data)
             received(inbound.kind)
             await connection.receive(inbound)
         except FrameError as failed:
@@ -178,14 +212,54 @@ class EventsPath:
             await send({"type": "http.response.body", "body": b"not running"})
 
     async def _post(self, events: Events, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take packets of the polling transport.
-
-        After a packet that Engine.IO does not know, python-engineio waits until the client has
-        polled what there is for it; one that never does would keep its request for ever.
-        """
+        """Take packets of the polling transport, all of them or none."""
+        try:
+            body = await read_body(
+                scope, receive, events.max_bytes, setting="adapters.kenko.max_message_bytes"
+            )
+            body = events.read_payload(scope["query_string"], body)
+        except HubError as error:
+            await _refuse(
+                send, status_of(error) if isinstance(error, TooLargeError) else 400, error
+            )
+            return
+        # The library reads as much as Content-Length says, which need not be there.
+        headers = [one for one in scope["headers"] if one[0] not in _FRAMING]
+        headers.append((b"content-length", b"%d" % len(body)))
         try:
             async with asyncio.timeout(POST_S):
-                await events.app(scope, receive, send)
+                await events.app({**scope, "headers": headers}, _given(body), send)
         except TimeoutError:
-            await send({"type": "http.response.start", "status": 400, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
+            await _refuse(send, 400, PayloadError("the packets took too long; some were taken"))
+        except (KeyError, NameError):  # the session ended before, or of this; it does not look
+            await _refuse(send, 400, PayloadError("the session is over"))
+
+
+def _given(body: bytes) -> Receive:
+    """Return a body that was read, as an application receives it."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+async def _refuse(send: Send, status: int, error: HubError) -> None:
+    """Answer as python-engineio does: a JSON string."""
+    headers = [(b"content-type", b"text/plain")]
+    if isinstance(error, UnreadBodyError):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": encode_json(error.message)})
+
+
+def _encoded(argument: object) -> msgspec.Raw:
+    """Return the argument of an event as JSON.
+
+    Raises:
+        FrameError: it has half of a surrogate pair, or is nested too deep.
+    """
+    try:
+        return msgspec.Raw(encode_json(argument))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FrameError("bad_json", f"the data cannot be read: {error}") from error

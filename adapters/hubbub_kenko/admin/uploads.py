@@ -22,6 +22,11 @@ __all__ = ["BadSignatureError", "package_paths"]
 FORM: Final = "multipart/form-data"
 CHUNK: Final = 256 * 1024
 
+FORM_FILES: Final = 1
+FORM_FIELDS: Final = 10
+FORM_FIELD_BYTES: Final = 64 * 1024
+"""What a form may have beside its file: it is not needed."""
+
 
 class BadSignatureError(ForbiddenError):
     """A URL of a package that was not signed, or not for now."""
@@ -97,7 +102,13 @@ async def _zip_of(call: Call) -> AsyncIterator[bytes]:
             yield chunk
         return
     form_bytes = call.chunks(MAX_PACKAGE + CHUNK, what="the form")
-    parser = MultiPartParser(Headers(scope=call.scope), form_bytes, max_files=1, max_fields=10)
+    parser = MultiPartParser(
+        Headers(scope=call.scope),
+        form_bytes,
+        max_files=FORM_FILES,
+        max_fields=FORM_FIELDS,
+        max_part_size=FORM_FIELD_BYTES,
+    )
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:

@@ -30,6 +30,13 @@ def is_mine(delivery: Delivery, attempt: int) -> bool:
     return delivery.state is DeliveryState.IN_FLIGHT and delivery.attempts == attempt
 
 
+def _for_good(signal: Reject | NotJsonError) -> tuple[str, str]:
+    """Return the reason of a delivery that no attempt can save, and what was said of it."""
+    if isinstance(signal, Reject):
+        return "rejected", signal.reason
+    return signal.code, signal.message
+
+
 class Couriers:
     """Hands over, and reports what came of it."""
 
@@ -90,9 +97,7 @@ class Couriers:
         except (Reject, NotJsonError) as signal:  # another attempt would end as this one
             if is_mine(delivery, attempt):
                 self._room.guards.succeeded(delivery)  # it is there, and it answers
-                refused = isinstance(signal, Reject)
-                delivery.last_error = signal.reason if refused else signal.message
-                reason = "rejected" if refused else signal.code
+                reason, delivery.last_error = _for_good(signal)
                 self._room.endings.end(delivery, Outcome.DEAD, reason)
         except StoreUnavailableError as error:
             if is_mine(delivery, attempt):

@@ -11,7 +11,7 @@ from uvicorn import Config as UvicornConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.http11 import Request
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
 
 from hubbub.clock import SystemClock
 from hubbub.config import Address, LimitSettings, TlsSettings
@@ -36,10 +36,26 @@ HEADERS_S: Final = 10.0
 """How long a client may take from its first byte, or from connecting, to the end of its headers."""
 
 HEADER_BYTES: Final = 65_536
-"""Request line and headers together."""
+"""Request line and headers together; more is 431."""
+
+TOO_LONG: Final = f"request line and headers are over {HEADER_BYTES} bytes"
+
+LINGER_S: Final = 1.0
+"""How long a client that was refused may take to hear it and leave."""
+
+KEEP_ALIVE_S: Final = 5
+"""How long a connection without a request stays open."""
+
+PING_INTERVAL_S: Final = 20.0
+PING_TIMEOUT_S: Final = 20.0
+"""Of WebSockets: how often the peer is asked, and how long it may take to answer (else 1011)."""
 
 UNSENT_BYTES: Final = 65_536
 """So much of one socket is not held back to the end of a turn."""
+
+HANDSHAKE_LINE: Final = MAX_LINE_LENGTH - 64
+"""Bytes of the address, or of a header, of a WebSocket handshake: a line of it without method,
+version, colon and line end."""
 
 NOT_UTF8: Final = 1007
 """Close code for text that cannot be read."""
@@ -86,7 +102,10 @@ class _Http(HttpToolsProtocol):
         self._listener = listener
         self._guest: _Guest | None = None
         self._owed = 0
+        self._read = 0
         self._in_body = False
+        self._refused = False
+        self._lingering: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)
@@ -100,15 +119,40 @@ class _Http(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._lingering is not None:
+            self._lingering.cancel()
         if self._guest is not None:
             self._guest.leave()
             self._guest = None
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return  # read, so that the refusal is not lost with a reset
         self._owed += len(data)
+        self._read = len(data)
         super().data_received(data)
-        if self._owed > HEADER_BYTES and self._guest is not None and not self._in_body:
-            self._guest.overdue("too_large")
+        if self._owed > HEADER_BYTES and not (self._in_body or self._refused):
+            self._refuse_headers(TOO_LONG)
+
+    def _refuse_headers(self, why: str) -> None:
+        """Answer 431 and end the connection, if nothing else is being answered on it."""
+        self._refused = True
+        self._listener.refuse("too_large")
+        cycle = cast("Any", self.cycle)  # None before the first request, whatever uvicorn says
+        if cycle is not None and not cycle.response_complete:
+            self.transport.abort()
+            return
+        body = why.encode()
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            b"content-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+        )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._lingering = self.loop.call_later(LINGER_S, self.transport.abort)
+        else:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -119,14 +163,28 @@ class _Http(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_body = True
+        if self._refused:
+            return
+        if self._owed + self._read > HEADER_BYTES and self._header_bytes() > HEADER_BYTES:
+            self._refuse_headers(TOO_LONG)
+            return
         self._owes_body()
         super().on_headers_complete()
 
+    def _header_bytes(self) -> int:
+        """Return the bytes of request line and headers, as they are usually written."""
+        assert self.parser is not None  # it is what calls
+        line = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
+        return line + sum(len(name) + len(value) + 4 for name, value in self.headers) + 2
+
     def on_body(self, body: bytes) -> None:
-        self._owes_body()
-        super().on_body(body)
+        if not self._refused:
+            self._owes_body()
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._refused:
+            return
         self._owed = 0
         if self._guest is not None:
             self._guest.watch.read_within(0)
@@ -147,7 +205,19 @@ class _Http(HttpToolsProtocol):
             self._guest.unread(False)
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand over the place as well: `connection_lost` is the other protocol's from here on."""
+        """Hand over the place as well: `connection_lost` is the other protocol's from here on.
+
+        What the other protocol's parser has a limit for is refused here, where it can be said.
+        """
+        if self._refused:
+            return
+        lines = [self.url, *(name + value for name, value in self.headers)]
+        if len(self.headers) > MAX_NUM_HEADERS or max(map(len, lines)) > HANDSHAKE_LINE:
+            self._refuse_headers(
+                f"a WebSocket handshake has at most {MAX_NUM_HEADERS} headers, "
+                f"and {HANDSHAKE_LINE} bytes in each of its lines"
+            )
+            return
         guest, self._guest = self._guest, None
         made: Any = self.ws_protocol_class
 
@@ -344,6 +414,9 @@ class HttpListener(StreamListener):
             http=_Http,
             ws=_WebSocket,
             ws_per_message_deflate=False,
+            ws_ping_interval=PING_INTERVAL_S,
+            ws_ping_timeout=PING_TIMEOUT_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
             ws_max_size=frame_bytes or self.limits.frame,
             lifespan="off",
             log_config=None,
@@ -358,6 +431,10 @@ class HttpListener(StreamListener):
         await self._accept(
             lambda: _Http(listener=self, config=config, server_state=self._state, app_state={})
         )
+
+    def refuse(self, reason: str) -> None:
+        """Count a connection that is ended for what it sent."""
+        self._gate.refuse(reason)
 
     def admit(self, transport: asyncio.Transport) -> _Guest | None:
         """Give a connection its place; None when there is none for it."""

@@ -324,7 +324,9 @@ class TransformedView(msgspec.Struct, forbid_unknown_fields=True):
 
     subject: str
     type: str
-    data: Any
+    data: Any = None
+    datacontenttype: str | None = None
+    data_base64: str | None = None
 
 
 class TrialTarget(msgspec.Struct, forbid_unknown_fields=True):

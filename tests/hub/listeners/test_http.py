@@ -12,9 +12,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
+from websockets.http11 import MAX_NUM_HEADERS
 
 from hubbub.listeners import HttpListener
-from hubbub.listeners.http import HEADER_BYTES, HEADERS_S
+from hubbub.listeners.http import HANDSHAKE_LINE, HEADER_BYTES, HEADERS_S
 from tests.hub.listeners.conftest import Bench
 
 GET = b"GET /%s HTTP/1.1\r\nHost: hub\r\n\r\n"
@@ -188,7 +189,7 @@ async def test_a_body_that_is_never_finished(bench: Bench) -> None:
 
 
 async def test_headers_over_the_limit(bench: Bench) -> None:
-    """They are not kept for ever."""
+    """They are not kept for ever, and their sender is told."""
     listener = await bench.http(app)
     peer = await bench.peer(listener)
     await peer.send(b"GET / HTTP/1.1\r\nX-Large: ")
@@ -197,8 +198,53 @@ async def test_headers_over_the_limit(bench: Bench) -> None:
         with suppress(ConnectionError):
             await peer.send(b"x" * (HEADER_BYTES // 4))
         await bench.read_all(listener, peer)
-    assert await peer.rest() == b""
+    answer = await peer.rest()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b"over 65536 bytes" in answer
     assert bench.refused("too_large") == 1
+
+
+@pytest.mark.parametrize(("over", "status"), [(0, 200), (1, 431)])
+async def test_headers_at_the_limit(bench: Bench, over: int, status: int) -> None:
+    """Request line, headers and the empty line together."""
+    listener = await bench.http(app)
+    peer = await bench.peer(listener)
+    start, end = b"GET / HTTP/1.1\r\nconnection: close\r\nx: ", b"\r\n\r\n"
+    fill = HEADER_BYTES + over - len(start) - len(end)
+    await peer.send(start + b"x" * fill)
+    await peer.send(end)
+    assert (await peer.rest()).split()[1] == b"%d" % status
+
+
+HANDSHAKE = (
+    b"GET /%b HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n%b\r\n"
+)
+OWN_HEADERS = 5
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "status"),
+    [
+        (b"x" * (HANDSHAKE_LINE - 1), b"", 101),
+        (b"x" * HANDSHAKE_LINE, b"", 431),
+        (b"", b"x: %b\r\n" % (b"x" * (HANDSHAKE_LINE - 1)), 101),
+        (b"", b"x: %b\r\n" % (b"x" * HANDSHAKE_LINE), 431),
+        (b"", b"x: y\r\n" * (MAX_NUM_HEADERS - OWN_HEADERS), 101),
+        (b"", b"x: y\r\n" * (MAX_NUM_HEADERS - OWN_HEADERS + 1), 431),
+    ],
+    ids=["address", "long address", "header", "long header", "headers", "many headers"],
+)
+async def test_a_handshake_over_the_limits_of_its_parser(
+    bench: Bench, path: bytes, more: bytes, status: int
+) -> None:
+    """It is told, where the parser would let the connection fall."""
+    listener = await bench.http(app)
+    peer = await bench.peer(listener)
+    await peer.send(HANDSHAKE % (path, more))
+    assert (await peer.line()).split()[1] == b"%d" % status
+    assert bench.refused("too_large") == (status == 431)
+    peer.vanish()
 
 
 async def test_a_client_that_never_reads(bench: Bench) -> None:

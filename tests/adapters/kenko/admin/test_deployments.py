@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from hubbub.testing import FakeClock, running_hub
 from hubbub_kenko.admin.runners import ANSWER_S
 from hubbub_kenko.admin.shelf import SIGNED_S, Shelf
+from hubbub_kenko.admin.uploads import FORM_FIELD_BYTES, FORM_FIELDS, FORM_FILES
 from hubbub_kenko.runner.packages import MAX_PACKAGE
 from tests.adapters.kenko.admin.serving import (
     MANIFEST,
@@ -104,6 +105,30 @@ async def test_a_package_over_its_limit_is_refused(kenko: Kenko) -> None:
     headers = {"content-type": "multipart/form-data; boundary=x"}
     broken = await kenko.client.post("/packages", content=b"--y\r\n", headers=headers)
     assert broken.status_code in (400, 422)
+    assert list((kenko.core.data_dir / "kenko" / "packages").iterdir()) == []
+
+
+def form_of(*, files: int = 1, fields: int = 0, field_bytes: int = 1) -> list[Any]:
+    """Return a form with a file that is no package, and more."""
+    parts: list[Any] = [("file", ("a.zip", b"no zip"))] * files
+    return parts + [(f"f{place}", (None, b"x" * field_bytes)) for place in range(fields)]
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [
+        (form_of(fields=FORM_FIELDS), "bad_package"),
+        (form_of(fields=FORM_FIELDS + 1), "malformed"),
+        (form_of(files=FORM_FILES + 1), "malformed"),
+        (form_of(fields=1, field_bytes=FORM_FIELD_BYTES), "bad_package"),
+        (form_of(fields=1, field_bytes=FORM_FIELD_BYTES + 1), "malformed"),
+    ],
+    ids=["fields", "many fields", "two files", "long field", "longer field"],
+)
+async def test_a_form_has_a_file_and_little_else(kenko: Kenko, form: list[Any], code: str) -> None:
+    """What is over a limit of the parser is refused, and leaves nothing."""
+    answer = await kenko.client.post("/packages", files=form)
+    assert answer.json()["error"]["code"] == code, answer.text
     assert list((kenko.core.data_dir / "kenko" / "packages").iterdir()) == []
 
 
