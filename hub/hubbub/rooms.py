@@ -157,7 +157,13 @@ class Rooms:
         self.directory: Final = Directory(self.conversions)
         self.table: Final = RoutingTable(self.conversions.accepts, transforms=self.transforms)
         self.subscriptions: Final = Subscriptions(self.table)
-        self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
+        self.database: Final = Database(
+            config.store_url,
+            sync=config.store.sync,
+            owner=hub.name,
+            timeout_s=config.store.timeout,
+            check=config.store.check,
+        )
         self.ids: Final = Ids(self.clock)
         self.journal: Final = Journal(self.database, metrics=self.metrics, settled=self._settled)
         self.engine: Final = LocalEngine(self.database, self.journal)

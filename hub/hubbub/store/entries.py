@@ -26,7 +26,10 @@ class Entry(msgspec.Struct, eq=False):
         future: Somebody waits.
         then: Called with what became of a change.
         kept: Called with what became of a record; with None when it was not kept.
-        told: Nobody waits any more: it was refused while its fate was not known.
+        told: Nobody waits any more: it was refused while it was under way. It is not begun again.
+        written: It is in the database; whether that is where it should be is not known yet.
+        done: All is answered.
+        patient: It may take longer than `store.timeout`.
         number: Its place in order of arrival.
     """
 
@@ -40,6 +43,9 @@ class Entry(msgspec.Struct, eq=False):
     size: int = 0
     answer: Kept | list[bool] | None = None
     told: bool = False
+    written: bool = False
+    done: bool = False
+    patient: bool = False
     number: int = 0
 
     @property

@@ -154,7 +154,7 @@ class SteppedJournal(Journal):
             self.refused.append(str(error))
             raise
         self.committed()
-        self._call(self._resolve, [entry for entry in entries if not entry.told])
+        self._call(self._resolve, [entry for entry in entries if not entry.done])
         if self._queue:
             self._come()
 

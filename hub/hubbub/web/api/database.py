@@ -34,7 +34,7 @@ ENVELOPE: Final = "envelope"
 async def tables(call: Call) -> Reply:
     """List tables with their rows and bytes."""
     core = call.core
-    found = await core.read(sizes.table_sizes)
+    found = await core.read(sizes.table_sizes, patient=True)
     old = await core.read(pruning.prunable)
     items = [
         {
@@ -57,10 +57,12 @@ async def prune(call: Call) -> Reply:
         matched = await core.retention.prune(before_us, dry_run=wanted.dry_run)
     else:
         table = await _table(core, wanted.table)
-        matched = await core.read(partial(pruning.count_old, table=table, before_us=before_us))
+        matched = await core.read(
+            partial(pruning.count_old, table=table, before_us=before_us), patient=True
+        )
         if not wanted.dry_run:
             for _ in range(0, matched, pruning.STEP):
-                await core.execute(pruning.removing(table, before_us=before_us))
+                await core.execute(pruning.removing(table, before_us=before_us), patient=True)
     if not wanted.dry_run:
         detail = f"{matched} rows before {rfc3339(before_us)}"
         await core.audit(call.principal.name, "database.prune", wanted.table, detail)
