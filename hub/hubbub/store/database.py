@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -28,7 +28,9 @@ from hubbub.store.connections import (
     writing_engine,
 )
 from hubbub.store.deadlines import Deadlines, Limit
+from hubbub.store.entries import Statement
 from hubbub.store.files import DatabaseFiles
+from hubbub.store.integrity import damage_in
 from hubbub.store.migrate import upgrade
 from hubbub.store.outages import StoreDamagedError, is_damage, is_outage, reason_of
 from hubbub.store.ownership import FileOwnership, ServerOwnership, StoreOwnedError
@@ -111,15 +113,19 @@ class Database:
             StoreDamagedError: the file is no database, or some of its pages are damaged.
             StoreUnavailableError: it cannot be reached or written.
         """
-        self.own()
-        with self._told():
-            self._bind()
-            with self._deadlines.limit(2 * self.timeout_s):
-                self.engine.connect().close()
-            upgrade(self.engine)
-            if self._server is not None and self._writer is not None:
-                self._server.remember(self._writer)
-                self._writer.commit()
+        try:
+            self.own()
+            with self._told():
+                self._bind()
+                with self._deadlines.limit(2 * self.timeout_s):
+                    self.engine.connect().close()
+                upgrade(self.engine)
+                if self._server is not None and self._writer is not None:
+                    self._server.remember(self._writer)
+                    self._writer.commit()
+        except BaseException:
+            self.close()
+            raise
 
     def migrate(self) -> None:
         """Open, and close again."""
@@ -201,12 +207,11 @@ class Database:
             return
         began = monotonic()
         try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
-                (verdict,) = file.execute("PRAGMA quick_check(1)").fetchone()
+            damage = damage_in(path)
         except sqlite3.Error as error:
             raise self._unusable(error) from error
-        if verdict != "ok":
-            raise StoreDamagedError.at(self.place, " ".join(str(verdict).split()))
+        if damage is not None:
+            raise StoreDamagedError.at(self.place, damage)
         took_s = monotonic() - began
         if took_s > SLOW_CHECK_S:
             log.info("store.checked", path=str(path), took_s=round(took_s, 3))
@@ -275,6 +280,21 @@ class Database:
                 if limit.expired:
                     raise self.late() from error
                 raise
+
+    def write_now(self, statements: Sequence[Statement]) -> None:
+        """Run statements on this thread, beside the journal, which may not come to it any more.
+
+        Raises:
+            StoreUnavailableError: the database cannot be written, or not in time.
+        """
+        self.check_files()
+        with (
+            self._told(),
+            self._deadlines.limit(self.timeout_s + LATE_S),
+            self.engine.begin() as connection,
+        ):
+            for statement, rows in statements:
+                connection.execute(statement, rows or None)
 
     def close(self) -> None:
         """Close all connections and give the database free."""

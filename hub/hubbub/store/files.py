@@ -3,7 +3,7 @@
 SQLite goes on writing to files that were deleted, moved or replaced: what it commits is gone with
 the process. So each file is held open here, once more, and compared with its path. That tells as
 well what was done to a file in place: the main file has a mark of this run in its header, and the
-log is as long as its index says.
+log agrees with its index.
 
 A descriptor of a database that is closed takes SQLite's own locks with it: these are closed last.
 """
@@ -23,16 +23,23 @@ from hubbub.store.outages import StoreDamagedError
 
 __all__ = ["DatabaseFiles", "StoreMovedError"]
 
-_MARK: Final = struct.Struct(">i")
-_MARK_AT: Final = 60
-"""Where `user_version` stands in the header of a database. Source: sqlite.org/fileformat2.html."""
+_HEADER: Final = struct.Struct(">16xH10xI28xi")
+"""Size of a page, number of pages and `user_version` of a database, and what is between them.
+Source: sqlite.org/fileformat2.html."""
+
+_INDEX: Final = struct.Struct("=14xHI12x8s")
+"""Size of a page, number of frames and salts of a log, in its index.
+Source: sqlite.org/walformat.html."""
+
+_LOG: Final = struct.Struct("4s12x8s8x")
+"""Magic and salts of a log, in its own header."""
+
+_FRAME: Final = struct.Struct("8x8s8x")
+"""Salts of a frame, in its header; the page comes after it."""
 
 _LOG_MAGICS: Final = (bytes.fromhex("377f0682"), bytes.fromhex("377f0683"))
-_LOG_HEADER_BYTES: Final = 32
-_FRAME_HEADER_BYTES: Final = 24
-_INDEX: Final = struct.Struct("=HI")
-_INDEX_AT: Final = 14
-"""Size of a page and number of frames in the index of a log. Source: sqlite.org/walformat.html."""
+_LARGEST_PAGE: Final = 65536
+"""Is written as 1."""
 
 
 class StoreMovedError(StoreUnavailableError):
@@ -53,6 +60,8 @@ class DatabaseFiles:
         self._main = -1
         self._log = -1
         self._index = -1
+        self._size = 0
+        self._last: tuple[int, bytes] | None = None
         self._looked = 0.0
         self._bound = False
         self.mark: Final = secrets.randbelow(2**31 - 1) + 1
@@ -63,15 +72,7 @@ class DatabaseFiles:
         Raises:
             StoreDamagedError: there is a log whose main file is not there or empty.
         """
-        log, _ = self._beside()
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if not size and log.exists() and log.stat().st_size:
-            raise StoreDamagedError(
-                f"{self._path} is {'empty' if self._path.exists() else 'not there'}, but its log "
-                f"{log} has {log.stat().st_size} bytes of what was acknowledged; put the main file "
-                "back beside it, or a backup: hubbub db restore FILE. To begin with an empty "
-                "database, move the log away"
-            )
+        self._see_that_no_log_is_alone()
         self._main = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._held[self._path] = self._main
 
@@ -105,7 +106,10 @@ class DatabaseFiles:
             StoreDamagedError: they are, and were overwritten.
         """
         now = monotonic()
-        if not self._held or now - self._looked <= within_s:
+        if not self._held:
+            self._see_that_no_log_is_alone()
+            return
+        if now - self._looked <= within_s:
             return
         missing = [path for path, handle in self._held.items() if _is_missing(path, handle)]
         if missing:
@@ -141,25 +145,67 @@ class DatabaseFiles:
             "it again"
         )
 
+    def _see_that_no_log_is_alone(self) -> None:
+        """SQLite would throw it away, with what was acknowledged."""
+        log, _ = self._beside()
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if not size and log.exists() and log.stat().st_size:
+            raise StoreDamagedError(
+                f"{self._path} is {'empty' if self._path.exists() else 'not there'}, but its log "
+                f"{log} has {log.stat().st_size} bytes of what was acknowledged; put the main file "
+                "back beside it, or a backup: hubbub db restore FILE. To begin with an empty "
+                "database, move the log away"
+            )
+
     def _see_that_it_is_whole(self) -> None:
-        head = os.pread(self._main, _MARK.size, _MARK_AT)
-        if head != _MARK.pack(self.mark):
-            raise StoreDamagedError.at(str(self._path), "overwritten while the hub runs")
-        # Twice, because it may be cut short in the right way between the two looks at it.
+        if not self._main_is_whole():
+            raise StoreDamagedError.at(
+                str(self._path), "overwritten or cut short while the hub runs"
+            )
+        # Twice, because it may begin anew in the right way between two looks at it.
         if self._log >= 0 and not self._log_is_whole() and not self._log_is_whole():
             raise StoreDamagedError.at(
                 str(self._beside()[0]), "overwritten or cut short while the hub runs"
             )
 
-    def _log_is_whole(self) -> bool:
-        page, frames = _INDEX.unpack(os.pread(self._index, _INDEX.size, _INDEX_AT))
-        if not frames:
-            return True
-        page = 65536 if page == 1 else page
-        least = _LOG_HEADER_BYTES + frames * (_FRAME_HEADER_BYTES + page)
-        if os.fstat(self._log).st_size < least:
+    def _main_is_whole(self) -> bool:
+        """Tell whether the mark is there, and the file shrank by VACUUM only."""
+        head = os.pread(self._main, _HEADER.size, 0)
+        if len(head) < _HEADER.size:
             return False
-        return os.pread(self._log, 4, 0) in _LOG_MAGICS
+        page, pages, mark = _HEADER.unpack(head)
+        size = os.fstat(self._main).st_size
+        if mark != self.mark or (size < self._size and size < pages * _bytes_of(page)):
+            return False
+        self._size = size
+        return True
+
+    def _log_is_whole(self) -> bool:
+        """Tell whether the log is that of its index, and what was in it before still is."""
+        page, frames, salts = _INDEX.unpack(os.pread(self._index, _INDEX.size, 0))
+        if not frames:
+            self._last = None
+            return True
+        head = os.pread(self._log, _LOG.size, 0)
+        if len(head) < _LOG.size:
+            return False
+        magic, own_salts = _LOG.unpack(head)
+        if magic not in _LOG_MAGICS or own_salts != salts:
+            return False
+        if self._last is not None:
+            place, frame = self._last
+            if frame[8:16] == salts and os.pread(self._log, _FRAME.size, place) != frame:
+                return False
+        place = _LOG.size + (frames - 1) * (_FRAME.size + _bytes_of(page))
+        frame = os.pread(self._log, _FRAME.size, place)
+        if frame[8:16] != salts:
+            return False
+        self._last = place, frame
+        return True
+
+
+def _bytes_of(page: int) -> int:
+    return _LARGEST_PAGE if page == 1 else page
 
 
 def _is_missing(path: Path, handle: int) -> bool:

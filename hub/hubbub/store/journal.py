@@ -365,7 +365,7 @@ class Journal:
                         for entry in entries if held(connection, ticket) else ():
                             entry.written = True
                         ticket = None
-                    if not all(entry.written for entry in entries):
+                    if not entries or not all(entry.written for entry in entries):
                         probe(connection)
                 break
             except Exception as again:  # noqa: BLE001  # as long as it takes

@@ -172,8 +172,9 @@ class SteppedDatabase(Database):
 
     chance: Random | None = None
 
-    async def read(self, query: Callable[[Session], T]) -> T:
+    async def read(self, query: Callable[[Session], T], *, patient: bool = False) -> T:
         """Run a query."""
+        del patient  # time is the test's
         for _ in range(self._turns()):
             await asyncio.sleep(0)
         found = self.read_now(query)

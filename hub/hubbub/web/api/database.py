@@ -94,6 +94,7 @@ async def _table(core: Core, name: str) -> Table:
 async def vacuum(call: Call) -> Reply:
     """Give back the room of rows that are gone."""
     core = call.core
+    core.database.check_files()
     before = await core.database_bytes()
     await asyncio.to_thread(upkeep.vacuum, core.database.engine)
     await core.audit(call.principal.name, "database.vacuum", core.config.hub.name)
@@ -108,6 +109,7 @@ async def back_up(call: Call) -> Reply:
             "a PostgreSQL database is backed up by its operator: with pg_dump, or with "
             "`hubbub db backup FILE`"
         )
+    core.database.check_files()
     made = await asyncio.to_thread(backups.back_up_into, core.config.store_url, _folder(core))
     await core.audit(call.principal.name, "database.backup", made.file.name)
     return Reply(201, _backup(made))
@@ -121,7 +123,7 @@ async def copies(call: Call) -> Reply:
 
 async def migrations(call: Call) -> Reply:
     """List the steps of the tables' history."""
-    found = await asyncio.to_thread(upkeep.migrations, call.core.database.engine)
+    found = await call.core.read(upkeep.migrations)
     items = [{"revision": one.revision, "says": one.says, "applied": one.applied} for one in found]
     return pages.page(items, None)
 
