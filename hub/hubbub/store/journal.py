@@ -442,7 +442,9 @@ class Journal:
                 self._recovered()
         if self._problem is None or now - self._out_since <= PATIENCE_S:
             return
-        late = self._batch if now - self._out_since > timeout_s else ()
+        late = [entry for entry in self._batch if not entry.patient]
+        if now - self._out_since <= timeout_s:
+            late = []  # their fate is known soon
         refusal = self._refusal()
         for entry in (*late, *self._queue.all_waiting()):
             if entry.future is not None and not entry.future.done():
