@@ -11,9 +11,9 @@ from sqlalchemy import Executable
 
 from hubbub.ports import Change, Kept, Record
 from hubbub.store.rows import STATE, Changed
-from hubbub.values import DeliveryState
+from hubbub.values import Delivery, DeliveryState
 
-__all__ = ["Entry", "Statement", "done_in"]
+__all__ = ["Entry", "Statement", "done_in", "unseen_in"]
 
 Statement = tuple[Executable, list[dict[str, Any]]]
 
@@ -80,3 +80,16 @@ def done_in(entries: Iterable[Entry]) -> list[int]:
         for snapshot in entry.snapshots
         if snapshot[STATE] is DeliveryState.DONE
     ]
+
+
+def unseen_in(entries: Iterable[Entry]) -> list[Delivery]:
+    """Return new deliveries of entries that were refused and written, of which nobody knows."""
+    unseen: list[Delivery] = []
+    for entry in entries:
+        if not entry.told or entry.kept is not None:
+            continue
+        follows = [change.follows for change in entry.changes]
+        for record in (entry.record, *follows):
+            if record is not None:
+                unseen += record.deliveries
+    return unseen

@@ -29,20 +29,19 @@ from hubbub.errors import ConflictError, HubError, StoreUnavailableError
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Change, Kept, Record
 from hubbub.store.commits import CutOffError, commit, held, probe, see_tables
+from hubbub.store.condition import Condition
 from hubbub.store.database import Database
-from hubbub.store.entries import Entry, Statement, done_in
+from hubbub.store.entries import Entry, Statement, done_in, unseen_in
 from hubbub.store.files import StoreMovedError
 from hubbub.store.outages import (
-    StoreDamagedError,
     cause_of,
     is_conflict,
-    is_damage,
     is_missing,
     is_outage,
-    reason_of,
 )
 from hubbub.store.queue import Queue
 from hubbub.store.rows import changed_values
+from hubbub.values import Delivery
 
 __all__ = ["Journal", "Statement"]
 
@@ -80,10 +79,19 @@ class Journal:
         *,
         metrics: Metrics,
         settled: Callable[[Sequence[int]], None] = lambda _: None,
+        unseen: Callable[[Sequence[Delivery]], None] = lambda _: None,
     ) -> None:
+        """Write nothing yet.
+
+        Args:
+            settled: Called with the deliveries of which an end was written.
+            unseen: Called with new deliveries that were written after all, though those who asked
+                for it were told otherwise: nobody has them in memory.
+        """
         self._database = database
         self._metrics = metrics
         self._settled = settled
+        self._unseen = unseen
         self._queue: Final = Queue()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -91,9 +99,7 @@ class Journal:
         self._is_file: Final = database.path is not None
         self._batch: list[Entry] = []
         self._began = 0.0
-        self._problem: str | None = None
-        self._kind: type[StoreUnavailableError] = StoreUnavailableError
-        self._out_since = 0.0
+        self._condition: Final = Condition()
         self._detached = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lingers = False
@@ -105,7 +111,7 @@ class Journal:
     @property
     def problem(self) -> str | None:
         """Why the store cannot be written just now; None while it can."""
-        return self._problem
+        return self._condition.problem
 
     def start(self) -> None:
         """Begin to write."""
@@ -174,11 +180,11 @@ class Journal:
     def _submit(self, entry: Entry) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         entry.future = loop.create_future()
-        problem = self._problem
+        problem = self._condition.problem
         if self._stopped.is_set():
             loop.call_soon(self._fail, [entry], StoreUnavailableError(STOPPED))
-        elif problem is not None and monotonic() - self._out_since > PATIENCE_S:
-            loop.call_soon(self._fail, [entry], self._refusal())
+        elif problem is not None and self._condition.out_s > PATIENCE_S:
+            loop.call_soon(self._fail, [entry], self._condition.refusal())
         else:
             self._push(entry)
         return entry.future
@@ -238,7 +244,7 @@ class Journal:
         told = [entry for entry in entries if entry.told]
         if not told:
             return entries
-        self._call(self._fail, told, self._refusal())
+        self._call(self._fail, told, self._condition.refusal())
         return [entry for entry in entries if not entry.told]
 
     def _look(self) -> None:
@@ -271,8 +277,11 @@ class Journal:
         """Commit entries; a bad one is refused alone."""
         began = perf_counter()
         try:
-            with self._in_time(connection, patient=any(entry.patient for entry in entries)):
+            if self._is_file:  # whose writes nothing ends
                 commit(connection, entries)
+            else:
+                with self._in_time(connection, patient=any(entry.patient for entry in entries)):
+                    commit(connection, entries)
         except Exception as error:
             if isinstance(error, CutOffError):
                 raise
@@ -347,13 +356,13 @@ class Journal:
         pause_s = _FIRST_PAUSE_S
         while True:
             self._broken(error)
-            out_s = monotonic() - self._out_since
+            out_s = self._condition.out_s
             if out_s > (PATIENCE_S if ticket is None else self._database.timeout_s):
                 entries = self._tell(entries, doubtful=ticket is not None)
             if out_s > PATIENCE_S:
                 entries += self._tell(self._queue.take_all())
                 if self._stop.is_set():
-                    self._call(self._fail, entries, self._refusal())
+                    self._call(self._fail, entries, self._condition.refusal())
                     return
             sleep(_FIRST_PAUSE_S if self._stop.wait(pause_s) else 0)
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
@@ -392,27 +401,13 @@ class Journal:
                 entry.told = entry.future is not None
             else:
                 lost.append(entry)
-        self._call(self._answer, [entry.future for entry in left], self._refusal())
-        self._call(self._fail, lost, self._refusal())
+        self._call(self._answer, [entry.future for entry in left], self._condition.refusal())
+        self._call(self._fail, lost, self._condition.refusal())
         return left
-
-    def _refusal(self) -> StoreUnavailableError:
-        return self._kind(str(self._problem))
 
     def _broken(self, error: Exception) -> None:
         """Say what is wrong, and let go of the connection."""
-        if isinstance(error, CutOffError):
-            error = error.cause
-        reason = error.message if isinstance(error, HubError) else reason_of(error)
-        if self._problem is None:
-            self._out_since = self._began
-            log.error("store.unavailable", error=reason)
-        self._kind = (
-            type(error)
-            if isinstance(error, StoreUnavailableError)
-            else (StoreDamagedError if is_damage(error) else StoreUnavailableError)
-        )
-        self._problem = f"the store cannot be written: {reason}"
+        error = self._condition.broken(error, since=self._began)
         if not isinstance(error, StoreMovedError):
             self._disconnect()
         elif self._writer is not None and not self._detached:
@@ -421,10 +416,8 @@ class Journal:
             self._database.complete_file(self._writer)
 
     def _recovered(self) -> None:
-        if self._problem is not None:
-            log.info("store.recovered", out_s=round(monotonic() - self._out_since, 3))
-            self._problem = None
-            self._detached = False
+        self._detached = False
+        self._condition.recovered()
 
     # On the event loop
 
@@ -432,24 +425,20 @@ class Journal:
         """Answer those who wait, also while the writer itself waits and nothing can end that."""
         assert self._loop is not None
         self._watching = self._loop.call_later(WATCH_S, self._watch)
-        began, now = self._began, monotonic()
-        timeout_s = self._database.timeout_s
-        if self._problem is None and began and now - began > timeout_s + WATCH_S:
-            log.error("store.unavailable", error=self._database.late().message)
-            self._out_since, self._kind = began, StoreUnavailableError
-            self._problem = f"the store cannot be written: {self._database.late().message}"
+        began, condition, timeout_s = self._began, self._condition, self._database.timeout_s
+        if condition.problem is None and began and monotonic() - began > timeout_s + WATCH_S:
+            condition.broken(self._database.late(), since=began)
             if self._began != began:  # it was done just now
-                self._recovered()
-        if self._problem is None or now - self._out_since <= PATIENCE_S:
+                condition.recovered()
+        if condition.problem is None or condition.out_s <= PATIENCE_S:
             return
-        late = [entry for entry in self._batch if not entry.patient]
-        if now - self._out_since <= timeout_s:
-            late = []  # their fate is known soon
-        refusal = self._refusal()
-        for entry in (*late, *self._queue.all_waiting()):
+        waiting = self._queue.all_waiting()
+        if condition.out_s > timeout_s:  # else the fate of what is under way is known soon
+            waiting += [entry for entry in self._batch if not entry.patient]
+        for entry in waiting:
             if entry.future is not None and not entry.future.done():
                 entry.told = True
-                entry.future.set_exception(refusal)
+                entry.future.set_exception(condition.refusal())
 
     def _ended(self) -> None:
         """Nothing is written any more; who came too late is told so."""
@@ -478,6 +467,9 @@ class Journal:
         done = done_in(entries)
         if done:
             self._settled(done)
+        unseen = unseen_in(entries)
+        if unseen:
+            self._unseen(unseen)
         for entry in entries:
             if entry.kept is not None and isinstance(entry.answer, Kept):
                 entry.kept(entry.answer)

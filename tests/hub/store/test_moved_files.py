@@ -30,6 +30,7 @@ from hubbub.store.files import StoreMovedError
 from hubbub.store.outages import StoreDamagedError
 from hubbub.testing import RecordingEndpoint, running_hub, serving_hub
 from hubbub.values import Receipt
+from tests.hub.store.doubt import see_that_work_in_doubt_is_done_once
 from tests.hub.store.health import broken, mended
 
 ROUTE = '[[routes]]\nname = "kept"\nmatch = "orders.>"\nto = ["stream.later"]\nhold = "1h"\n'
@@ -76,7 +77,11 @@ def names(folder: Path) -> set[str]:
 def renamed(path: Path) -> Callable[[], None]:
     aside = path.with_name(path.name + ".aside")
     path.rename(aside)
-    return lambda: aside.replace(path) and None
+
+    def back() -> None:
+        aside.replace(path)
+
+    return back
 
 
 def replaced(path: Path) -> Callable[[], None]:
@@ -135,7 +140,11 @@ def mounted_over(path: Path) -> Callable[[], None]:
         subprocess.run(["mount", *options], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no right to mount something")
-    return lambda: subprocess.run(["umount", "-l", str(path.parent)], check=True) and None
+
+    def back() -> None:
+        subprocess.run(["umount", "-l", str(path.parent)], check=True)
+
+    return back
 
 
 FILES = ("hub.db", "hub.db-wal", "hub.db-shm", "hub.db.lock")
@@ -214,6 +223,19 @@ async def test_what_was_refused_is_stored_once_and_delivered(
     assert sorted(stored(path)) == sorted(ids)
 
 
+async def test_work_that_went_to_a_file_that_is_away_is_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease and a result that were refused and written hold when the file is back."""
+    monkeypatch.setattr(journal, "LOOKED_S", 0.0)
+    path = tmp_path / "hub" / "hub.db"
+    aside = path.with_name("aside.db")
+    async with running_hub(tmp_path / "hub", ROUTE) as core:
+        await see_that_work_in_doubt_is_done_once(
+            core, away=lambda: path.rename(aside), back=lambda: aside.replace(path)
+        )
+
+
 async def test_reads_never_come_from_another_database(tmp_path: Path) -> None:
     """A connection that is opened while another file lies there is refused."""
     other, path = tmp_path / "other.db", tmp_path / "hub" / "hub.db"
@@ -268,8 +290,9 @@ async def test_a_log_without_its_database_is_not_thrown_away(tmp_path: Path) -> 
         killed = tmp_path / "killed"
         shutil.copytree(folder, killed)
     (killed / "hub.db").rename(tmp_path / "aside.db")
-    for make in (lambda: None, (killed / "hub.db").touch):
-        make()
+    for is_empty in (False, True):
+        if is_empty:
+            (killed / "hub.db").touch()
         with pytest.raises(StoreDamagedError, match="put the main file back"):
             async with running_hub(killed, ROUTE):
                 pass
