@@ -99,6 +99,7 @@ class Journal:
         self._is_file: Final = database.path is not None
         self._batch: list[Entry] = []
         self._began = 0.0
+        self._patience_s = database.timeout_s
         self._condition: Final = Condition()
         self._detached = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -222,6 +223,7 @@ class Journal:
                 if woken:
                     continue
             self._batch = self._still_wanted(entries)
+            self._patience_s = self._database.timeout_s
             self._began = monotonic()
             try:
                 if self._batch:
@@ -352,12 +354,14 @@ class Journal:
     def _lost(self, entries: list[Entry], error: Exception) -> None:
         """Try until the database can be used; then what was not written is written first."""
         ticket = error.ticket if isinstance(error, CutOffError) else None
+        if ticket is None:  # else it may be known soon whether they are written
+            self._patience_s = PATIENCE_S
         entries = [entry for entry in entries if not entry.done]
         pause_s = _FIRST_PAUSE_S
         while True:
             self._broken(error)
             out_s = self._condition.out_s
-            if out_s > (PATIENCE_S if ticket is None else self._database.timeout_s):
+            if out_s > self._patience_s:
                 entries = self._tell(entries, doubtful=ticket is not None)
             if out_s > PATIENCE_S:
                 entries += self._tell(self._queue.take_all())
@@ -433,7 +437,7 @@ class Journal:
         if condition.problem is None or condition.out_s <= PATIENCE_S:
             return
         waiting = self._queue.all_waiting()
-        if condition.out_s > timeout_s:  # else the fate of what is under way is known soon
+        if condition.out_s > self._patience_s:
             waiting += [entry for entry in self._batch if not entry.patient]
         for entry in waiting:
             if entry.future is not None and not entry.future.done():

@@ -34,8 +34,8 @@ from tests.hub.store.doubt import see_that_work_in_doubt_is_done_once
 from tests.hub.store.health import broken, mended
 
 ROUTE = '[[routes]]\nname = "kept"\nmatch = "orders.>"\nto = ["stream.later"]\nhold = "1h"\n'
-NOTICED_S = 2.5
-"""A second until it is seen, another one until those who wait are told, and the machine is busy."""
+NOTICED_S = 4.0
+"""Half a second until it is seen, a second until those who wait are told; the machine is busy."""
 
 
 @pytest.fixture(autouse=True)
