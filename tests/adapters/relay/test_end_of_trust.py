@@ -195,6 +195,7 @@ async def test_a_restart_of_the_relay_ends_nothing(run_relay: RunRelay) -> None:
         assert await relay.state(task_id) == "processing"
         await relay.core.adapters.stop_one("relay")
         await clock.advance(1)
+        await relay.core.journal.flush()
         task = await relay.core.work.find(task_id)
         assert task is not None
         assert task.state == "queued"
