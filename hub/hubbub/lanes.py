@@ -175,7 +175,10 @@ class Line:
         if delivery.due_us > now_us:
             heappush(self._later, _at(delivery.due_us, delivery))
         else:
-            heappush(self._ready, self._place(delivery))
+            heappush(
+                self._ready,
+                self._place(delivery) if self.fresh_first else _at(delivery.rank, delivery),
+            )
 
     def free(self, delivery: Delivery) -> None:
         """The delivery is done: the next of its lane may go."""
@@ -285,7 +288,10 @@ class Line:
 
     def _line_up(self, delivery: Delivery) -> None:
         if delivery.lane is None:
-            heappush(self._ready, self._place(delivery))
+            heappush(
+                self._ready,
+                self._place(delivery) if self.fresh_first else _at(delivery.rank, delivery),
+            )
             return
         lane = self._lanes.setdefault(delivery.lane, _Lane())
         if lane.busy is delivery:
@@ -296,8 +302,8 @@ class Line:
             heappush(self._ready, _at(delivery.rank, delivery))
 
     def _place(self, delivery: Delivery) -> _Entry:
-        """Return where a delivery stands that waits for no other of its lane."""
-        retry = self.fresh_first and delivery.attempts > 0 and delivery.lane is None
+        """Return where a delivery stands where first attempts go before retries."""
+        retry = delivery.attempts > 0 and delivery.lane is None
         return _at(delivery.rank + RETRIES_US if retry else delivery.rank, delivery)
 
     def _enter(self, delivery: Delivery) -> None:
