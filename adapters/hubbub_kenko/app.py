@@ -19,7 +19,7 @@ from hubbub.envelope import (
 )
 from hubbub.errors import ConflictError
 from hubbub.ports import Link
-from hubbub.values import Principal
+from hubbub.values import EVERYTHING, Principal
 from hubbub_kenko import wire
 from hubbub_kenko.chat import Dispatch, Speaker
 from hubbub_kenko.config import KenkoSettings
@@ -63,7 +63,7 @@ class App(Endpoint):
             accepts=(*TAKES, TASK_REQUEST) if works else TAKES,
             labels={"name": register.name, "version": register.version, "lang": register.lang},
             concurrency=0,  # until it is started
-            task_types=register.task_types if works else (),
+            task_types=_work_of(register),
             linger_s=LINGER_S,
             queue_size=settings.queue_size,
             max_attempts=settings.max_redeliver if acks else None,
@@ -282,3 +282,10 @@ class WrittenApp(App):
             return 0
         self._connection.desk.metrics.dispatch_seconds.observe(perf_counter() - began)
         return len(texts)
+
+
+def _work_of(register: Register) -> tuple[str, ...]:
+    """Return the task types of an application: none without the capability `task`."""
+    if "task" not in register.capabilities:
+        return ()
+    return (EVERYTHING,) if register.task_types is None else register.task_types

@@ -10,7 +10,7 @@ from hubbub.envelope import CHAT_MESSAGE, TASK_REQUEST, TASK_RESULT, Envelope
 from hubbub.errors import HubError
 from hubbub.ports import Row
 from hubbub.subjects import escape
-from hubbub.values import Endpoint
+from hubbub.values import EVERYTHING, Endpoint
 from hubbub_relay.config import RelaySettings
 from hubbub_relay.events import event_row
 
@@ -72,6 +72,7 @@ class RelayName(Endpoint):
     ) -> None:
         super().__init__(
             address=address_of(name),
+            accepts=(EVERYTHING, TASK_REQUEST),  # what was sent or routed to it, of any type
             pull=True,
             linger_s=None,
             queue_ttl_s=0,

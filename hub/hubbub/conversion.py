@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import PluginError
-from hubbub.values import Endpoint
+from hubbub.values import EVERYTHING, Endpoint
 
 __all__ = ["CACHE_LIMIT", "MAX_CHAIN", "Conversions", "Converter", "converter_of"]
 
@@ -109,14 +109,19 @@ class Conversions:
         """Return the shortest chain to a type that is accepted.
 
         Args:
-            accepts: Types the endpoint takes; empty for all of them.
+            accepts: Types the endpoint takes; empty, or with `"*"`, for all but task requests.
+                These are neither converted nor part of "all": work is for those who name it.
 
         Returns:
             The converters in the order to call them, none when the type is taken as it is. Of
             chains of one length, the one whose converters were registered first, the first step
             deciding. None when no chain of up to `MAX_CHAIN` leads there.
         """
-        if not accepts or from_type in accepts:
+        if from_type in accepts:
+            return ()
+        if from_type == TASK_REQUEST:
+            return None
+        if not accepts or EVERYTHING in accepts:
             return ()
         if from_type not in self._by_source:  # also keeps foreign types out of the cache
             return None

@@ -18,24 +18,15 @@ from hubbub.facade import Facade
 from hubbub.logtelling import LogTelling
 from hubbub.observe.labels import total_of
 from hubbub.observe.logbook import LogBook
+from hubbub.planning import TASKS_ROUTE
 from hubbub.plugins import Plugin
 from hubbub.ports import Clock, HubApi
 from hubbub.recovery import recover
 from hubbub.store.reads import endpoints as endpoint_reads
 from hubbub.store.reads import envelopes as envelope_reads
-from hubbub.values import PresenceState, Route
+from hubbub.values import PresenceState
 
 __all__ = ["Core"]
-
-TASKS_ROUTE: Final = Route(
-    name="tasks: to any worker",
-    match="tasks.*.request",
-    to=(">",),
-    deliver="one",
-    fallback=True,
-    origin="plugin",
-)
-"""Where a task goes when nobody said where: to any endpoint that takes it."""
 
 
 class Core(Facade):

@@ -119,11 +119,7 @@ class Directory:
         return (
             has_labels(endpoint, requirement.labels)
             and self._conversions.accepts(requirement.type, endpoint.accepts)
-            and (
-                requirement.task_type is None
-                or endpoint.task_types is None
-                or requirement.task_type in endpoint.task_types
-            )
+            and (requirement.task_type is None or _does(endpoint, requirement))
         )
 
     def covers(self, requirement: Requirement, endpoint: Endpoint) -> bool:
@@ -157,6 +153,13 @@ class Directory:
         presence = Presence(known.address, known.state, known.endpoint.labels)
         for watcher in self._watchers:
             watcher(presence)
+
+
+def _does(endpoint: Endpoint, requirement: Requirement) -> bool:
+    """Tell whether an endpoint does a task type, and has declared so where it must."""
+    if endpoint.task_types is None:
+        return not requirement.declared
+    return requirement.task_type is not None and endpoint.does(requirement.task_type)
 
 
 def has_labels(endpoint: Endpoint, labels: Iterable[tuple[str, str]]) -> bool:

@@ -165,12 +165,20 @@ class RoutingTable:
         self._trie.remove(route.match, self._by_name.pop(name))
         return route
 
-    def match(self, envelope: Envelope) -> list[CompiledRoute]:
-        """Return the routes an envelope matches, in order; fallbacks only when nothing else did."""
+    def match(
+        self, envelope: Envelope, *, but: Callable[[Route], bool] | None = None
+    ) -> list[CompiledRoute]:
+        """Return the routes an envelope matches, in order; fallbacks only when nothing else did.
+
+        Args:
+            but: Tells which of them are left out.
+        """
         found = self._trie.find(envelope.subject)
         if not found:
             return found
         holds = [c for c in found if self._holds(c, envelope)]
+        if but is not None:
+            holds = [c for c in holds if not but(c.route)]
         if len(holds) > 1:
             holds.sort(key=_place)
             first = [c for c in holds if not c.route.fallback]

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 __all__ = ["QUERY", "result_of"]
 
-QUERY = "name=worker&durable=1&ack=manual&concurrency=4&accepts=hubbub.task.request.v1"
+QUERY = "name=worker&durable=1&ack=manual&concurrency=4&accepts=hubbub.task.request.v1&task_types=*"
 
 
 def result_of(task_id: str, worker: str) -> str:

@@ -147,7 +147,7 @@ async def test_one_that_boasts_took_what_it_was_given(core: Core) -> None:
 
 async def test_a_task_is_never_taken_at_once(core: Core) -> None:
     """It has a lease, which is written before the peer sees it."""
-    quick = Quick(accepts=("hubbub.task.request.v1",))
+    quick = Quick(accepts=("hubbub.task.request.v1",), task_types=("*",))
     link = core.attach(quick)
     request = Envelope.new(
         source="plugin.test", subject="tasks.x.request", type="hubbub.task.request.v1",

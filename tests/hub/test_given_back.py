@@ -11,6 +11,7 @@ import pytest
 
 from hubbub import Envelope, Receipt
 from hubbub.core import Core
+from hubbub.envelope import TASK_REQUEST
 from hubbub.errors import StoreUnavailableError
 from hubbub.ports import Change
 from hubbub.testing import FakeClock, RecordingEndpoint, running_hub, settle
@@ -48,7 +49,7 @@ class Stuck(RecordingEndpoint):
 
 
 def stuck(core: Core, *, concurrency: int = 1) -> Stuck:
-    endpoint = Stuck("node.a", concurrency=concurrency, linger_s=60.0)
+    endpoint = Stuck("node.a", accepts=(TASK_REQUEST,), concurrency=concurrency, linger_s=60.0)
     core.attach(endpoint)
     return endpoint
 
@@ -208,7 +209,7 @@ async def test_a_lease_that_could_not_be_written_and_is_over_is_not_taken_back_t
     core: Core, clock: FakeClock, most: int
 ) -> None:
     """The store is slow for longer than the lease, and then full."""
-    core.attach(Endpoint(address="node.pull", pull=True, linger_s=None))
+    core.attach(Endpoint(address="node.pull", accepts=(TASK_REQUEST,), pull=True, linger_s=None))
     receipt = await submit(core, max_attempts=most)
     fail = slow_then_full(core)
     lease = partial(core.work.lease, ["node.*"], worker="w", limit=5)

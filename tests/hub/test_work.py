@@ -13,6 +13,7 @@ from sqlmodel import select
 
 from hubbub import Receipt, Route
 from hubbub.core import Core
+from hubbub.envelope import TASK_REQUEST
 from hubbub.errors import ConflictError
 from hubbub.ports import Finished, Link
 from hubbub.store.reads import tasks as reads
@@ -73,7 +74,12 @@ def node(
     concurrency: int = 1,
 ) -> Node:
     endpoint = Node(
-        f"node.{name}", task_types=task_types, labels=labels, concurrency=concurrency, linger_s=60.0
+        f"node.{name}",
+        accepts=(TASK_REQUEST,),
+        task_types=task_types,
+        labels=labels,
+        concurrency=concurrency,
+        linger_s=60.0,
     )
     endpoint.link = core.attach(endpoint)
     return endpoint
@@ -248,7 +254,7 @@ async def test_an_adapter_says_how_hard_to_try_before_it_has_anybody(
 
 async def test_whoever_takes_it_says_how_long_it_may_take(core: Core, clock: FakeClock) -> None:
     """Where a task may go to anybody's workers and nobody else says; the asker is stronger."""
-    one = Node("node.a", concurrency=2, timeout_s=300.0)
+    one = Node("node.a", accepts=(TASK_REQUEST,), task_types=("*",), concurrency=2, timeout_s=300.0)
     one.link = core.attach(one)
     patient = await submit(core, subject="tasks.echo.request")
     hasty = await submit(core, subject="tasks.echo.request", timeout_s=1.0, max_attempts=1)

@@ -129,6 +129,7 @@ class Couriers:
         """Return the envelope as the endpoint takes it; None when it shall not get it now."""
         room = self._room
         try:
+            _check_still_does(endpoint, delivery)
             return self._preparer.prepare(delivery.envelope, delivery.transform, endpoint)
         except NotForItError as end:
             delivery.last_error = end.detail or delivery.last_error
@@ -212,3 +213,17 @@ class Couriers:
             self._room.endings.failed(delivery, reason, due_us=due_us)
         else:
             self._room.endings.again(delivery, reason, due_us=due_us, counted=False)
+
+
+def _check_still_does(endpoint: Endpoint, delivery: Delivery) -> None:
+    """Check a task that waited for this very endpoint, which may have declared less meanwhile.
+
+    Raises:
+        NotForItError: it does not do this type any more.
+    """
+    task_type = delivery.task_type
+    if task_type is None or delivery.mailbox != endpoint.address or endpoint.does(task_type):
+        return
+    raise NotForItError(
+        Outcome.DEAD, "no_converter", f"{endpoint.address} does not do {task_type!r} any more"
+    )

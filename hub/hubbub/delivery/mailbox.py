@@ -30,13 +30,19 @@ _POOL: Final = "pool:"
 
 
 def pool_name(requirement: Requirement) -> str:
-    """Return the name of a pool: its requirement, so that a restart finds it again."""
-    parts = (
+    """Return the name of a pool: its requirement, so that a restart finds it again.
+
+    Whether its members must declare the task type stands in the name only where it is not what
+    the patterns say: a task for `>` is for those that do, as names always were.
+    """
+    parts: tuple[object, ...] = (
         requirement.patterns,
         requirement.labels,
         requirement.type,
         requirement.task_type,
     )
+    if requirement.declared != _is_for_anybody(requirement.patterns, requirement.task_type):
+        parts = (*parts, requirement.declared)
     return _POOL + msgspec.json.encode(parts).decode()
 
 
@@ -49,11 +55,28 @@ def requirement_of(mailbox: str) -> Requirement | None:
     """Return what a pool requires; None when the mailbox is an endpoint's own."""
     if not is_pool(mailbox):
         return None
-    patterns, labels, envelope_type, task_type = msgspec.json.decode(
-        mailbox[len(_POOL) :],
-        type=tuple[tuple[str, ...], tuple[tuple[str, str], ...], str, str | None],
-    )
-    return Requirement(patterns, labels, envelope_type, task_type)
+    name = _read_name(mailbox[len(_POOL) :])
+    declared = name.declared
+    if declared is None:
+        declared = _is_for_anybody(name.patterns, name.task_type)
+    return Requirement(name.patterns, name.labels, name.type, name.task_type, declared)
+
+
+class _Name(msgspec.Struct, array_like=True, frozen=True):
+    """The parts of a pool's name; `declared` is None where the patterns say it."""
+
+    patterns: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    type: str
+    task_type: str | None
+    declared: bool | None = None
+
+
+_read_name: Final = msgspec.json.Decoder(_Name).decode
+
+
+def _is_for_anybody(patterns: tuple[str, ...], task_type: str | None) -> bool:
+    return task_type is not None and patterns == (">",)
 
 
 class Mailbox:

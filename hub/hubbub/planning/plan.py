@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.ports import Row
 from hubbub.routing import CompiledRoute
 from hubbub.values import Delivery, DeliveryState, Outcome, Route
 
-__all__ = ["ANY_WORKER", "DIRECT", "REPLY", "Offer", "Plan", "ended"]
+__all__ = ["ANY_WORKER", "DIRECT", "REPLY", "TASKS_ROUTE", "Offer", "Plan", "ended", "is_own"]
 
 
 def compiled(route: Route) -> CompiledRoute:
@@ -19,10 +19,27 @@ def compiled(route: Route) -> CompiledRoute:
 
 
 DIRECT: Final = compiled(Route(name="direct", match=">", to=("direct",), deliver="all"))
+TASKS_ROUTE: Final = Route(
+    name="tasks: to any worker",
+    match="tasks.*.request",
+    to=(">",),
+    types=(TASK_REQUEST,),
+    deliver="one",
+    fallback=True,
+    origin="plugin",
+)
+"""Where a task goes when nobody said where: to any endpoint that declares its type."""
+
 ANY_WORKER: Final = compiled(
     Route(name="any worker", match=">", to=(">",), deliver="one", fallback=True)
 )
+"""The same for a task on any other subject, that no route takes."""
 REPLY: Final = compiled(Route(name="reply", match=">", to=("reply",), deliver="all"))
+
+
+def is_own(route: CompiledRoute) -> bool:
+    """Tell whether a route is the hub's own, which nobody wrote: it reaches declared workers."""
+    return route is ANY_WORKER or route.route is TASKS_ROUTE
 
 
 @dataclass(slots=True)

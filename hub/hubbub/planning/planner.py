@@ -18,9 +18,9 @@ from hubbub.planning.tasks import TaskPlanner
 from hubbub.ports import Clock
 from hubbub.preparing import Preparer
 from hubbub.routing import CompiledRoute, RoutingTable
-from hubbub.subjects import is_pattern
+from hubbub.subjects import is_pattern, matches
 from hubbub.tasks import TaskRequest
-from hubbub.values import DeliveryState, Outcome, Requirement
+from hubbub.values import DeliveryState, Endpoint, Outcome, Requirement, Route
 
 __all__ = ["Planner"]
 
@@ -73,7 +73,7 @@ class Planner:
             request: What the hub reads of a task request; such an envelope goes to one worker.
             reply_to: An address that gets it beside the table's (the result of a task).
         """
-        routes = self._routes(envelope, request)
+        routes = self.routes(envelope, request)
         plan = Plan([], [])
         if now_us is None:
             now_us = self._clock.now_us()
@@ -95,13 +95,35 @@ class Planner:
             plan.reason = "no_endpoint" if routes else "no_route"
         return plan
 
-    def _routes(self, envelope: Envelope, request: TaskRequest | None) -> Sequence[CompiledRoute]:
+    def routes(self, envelope: Envelope, request: TaskRequest | None) -> Sequence[CompiledRoute]:
+        """Return the routes of an envelope, in order.
+
+        Of a task the subscriptions of those who do no such work are left out: they would take it
+        away from those who do.
+        """
         if envelope.to:
             return (DIRECT,)
-        found = self._table.match(envelope)
-        if request is not None and not found:
-            return (ANY_WORKER,)
-        return found
+        if request is None:
+            return self._table.match(envelope)
+        asked = request
+
+        def is_idle(route: Route) -> bool:
+            if route.origin != "private":
+                return False
+            known = self._directory.get(route.to[0])
+            return known is None or not self.tasks.is_for(known.endpoint, asked)
+
+        return self._table.match(envelope, but=is_idle) or (ANY_WORKER,)
+
+    def may_reach(self, envelope: Envelope, endpoint: Endpoint) -> bool:
+        """Tell whether the table as it is gives a plain envelope to an endpoint, or may give it."""
+        for route in self._table.match(envelope):
+            wanted = Requirement((), route.labels, envelope.type)
+            if any(matches(target, endpoint.address) for target in route.targets(envelope)) and (
+                route.route.transform is not None or self._directory.able(endpoint, wanted)
+            ):
+                return True
+        return False
 
     # Plain envelopes
 

@@ -7,16 +7,16 @@ from typing import Final
 from hubbub.delivery.mailbox import pool_name
 from hubbub.delivery.rules import deadline_of
 from hubbub.directory import Directory, Known, choose_sticky
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.lanes import rank_of
 from hubbub.planning.deliveries import Deliveries, TryHard
-from hubbub.planning.plan import DIRECT, Offer, ended
+from hubbub.planning.plan import DIRECT, Offer, ended, is_own
 from hubbub.planning.recording import Recording
 from hubbub.routing import CompiledRoute
 from hubbub.subjects import is_pattern
 from hubbub.tasks import TaskRequest
 from hubbub.times import parse_time
-from hubbub.values import Delivery, DeliveryState, Outcome, Requirement
+from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome, Requirement
 
 __all__ = ["TaskPlanner"]
 
@@ -37,12 +37,14 @@ class TaskPlanner:
     def plan(self, offer: Offer, route: CompiledRoute, request: TaskRequest) -> None:
         """Add the one delivery of a task, for one worker or for a pool of them."""
         envelope, plan = offer.envelope, offer.plan
-        targets = tuple(envelope.to if route is DIRECT else route.targets(envelope)) or (">",)
+        targets = tuple(envelope.to if route is DIRECT else route.targets(envelope))
+        declared = not targets or is_own(route)
+        targets = targets or (">",)
         pinned = route is DIRECT and len(targets) == 1 and not is_pattern(targets[0])
         labels = () if pinned else route.labels
         if request.labels and not pinned:
             labels = tuple(sorted({**dict(labels), **request.labels}.items()))
-        requirement = Requirement(targets, labels, envelope.type, request.task_type)
+        requirement = Requirement(targets, labels, envelope.type, request.task_type, declared)
         known = self._worker(route, targets, requirement, envelope)
         name = pool_name(requirement) if known is None else known.address
         endpoint = known.endpoint if known is not None else None
@@ -63,6 +65,12 @@ class TaskPlanner:
                 plan.rows += self._recording.rows(known.endpoint, delivery) or ()
         else:
             ended(delivery, Outcome.DEAD, "no_converter")
+
+    def is_for(self, endpoint: Endpoint, request: TaskRequest) -> bool:
+        """Tell whether an endpoint may do a task: it takes requests, of that type and labels."""
+        labels = tuple(sorted(request.labels.items()))
+        requirement = Requirement((), labels, TASK_REQUEST, request.task_type)
+        return self._directory.able(endpoint, requirement)
 
     def _adapter_of(self, targets: tuple[str, ...]) -> str:
         """Return whose endpoints these are, known or still to come; empty for several adapters'."""

@@ -15,7 +15,10 @@ from hubbub.subjects import check_subject
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
-__all__ = ["Endpoint", "Overflow", "Presence", "PresenceState", "Requirement"]
+__all__ = ["EVERYTHING", "Endpoint", "Overflow", "Presence", "PresenceState", "Requirement"]
+
+EVERYTHING: Final = "*"
+"""In `accepts`: every envelope type but task requests. In `task_types`: every task type."""
 
 Overflow = Literal["wait", "drop_oldest", "drop_newest", "refuse"]
 """What a full mailbox does with one delivery more."""
@@ -34,10 +37,14 @@ class Endpoint:
 
     Attributes:
         address: Its name in the whole hub, dot-separated.
-        accepts: Envelope types it takes; an empty tuple for all of them.
+        accepts: Envelope types it takes; an empty tuple, or `"*"`, for all but task requests.
+            Only an endpoint that names `hubbub.task.request.v1` is a worker:
+            `("*", TASK_REQUEST)` takes everything, and work too.
         labels: What routes may ask for.
         concurrency: Envelopes it takes at once.
-        task_types: Task types it does, when it takes task requests; None for all.
+        task_types: Task types it does, when it takes task requests; `"*"` is all of them. None
+            declares nothing: then it gets what a route or a `to` brings it, of any type, and
+            nothing of the hub's own pool.
         linger_s: Seconds from away to gone; None for never.
         pull: Task requests wait until somebody takes them with `HubApi.lease`.
         mailbox_limit: Deliveries that may wait for it; None for the hub's default.
@@ -123,6 +130,11 @@ class Endpoint:
         del envelope
         return None
 
+    def does(self, task_type: str) -> bool:
+        """Tell whether it does a task type, or has declared none."""
+        types = self.task_types
+        return types is None or task_type in types or EVERYTHING in types
+
     def overloaded(self) -> None:
         """More than `queue_size` deliveries wait for it or are under way; called for each one."""
 
@@ -152,9 +164,11 @@ class Requirement(msgspec.Struct, frozen=True):
         labels: Labels it must have.
         type: Envelope type it must take, natively or by conversion.
         task_type: Task type it must do; None when it is no task.
+        declared: Its `task_types` must cover that type: to declare none is not enough.
     """
 
     patterns: tuple[str, ...]
     labels: tuple[tuple[str, str], ...] = ()
     type: str = EVENT
     task_type: str | None = None
+    declared: bool = False

@@ -28,7 +28,7 @@ from hubbub.core import Core
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.rules import has_another
-from hubbub.envelope import Envelope
+from hubbub.envelope import TASK_REQUEST, Envelope
 from hubbub.errors import HubError, Reject, Retry
 from hubbub.guards import GuardRule
 from hubbub.ports import Leased, Link, Planned
@@ -118,7 +118,9 @@ class World:
     ) -> None:
         self.folder = folder
         self.chance = Random(seed)
-        self.quickness = Random(seed)  # of its own, so that the runs of old are still the same
+        # Of their own, so that the runs of old are still the same.
+        self.quickness = Random(seed)
+        self.declaring = Random(seed)
         self.patience = Random(seed + 1)  # of the journal with outcomes; also of its own
         self.clock = SimClock()
         self.story: list[str] = []
@@ -653,16 +655,24 @@ class World:
             if everything or chance.random() < 0.8
             else {},
             concurrency=3 if everything else chance.choice((1, 1, 2)),
-            accepts=() if kind != "app" else ("hubbub.event.v1", "hubbub.task.result.v1"),
-            task_types=None
-            if everything or chance.random() < 0.6
-            else (chance.choice(TASK_TYPES),),
+            accepts=("*", TASK_REQUEST)
+            if kind != "app"
+            else ("hubbub.event.v1", "hubbub.task.result.v1"),
+            task_types=self._some_work(everything=everything),
             linger_s=None if everything else chance.choice((None, None, 0.0, 20.0)),
             pull=kind == "pull",
             mailbox_limit=self.limits.get(address),
             overflow=overflow,
         )
         self.held_links[address] = self.core.attach(endpoint)
+
+    def _some_work(self, *, everything: bool) -> tuple[str, ...] | None:
+        """Return what a peer declares: everything, nothing, or one task type."""
+        if everything:
+            return ("*",)
+        if self.chance.random() < 0.6:
+            return ("*",) if self.declaring.random() < 0.7 else None
+        return (self.chance.choice(TASK_TYPES),)
 
 
 def _load_nothing(found: object = None, *, states: object = None) -> None:

@@ -94,7 +94,8 @@ def dry_run(core: Core, envelope: Envelope) -> dict[str, object]:
     targets = [
         {**_target(delivery), **_transformed(core, delivery)} for delivery in plan.deliveries
     ]
-    matched = [] if envelope.to else core.table.match(envelope)
+    found = () if envelope.to else core.planner.routes(envelope, request)
+    matched = [compiled for compiled in found if compiled.route.name in core.table]
     return {
         "routes": [route_view(compiled.route) for compiled in matched],
         "deliveries": targets,
