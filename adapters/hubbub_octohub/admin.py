@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 from hubbub.envelope import rfc3339
 from hubbub.errors import HubError, MalformedError
 from hubbub.intake import check_text
+from hubbub.rights import may_work, tasks_shown
 from hubbub.values import Principal, TaskState
 from hubbub.web import (
     Call,
@@ -40,8 +41,8 @@ TASK_BYTES: Final = "adapters.octohub.max_message_bytes"
 
 Handle = Callable[[Room, Call], Awaitable[Reply]]
 
-WORK: Final = ("tasks",)
-LOOK: Final = ("tasks", "read")
+WORK: Final = ("tasks", "tasks:PATTERN")
+LOOK: Final = (*WORK, "read")
 RULE: Final = ("admin",)
 
 
@@ -108,7 +109,7 @@ async def _tasks(room: Room, call: Call) -> Reply:
         raise MalformedError(f"state is {state[:20]!r}; there are {', '.join(TaskState)}")
     items, after = await room.desk.listed(
         state=state,
-        task_type=call.argument("task_type"),
+        task_types=tasks_shown(call.principal, call.argument("task_type")),
         node=call.argument("node"),
         before=number_after(call),
         limit=limit_of(call),
@@ -117,11 +118,14 @@ async def _tasks(room: Room, call: Call) -> Reply:
 
 
 async def _task(room: Room, call: Call) -> Reply:
-    return Reply(200, await room.desk.get(call.params["task_id"]))
+    task_id = call.params["task_id"]
+    tasks_shown(call.principal, await room.desk.type_of(task_id))
+    return Reply(200, await room.desk.get(task_id))
 
 
 async def _cancel(room: Room, call: Call) -> Reply:
     task_id = call.params["task_id"]
+    may_work(call.principal, await room.desk.type_of(task_id))
     task = await room.desk.cancel(task_id)
     await _audit(room, call, "task.cancel", task_id)
     return Reply(200, task)
@@ -129,6 +133,7 @@ async def _cancel(room: Room, call: Call) -> Reply:
 
 async def _retry(room: Room, call: Call) -> Reply:
     task_id = call.params["task_id"]
+    may_work(call.principal, await room.desk.type_of(task_id))
     task = await room.desk.retry(task_id)
     await _audit(room, call, "task.retry", task_id)
     return Reply(202, task)

@@ -57,7 +57,7 @@ class ChatCommands(Endpoint):
         )
         self._hub = hub
         self._desk = desk
-        scopes = frozenset({"publish:octohub.task.>", f"direct:{ADDRESSES}"})
+        scopes = frozenset({"tasks", "publish:octohub.task.>"})
         self._principal = Principal(COMMANDS, COMMANDS, scopes)
 
     async def deliver(self, envelope: Envelope) -> None:
@@ -99,10 +99,7 @@ class ChatCommands(Endpoint):
             raise Reject(error.code) from error
 
     def _somebody_does(self, task_type: str) -> bool:
-        return any(
-            node.task_types is None or task_type in node.task_types
-            for node in self._hub.known(ADDRESSES)
-        )
+        return any(node.does(task_type) for node in self._hub.known(ADDRESSES))
 
     async def _answer(self, envelope: Envelope) -> None:
         """Say a result where the command was given."""

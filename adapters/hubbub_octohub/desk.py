@@ -173,11 +173,9 @@ class Desk:
         known = self._hub.known(address_of(pc_id))
         if not known:
             raise NotFoundError(f"node {pc_id[:100]!r} is not connected")
-        types = known[0].task_types
-        if types is not None and task_type not in types:
-            raise ConflictError(
-                f"node {pc_id!r} does not do {task_type!r}; it does {', '.join(sorted(types))}"
-            )
+        if not known[0].does(task_type):
+            types = ", ".join(sorted(known[0].task_types or ()))
+            raise ConflictError(f"node {pc_id!r} does not do {task_type!r}; it does {types}")
         return known[0].address
 
     def _timeout_s(self, task: TaskIn) -> float | None:
@@ -217,6 +215,17 @@ class Desk:
         """
         return shown(await self._hub.work.rerun(task_id))
 
+    async def type_of(self, task_id: str) -> str:
+        """Return the type of a task.
+
+        Raises:
+            NotFoundError: no such task.
+        """
+        task = await self._hub.work.find(task_id)
+        if task is None:
+            raise NotFoundError(f"no task {task_id[:100]!r}")
+        return task.task_type
+
     async def get(self, task_id: str) -> dict[str, object]:
         """Return a task with its attempts.
 
@@ -233,17 +242,21 @@ class Desk:
         self,
         *,
         state: str | None,
-        task_type: str | None,
+        task_types: frozenset[str] | None,
         node: str | None,
         before: int | None,
         limit: int,
     ) -> tuple[list[dict[str, object]], int | None]:
-        """Return a page of tasks, newest first, and where the next one begins."""
+        """Return a page of tasks, newest first, and where the next one begins.
+
+        Args:
+            task_types: Only of these types; None for all.
+        """
         found = await self._hub.read(
             lambda session: reads.listed(
                 session,
                 state=state,
-                task_type=task_type,
+                task_types=task_types,
                 endpoint=None if node is None else address_of(node),
                 before=before,
                 limit=limit + 1,

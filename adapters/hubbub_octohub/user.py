@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, cast
 
 import structlog
@@ -16,7 +17,7 @@ from hubbub.ports import Link
 from hubbub.subjects import escape, unescape
 from hubbub.values import Principal
 from hubbub_octohub import actions, wire
-from hubbub_octohub.desk import node_of
+from hubbub_octohub.desk import CALLBACKS, node_of
 from hubbub_octohub.metrics import OctohubMetrics
 from hubbub_octohub.node import ADDRESSES, REPLACED
 from hubbub_octohub.orders import Orders
@@ -31,8 +32,8 @@ TOLD: Final = ("queued", "dispatched", "completed", "failed", "timeout", "cancel
 
 STOP_S: Final = 2.0
 
-SUBMITS: Final = frozenset({"publish:octohub.task.>", f"direct:{ADDRESSES}"})
-"""What it takes to give work to nodes."""
+SUBMITS: Final = frozenset({"publish:octohub.task.>", f"direct:{CALLBACKS}"})
+"""What comes with the scope for a task's type: where requests and results of these tasks go."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -40,13 +41,22 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 def principal_of(identity: str) -> Principal:
     """Return who a user is to the hub."""
     address = user_address(identity)
-    scopes = {"tasks", "read", f"publish:octohub.{escape(identity)}.>", "direct:octohub.user.*"}
+    scopes = {
+        "tasks",
+        "read",
+        f"publish:octohub.{escape(identity)}.>",
+        "direct:octohub.user.*",
+        f"direct:{ADDRESSES}",
+    }
     return Principal(address, address, SUBMITS | scopes, durable=False)
 
 
 def submitter(principal: Principal) -> Principal:
-    """Return a holder of the scope `tasks` as somebody who may give work to nodes."""
-    return Principal(principal.name, principal.source, principal.scopes | SUBMITS)
+    """Return a holder of a scope for tasks as one who may submit them by these paths.
+
+    To name a node is to write to its address: that needs `direct:` of whoever is no user here.
+    """
+    return replace(principal, scopes=principal.scopes | SUBMITS)
 
 
 class UserEndpoint(Endpoint):

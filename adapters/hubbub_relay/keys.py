@@ -9,6 +9,7 @@ from hashlib import sha256
 from ipaddress import ip_address
 from typing import Final
 
+from hubbub.rights import task_types_of, works
 from hubbub.values import Principal
 from hubbub_relay.config import ALL_SCOPES, KeySettings, RelaySettings
 from hubbub_relay.wire import FORBIDDEN, RelayError
@@ -148,9 +149,16 @@ def is_loopback(host: str) -> bool:
 
 
 def caller_of_token(principal: Principal) -> Caller:
-    """Return what the owner of a hub's API token may do here."""
-    scopes: set[str] = set()
-    if "tasks" in principal.scopes:
-        scopes.update(ALL_SCOPES)
-    scopes.update(principal.scopes & {"read", "admin"})
-    return Caller(principal.source, frozenset(scopes), signs=False)
+    """Return what the owner of a hub's API token may do here.
+
+    One that has to do with some task types only has these commands for its limit.
+    """
+    scopes = set(principal.scopes & {"read", "admin"})
+    types = task_types_of(principal) if works(principal) else frozenset[str]()
+    if types is None:
+        return Caller(principal.source, frozenset(scopes.union(ALL_SCOPES)), signs=False)
+    # A `*` at the end would be a prefix here, where in the token it is part of a name.
+    cmd = tuple(sorted(each for each in types if each and not each.endswith("*")))
+    if cmd:
+        scopes.update(("send", "callback", "work"))
+    return Caller(principal.source, frozenset(scopes), cmd=cmd, signs=False)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
 from hubbub.claims import Said, said_by
 from hubbub.clock import Ids
-from hubbub.envelope import Envelope
-from hubbub.errors import InvalidError
+from hubbub.envelope import TASK_REQUEST, TASK_UPDATE, Envelope
+from hubbub.errors import ForbiddenError, InvalidError
 from hubbub.following import Following
-from hubbub.intake import Limits, check_envelope, may
+from hubbub.intake import Limits, check_envelope
 from hubbub.observe.metrics import Metrics
 from hubbub.planning import Plan, Planner
 from hubbub.ports import Clock, Planned, Record, RowsOf
 from hubbub.replies import Origin, Origins, Waiters
+from hubbub.rights import Rights
 from hubbub.sources import SourceGuard
 from hubbub.spaces import Spaces
-from hubbub.stamping import Stamper, read_task
+from hubbub.stamping import Stamper, read_task, source_of
 from hubbub.store.database import Database
+from hubbub.store.reads import deliveries as delivery_reads
 from hubbub.store.reads import envelopes as reads
 from hubbub.tasks import TaskRequest
 from hubbub.values import Principal, Receipt
+from hubbub.workers import Workers
 
-__all__ = ["Admission", "Offer", "Ready", "check_one"]
+__all__ = ["Admission", "Offer", "Ready"]
 
 
 @dataclass(slots=True)
@@ -70,6 +74,8 @@ class Admission:
         limits: Limits,
         origins: Origins,
         waiters: Waiters,
+        rights: Rights,
+        workers: Workers,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -80,6 +86,8 @@ class Admission:
         self._metrics = metrics
         self._origins = origins
         self._waiters = waiters
+        self._rights = rights
+        self._workers = workers
         self.stamper: Final = Stamper(ids)
         self.limits = limits
 
@@ -101,7 +109,7 @@ class Admission:
         named = key is not None
         for index, envelope in enumerate(envelopes):
             try:
-                check_one(envelope, principal, self.limits)
+                self.check_one(envelope, principal, alone=len(envelopes) == 1)
             except InvalidError as error:
                 error.index = index
                 raise
@@ -112,6 +120,21 @@ class Admission:
             return []
         who = principal.source if principal else "hub"
         return said_by(envelopes, key=key, principal=who, at_us=self._clock.now_us())
+
+    def check_one(
+        self, envelope: Envelope, principal: Principal | None, *, alone: bool = True
+    ) -> None:
+        """Step 1 for one envelope.
+
+        Args:
+            alone: It is no member of a batch.
+
+        Raises:
+            HubError: too large, not valid, or not allowed.
+        """
+        check_envelope(envelope, self.limits)
+        if principal is not None:
+            self._rights.check(envelope, principal, alone=alone)
 
     async def admit(
         self,
@@ -133,7 +156,14 @@ class Admission:
         if envelope.in_reply_to is not None:
             if self._waiters.is_over(envelope.in_reply_to):
                 self._metrics.replies_late.inc()
-            origin = await self._origin(envelope.in_reply_to)
+            answered = await self._answered(envelope.in_reply_to)
+            if answered is not None:
+                origin = Origin.of(answered)
+                if principal is not None:
+                    await self._check_answer(envelope, answered, principal)
+        if envelope.type == TASK_UPDATE and principal is not None:
+            by = source_of(envelope, principal)
+            await self._workers.check_update(envelope, by=by, principal=principal)
         offer = self.offer(envelope, principal, origin)
         if offer.plan is not None:
             if rows is not None:
@@ -194,13 +224,49 @@ class Admission:
         )
         return Ready(envelope, planned)
 
-    async def _origin(self, envelope_id: str) -> Origin | None:
+    async def _answered(self, envelope_id: str) -> Envelope | None:
         """Step 5, first half: what an answer answers."""
-        found = self._origins.find(envelope_id)
+        found = self._waiters.asked(envelope_id) or self._origins.find(envelope_id)
         if found is None:
             stored = await self._database.read(lambda session: reads.one(session, envelope_id))
-            found = None if stored is None else Origin.of(stored.envelope)
+            found = None if stored is None else stored.envelope
         return found
+
+    async def _check_answer(
+        self, envelope: Envelope, answered: Envelope, principal: Principal
+    ) -> None:
+        """Check that whoever answers was given what it answers, or may write there anyway.
+
+        Raises:
+            ForbiddenError: neither.
+        """
+        if envelope.to and not self._waiters.waits_for(envelope):
+            return  # it goes where `to` says, and was checked for that
+        rights = self._rights
+        if rights.may_write(Origin.of(answered).address, principal):
+            return
+        if answered.type == TASK_REQUEST:  # of those who might have it, one has
+            given: AbstractSet[str] = await self._workers.given(answered)
+        elif rights.reaches(answered, principal):
+            return
+        else:
+            given = await self._given(answered)
+        if not any(rights.is_own(address, principal) for address in given):
+            raise ForbiddenError(
+                f"{principal.name!r} may not answer {answered.id!r}, which was not given to it; "
+                "it needs the scope 'direct:' for where the answer goes"
+            )
+
+    async def _given(self, answered: Envelope) -> set[str]:
+        """Return who was given an envelope, as an answer itself or as the store knows."""
+        given = await self._database.read(
+            lambda session: delivery_reads.addresses_of(session, answered.id)
+        )
+        if answered.in_reply_to is not None and not answered.to:
+            before = await self._answered(answered.in_reply_to)
+            if before is not None:
+                given.add(Origin.of(before).address)
+        return given
 
     def _reply(self, envelope: Envelope, origin: Origin | None, seq: int, *, durable: bool) -> Plan:
         """Step 5, second half: an answer goes to where the question came from."""
@@ -208,19 +274,3 @@ class Admission:
             return Plan([], [], "no_origin")
         answer = envelope.replace(to=(origin.address,))
         return self._planner.plan(answer, seq=seq, durable=durable)
-
-
-def check_one(envelope: Envelope, principal: Principal | None, limits: Limits) -> None:
-    """Step 1 for one envelope.
-
-    Raises:
-        HubError: too large, not valid, or not allowed.
-    """
-    check_envelope(envelope, limits)
-    if principal is None:
-        return
-    if envelope.to:
-        for address in envelope.to:
-            may(principal, "direct", address)
-    else:
-        may(principal, "publish", envelope.subject)

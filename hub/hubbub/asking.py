@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from hubbub.admission import Admission, Ready, check_one
+from hubbub.admission import Admission, Ready
 from hubbub.clock import Ids
-from hubbub.envelope import Envelope
-from hubbub.errors import DeadlineError, DrainingError, NoEndpointError, UnavailableError
+from hubbub.envelope import TASK_RESULT, Envelope
+from hubbub.errors import (
+    DeadlineError,
+    DrainingError,
+    InvalidError,
+    NoEndpointError,
+    UnavailableError,
+)
 from hubbub.ports import Clock
 from hubbub.router import Router
 from hubbub.sources import SourceGuard
@@ -68,7 +74,9 @@ class Asking:
         )
         if self._router.draining:
             raise DrainingError
-        check_one(asked, principal, self._admission.limits)
+        self._admission.check_one(asked, principal)
+        if asked.type == TASK_RESULT and principal is not None:
+            raise InvalidError("a task's result has no answer; publish it instead")
         if guard is not None:
             guard.check((asked,), now_s=now_us / 1e6)
         waiters = self._router.waiters
@@ -76,6 +84,7 @@ class Asking:
         timer = self._clock.call_at(asked.expires_us or 0, partial(_give_up, answer, timeout_s))
         try:
             one = await self._admission.admit(asked, principal, alone=False)
+            waiters.note(one.envelope)
             if all(delivery.state is DeliveryState.DONE for delivery in one.planned.deliveries):
                 raise NoEndpointError(
                     f"nobody is there who takes {asked.subject!r}; `hubbub routes test` shows "

@@ -4,6 +4,7 @@ HubError
 ├── MalformedError        cannot be parsed                            (HTTP 400)
 ├── UnauthorizedError     no credential, or none that is known        (401)
 ├── ForbiddenError        a known credential that may not do this     (403)
+│   └── NotGivenError     a result of a task that its endpoint never had
 ├── NotFoundError         no such thing                               (404)
 ├── ConflictError         not in this state                           (409)
 │   └── IdReusedError     an id given before, with another body
@@ -46,6 +47,7 @@ __all__ = [
     "MalformedError",
     "NoEndpointError",
     "NotFoundError",
+    "NotGivenError",
     "PluginError",
     "RateLimitedError",
     "Reject",
@@ -86,6 +88,20 @@ class ForbiddenError(HubError):
     """A credential that is known but too narrow for what was asked."""
 
     code = "forbidden"
+
+
+class NotGivenError(ForbiddenError):
+    """A task's result or progress, of an endpoint that was never given the task."""
+
+    code = "not_given"
+
+    def __init__(self, *, task_id: str, by: str) -> None:
+        self.task_id = task_id
+        self.by = by
+        super().__init__(
+            f"task {task_id[:100]!r} was never given to {by!r}; only who has or had it may say "
+            "how it is, as the endpoint that it was given to"
+        )
 
 
 class NotFoundError(HubError):

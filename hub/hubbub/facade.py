@@ -13,16 +13,15 @@ from sqlmodel import Session
 from hubbub.attachments import Attachment
 from hubbub.config import Address, LimitSettings, Settings, TlsSettings
 from hubbub.envelope import Envelope
-from hubbub.errors import ConflictError, DrainingError, HubError, NotFoundError, UnavailableError
+from hubbub.errors import DrainingError, HubError, UnavailableError
 from hubbub.listeners import Connection, Datagrams, TcpListener, UdpListener
 from hubbub.planning import TryHard
 from hubbub.ports import Kept, Record, RowsOf
 from hubbub.rooms import Rooms
 from hubbub.store import sizes
 from hubbub.store.journal import Statement
-from hubbub.store.reads import envelopes
 from hubbub.store.tables import AuditRow
-from hubbub.tasks import read_result, request_envelope
+from hubbub.tasks import request_envelope
 from hubbub.tokens import ADMIN_FILE
 from hubbub.values import Delivery, Endpoint, Principal, Receipt, Submission
 
@@ -57,36 +56,6 @@ class Facade(Rooms):
         await self.attachments.unsubscribe(endpoint, pattern)
 
     # Messages and tasks
-
-    async def take_result(self, envelope: Envelope, *, by: str) -> Receipt:
-        """Take the result of a task from the endpoint that was given it.
-
-        Returns:
-            The receipt of the result that counts, which is another one's where this is late; of
-            the request, where the task is tried again.
-
-        Raises:
-            NotFoundError: no such task.
-            ConflictError: it was never given to this endpoint.
-        """
-        result = read_result(envelope)
-        finished = await self.work.finish(result, by=by)
-        if finished.task is None:
-            raise NotFoundError(f"no task {result.task_id!r}")
-        if finished.verdict == "stranger":
-            raise ConflictError(f"task {result.task_id!r} was not given to {by!r}")
-        if finished.published is not None:
-            return finished.published
-        task, late = finished.task, finished.verdict == "late"
-        found = await self.read(lambda s: envelopes.result_of(s, task)) if late else None
-        return Receipt(
-            id=found[0] if found is not None else task.envelope_id or task.id,
-            trace_id=task.trace_id,
-            outcome="accepted",
-            deliveries=0 if found is None else found[1],
-            duplicate=late,
-            task_id=task.id,
-        )
 
     async def publish(
         self,

@@ -14,15 +14,17 @@ import msgspec
 from hubbub.envelope import Envelope
 from hubbub.errors import ForbiddenError, InvalidError, MalformedError, TooLargeError
 from hubbub.subjects import check_pattern, check_subject, matches
-from hubbub.values import Principal
+from hubbub.values import Principal, TaskState
 
 __all__ = [
     "MAX_TEXT",
     "Limits",
+    "allowed",
     "body_hash",
     "check_envelope",
     "check_text",
     "has_control",
+    "is_hubs_own",
     "may",
     "scoped",
     "texts_of",
@@ -38,6 +40,7 @@ _TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _PAIR: Final = re.compile(rb"\[\]|\{\}")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_HUBS_OWN: Final = re.compile(rf"tasks\.[^.]+\.({'|'.join(state.value for state in TaskState)})")
 _NUL_ESCAPED: Final = b"\\u0000"
 
 
@@ -173,11 +176,22 @@ def body_hash(envelope: Envelope) -> bytes:
 
 @lru_cache(maxsize=4096)
 def scoped(scopes: frozenset[str], verb: str) -> tuple[str, ...]:
-    """Return the patterns a principal has for `publish`, `subscribe` or `direct`."""
+    """Return the patterns a principal has for `publish`, `subscribe`, `direct` or `tasks`."""
     return tuple(
         pattern for scope in scopes if (pattern := scope.partition(":")[2]) and
         scope.startswith(f"{verb}:")
     )  # fmt: skip
+
+
+@lru_cache(maxsize=8192)
+def allowed(scopes: frozenset[str], verb: str, subject: str) -> bool:
+    """Tell whether one of the scopes covers a subject, an address, or a task type as a token.
+
+    No scope but `admin` covers publishing on the hub's own subjects.
+    """
+    if verb == "publish" and _HUBS_OWN.fullmatch(subject) is not None:
+        return False
+    return any(matches(pattern, subject) for pattern in scoped(scopes, verb))
 
 
 def may(principal: Principal, verb: str, subject: str) -> None:
@@ -188,11 +202,21 @@ def may(principal: Principal, verb: str, subject: str) -> None:
     """
     if "admin" in principal.scopes:
         return
-    if not any(matches(pattern, subject) for pattern in scoped(principal.scopes, verb)):
+    if not allowed(principal.scopes, verb, subject):
+        if verb == "publish" and is_hubs_own(subject):
+            raise ForbiddenError(
+                f"{principal.name!r} may not publish on {subject!r}: there the hub tells how tasks "
+                "are; end one with a `hubbub.task.result.v1`, or use another subject"
+            )
         raise ForbiddenError(
             f"{principal.name!r} may not {verb} {subject!r}; "
             f"it needs the scope 'admin' or '{verb}:{subject}'"
         )
+
+
+def is_hubs_own(subject: str) -> bool:
+    """Tell whether a subject is one that the hub tells the states of tasks on."""
+    return _HUBS_OWN.fullmatch(subject) is not None
 
 
 def check_scope(scope: str) -> str:

@@ -40,16 +40,15 @@ class Origins:
         self._ring: OrderedDict[str, Envelope] = OrderedDict()
 
     def remember(self, envelope: Envelope) -> None:
-        """Note an envelope that somebody may answer."""
+        """Note an envelope that somebody may answer; of two of one id the first."""
         ring = self._ring
-        ring[envelope.id] = envelope
+        ring.setdefault(envelope.id, envelope)
         if len(ring) > self._size:
             ring.popitem(last=False)
 
-    def find(self, envelope_id: str) -> Origin | None:
-        """Return the origin of a recent envelope."""
-        envelope = self._ring.get(envelope_id)
-        return None if envelope is None else Origin.of(envelope)
+    def find(self, envelope_id: str) -> Envelope | None:
+        """Return a recent envelope."""
+        return self._ring.get(envelope_id)
 
 
 class Waiters:
@@ -58,6 +57,7 @@ class Waiters:
     def __init__(self, remembered: int = ORIGINS) -> None:
         self._remembered = remembered
         self._waiting: dict[str, asyncio.Future[Envelope]] = {}
+        self._asked: dict[str, Envelope] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
 
     def open(self, envelope_id: str) -> asyncio.Future[Envelope]:
@@ -66,16 +66,25 @@ class Waiters:
         self._waiting[envelope_id] = future
         return future
 
+    def note(self, asked: Envelope) -> None:
+        """Keep the request as it is published; only from here on it may be answered."""
+        self._asked[asked.id] = asked
+
+    def asked(self, envelope_id: str) -> Envelope | None:
+        """Return a request whose answer somebody waits for."""
+        return self._asked.get(envelope_id)
+
     def close(self, envelope_id: str) -> None:
         """Wait no longer; an answer that comes now is late."""
         del self._waiting[envelope_id]
+        self._asked.pop(envelope_id, None)
         self._over[envelope_id] = None
         if len(self._over) > self._remembered:
             self._over.popitem(last=False)
 
     def waits_for(self, envelope: Envelope) -> bool:
         """Tell whether somebody waits for this answer."""
-        return envelope.in_reply_to in self._waiting
+        return envelope.in_reply_to in self._asked
 
     def is_over(self, envelope_id: str) -> bool:
         """Tell whether an answer to this request is late."""
@@ -84,7 +93,7 @@ class Waiters:
     def answer(self, envelope: Envelope) -> bool:
         """Give an answer to whoever waits; False when it is not the first one."""
         future = self._waiting.get(envelope.in_reply_to or "")
-        if future is None or future.done():
+        if future is None or future.done() or not self.waits_for(envelope):
             return False
         future.set_result(envelope)
         return True

@@ -35,6 +35,7 @@ from hubbub.plugins import Plugin, Plugins, Shutdown
 from hubbub.ports import Clock
 from hubbub.preparing import Preparer
 from hubbub.retention import Retention
+from hubbub.rights import Rights
 from hubbub.router import Router
 from hubbub.routes import Routes
 from hubbub.routing import RoutingTable
@@ -47,6 +48,7 @@ from hubbub.tokens import Tokens
 from hubbub.transforms import Transforms
 from hubbub.values import Delivery, Presence
 from hubbub.watchdog import Watchdog
+from hubbub.workers import Workers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -167,9 +169,10 @@ class Rooms:
         self.room: Final = self._delivery_room()
         self.attachments: Final = self._attachments()
         self.planner: Final = self._planner()
+        self.work: Final = WorkDesk(self.room, self.database)
+        self.workers: Final = Workers(self.work, self.database)
         self.router: Final = self._router()
         self.asking: Final = Asking(self.router, self.router.admission, self.clock, self.ids)
-        self.work: Final = WorkDesk(self.room, self.database)
         # Upkeep
         self.retention: Final = self._retention()
         self.sweeper: Final = Sweeper(
@@ -231,6 +234,8 @@ class Rooms:
             tracer=self.tracer,
             limits=limits_of(self.config.hub),
             sources=Sources(self.config.hub.publish_rate, rules),
+            rights=Rights(self.directory, self.planner),
+            workers=self.workers,
         )
 
     def _retention(self) -> Retention:

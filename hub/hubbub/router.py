@@ -28,7 +28,7 @@ from hubbub.admission import Admission, Offer, Ready
 from hubbub.claims import Claims, Said, answer_of, with_answers
 from hubbub.clock import Ids
 from hubbub.delivery import DeliveryRoom
-from hubbub.envelope import TASK_REQUEST, Envelope
+from hubbub.envelope import TASK_RESULT, Envelope
 from hubbub.errors import DrainingError, HubError, InvalidError
 from hubbub.following import Following, Tap, Taps
 from hubbub.intake import Limits
@@ -37,12 +37,14 @@ from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner
 from hubbub.ports import Clock, Engine, Kept, RowsOf
 from hubbub.replies import Origins, Waiters
+from hubbub.rights import OF_WORK, Rights
 from hubbub.routing import RoutingTable
 from hubbub.sources import Sources
 from hubbub.spaces import Spaces
-from hubbub.stamping import BeforeRoute
+from hubbub.stamping import BeforeRoute, source_of
 from hubbub.store.database import Database
 from hubbub.values import Principal, Receipt
+from hubbub.workers import Workers
 
 __all__ = ["Router"]
 
@@ -69,6 +71,8 @@ class Router:
         tracer: Tracer,
         limits: Limits,
         sources: Sources,
+        rights: Rights,
+        workers: Workers,
     ) -> None:
         self._engine = engine
         self._room = room
@@ -76,6 +80,7 @@ class Router:
         self._claims = Claims(database)
         self._tracer = tracer
         self._taps = Taps()
+        self._workers = workers
         self.sources: Final = sources
         self.origins: Final = Origins()
         self.waiters: Final = Waiters()
@@ -102,6 +107,8 @@ class Router:
             limits=limits,
             origins=self.origins,
             waiters=self.waiters,
+            rights=rights,
+            workers=workers,
         )
 
     @property
@@ -165,11 +172,15 @@ class Router:
         guard = self.sources.guard_of(envelopes, principal) if self.sources.active else None
         if guard is not None:
             guard.under_way += 1
+        result = principal is not None and envelopes[0].type == TASK_RESULT
         try:
-            if self.draining:
+            if self.draining and not result:
                 raise DrainingError
             claims = self.admission.check(envelopes, principal, key, guard)
-            if claims:
+            if result:
+                assert principal is not None
+                receipts = [await self._take_result(envelopes[0], principal)]
+            elif claims:
                 admit = partial(self._admit_some, envelopes, principal, rows, claims)
                 receipts = await self._claims.publish(claims, len(envelopes), admit)
             else:
@@ -256,6 +267,11 @@ class Router:
                 log.warning("router.answer_refused", source=envelope.source, error=str(outcome))
 
         self._room.spawn(_tell(self.publish(envelope), told))
+
+    async def _take_result(self, envelope: Envelope, principal: Principal) -> Receipt:
+        """Take the result of a task, however it came: it ends the task, and is not published."""
+        by = source_of(envelope, principal)
+        return await self._workers.take_result(envelope, by=by, principal=principal)
 
     # Steps 3 to 10
 
@@ -363,7 +379,7 @@ async def _tell(publishing: Awaitable[Receipt], done: Done) -> None:
 
 
 def _is_special(envelope: Envelope) -> bool:
-    """Tell whether an envelope may have come before, answers another one, or asks for work."""
-    return envelope.type == TASK_REQUEST or bool(
+    """Tell whether an envelope may have come before, answers another one, or is about work."""
+    return envelope.type in OF_WORK or bool(
         envelope.id or envelope.idempotency_key or envelope.in_reply_to
     )

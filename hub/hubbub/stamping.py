@@ -14,7 +14,7 @@ from hubbub.replies import Origin
 from hubbub.tasks import TaskRequest, read_request
 from hubbub.values import Principal
 
-__all__ = ["BeforeRoute", "Stamper", "read_task"]
+__all__ = ["BeforeRoute", "Stamper", "read_task", "source_of"]
 
 BeforeRoute = Callable[[Envelope], Envelope]
 
@@ -38,9 +38,7 @@ class Stamper:
         Args:
             origin: Of the envelope that this one answers: a reply inherits its trace and hops.
         """
-        source = envelope.source
-        if principal is not None and not ("admin" in principal.scopes and source):
-            source = principal.source
+        source = envelope.source if principal is None else source_of(envelope, principal)
         parent = parse_traceparent(envelope.traceparent) if envelope.traceparent else None
         hops = envelope.hops
         key = envelope.key
@@ -72,6 +70,13 @@ class Stamper:
             time_us=envelope.time_us,
             traceparent=envelope.traceparent,
         )
+
+
+def source_of(envelope: Envelope, principal: Principal) -> str:
+    """Return whose envelope it is: the principal's, unless that may say another's."""
+    if "admin" in principal.scopes and envelope.source:
+        return envelope.source
+    return principal.source
 
 
 def read_task(envelope: Envelope) -> tuple[Envelope, TaskRequest | None]:

@@ -26,11 +26,13 @@ from hubbub.values import (
 
 __all__ = [
     "TaskRequest",
+    "TaskUpdate",
     "after",
     "new_run",
     "new_task",
     "read_request",
     "read_result",
+    "read_update",
     "request_envelope",
     "request_subject",
     "result_envelope",
@@ -56,8 +58,16 @@ class TaskRequest(msgspec.Struct, frozen=True):
     retry_on_failure: bool = False
 
 
+class TaskUpdate(msgspec.Struct, frozen=True):
+    """What the hub itself reads of `hubbub.task.update.v1`."""
+
+    task_id: str
+    state: str = TaskState.DISPATCHED.value
+
+
 _read_request = msgspec.json.Decoder(TaskRequest).decode
 _read_result = msgspec.json.Decoder(TaskResult).decode
+_read_update = msgspec.json.Decoder(TaskUpdate).decode
 _TASK_ID_SIGNS: Final = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-"
 )
@@ -119,6 +129,18 @@ def read_result(envelope: Envelope) -> TaskResult:
             "use completed, failed, timeout or cancelled"
         )
     return result
+
+
+def read_update(envelope: Envelope) -> TaskUpdate:
+    """Read the data of a sign of progress.
+
+    Raises:
+        InvalidError: a member is missing or of the wrong kind.
+    """
+    try:
+        return _read_update(envelope.data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidError(f"data is no task update: {error}; it needs `task_id`") from error
 
 
 def state_of(delivery: Delivery, *, said: str | None = None) -> TaskState:

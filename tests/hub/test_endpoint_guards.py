@@ -317,7 +317,9 @@ async def test_a_request_to_a_guarded_endpoint_is_refused_at_once(
 async def test_a_worker_that_never_answers_gets_no_more_tasks(core: Core, clock: FakeClock) -> None:
     """Tasks count by their result: a taken task that times out is a failure."""
     guarded(core, breaker=BREAKER)
-    worker = RecordingEndpoint("plugin.x", accepts=("hubbub.task.request.v1",), concurrency=10)
+    worker = RecordingEndpoint(
+        "plugin.x", accepts=(TASK_REQUEST,), task_types=("count",), concurrency=10
+    )
     link = core.attach(worker)
     for number in range(3):
         await core.publish(
@@ -335,7 +337,7 @@ async def test_a_worker_that_never_answers_gets_no_more_tasks(core: Core, clock:
     await clock.advance(30.5)
     probed = cast("dict[str, str]", (await worker.wait_for(4))[3].json())
     assert breaker(core) is BreakerState.HALF_OPEN
-    await core.take_result(
+    await core.workers.take_result(
         Envelope.new(
             source="plugin.x",
             subject="results",

@@ -37,8 +37,8 @@ def create(
         list[str],
         typer.Option(
             "--scope",
-            help="admin, read, tasks, publish:PATTERN, subscribe:PATTERN or direct:PATTERN; "
-            "may be repeated.",
+            help="admin, read, tasks, tasks:PATTERN, publish:PATTERN, subscribe:PATTERN or "
+            "direct:PATTERN; may be repeated.",
         ),
     ],
     expires: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlmodel import Session
@@ -66,10 +66,13 @@ class Ledger:
                 return known.task, known
             return task, stored
 
-    async def was_given(self, task: Task, by: str) -> bool:
-        """Tell whether an endpoint ever was handed this run."""
+    async def runs_by_endpoint(self, task: Task) -> Mapping[str, set[int]]:
+        """Return the runs of a task of which endpoints ever were handed an attempt."""
         given = await self._database.read(lambda s: task_reads.attempts(s, task.id))
-        return any(row.endpoint == by and row.run == task.run for row in given)
+        runs: dict[str, set[int]] = {}
+        for row in given:
+            runs.setdefault(row.endpoint, set()).add(row.run)
+        return runs
 
     async def task(self, task_id: str) -> Task | None:
         """Return a task as the store has it."""

@@ -57,14 +57,14 @@ class Results:
             task, delivery = await self._ledger.find(said.result.task_id)
             if task is None:
                 return Finished("unknown", None)
-            welcome = await self._is_welcome(task, delivery, said)
+            runs = await self._runs_given(task, delivery, said)
             if delivery is not None:  # memory may have come to have it while that was read
                 delivery = here.get(delivery.id, delivery)
                 task = delivery.task or task
-        if not welcome:
+        if task.run not in runs:
             # Not believed; but if it was given an earlier run, it is free again.
             self._room.leases.answered(task.id, said.by)
-            return Finished("stranger", task)
+            return Finished("stranger", task, earlier=bool(runs))
         if delivery is None or delivery.state is DeliveryState.DONE:
             await self._keep_late(delivery, said)
             return Finished("late", task)
@@ -76,11 +76,11 @@ class Results:
             return Finished("again", delivery.task)
         return await self._end(delivery, said, holds=holds)
 
-    async def _is_welcome(self, task: Task, delivery: Delivery | None, said: Said) -> bool:
-        """Tell whether whoever brings a result may: it was given the task, or nobody asks."""
-        if said.anyone or delivery is None or said.by == delivery.endpoint:
-            return True
-        return await self._ledger.was_given(task, said.by)
+    async def _runs_given(self, task: Task, delivery: Delivery | None, said: Said) -> set[int]:
+        """Return the runs that whoever brings a result was given; this one, where all may."""
+        if said.anyone or (delivery is not None and said.by == delivery.endpoint):
+            return {task.run}
+        return (await self._ledger.runs_by_endpoint(task)).get(said.by, set())
 
     def _tried_again(self, delivery: Delivery, said: Said, *, holds: bool) -> bool:
         """Let a task that failed be tried again, if an attempt is left; tell whether it is."""

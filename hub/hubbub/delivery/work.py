@@ -74,6 +74,11 @@ class WorkDesk:
             Said(result=result, by=by, anyone=anyone, rows=rows, late_rows=late_rows)
         )
 
+    async def given(self, task: Task) -> frozenset[str]:
+        """Return the endpoints that have a task, or had it in any attempt of any run."""
+        runs = await self.ledger.runs_by_endpoint(task)
+        return frozenset(runs) if task.endpoint is None else frozenset((task.endpoint, *runs))
+
     async def cancel(self, task_id: str) -> Task:
         """Take a task back (`Askers.cancel`)."""
         return await self._askers.cancel(task_id)

@@ -29,14 +29,16 @@ class Finished(msgspec.Struct, frozen=True):
     Attributes:
         verdict: `done`: it is the result. `late`: another one was first. `again`: the worker
             failed and the task waits for its next attempt. `unknown`: nobody asked for it.
-            `stranger`: it comes from an endpoint that was never given the task.
+            `stranger`: it comes from an endpoint that was never given the task, or not this run.
         task: The task as it is now; None when it is unknown.
         published: The result's envelope, when it is the result.
+        earlier: Of a stranger: it was given an earlier run.
     """
 
     verdict: Literal["done", "late", "again", "unknown", "stranger"]
     task: Task | None
     published: Receipt | None = None
+    earlier: bool = False
 
 
 class Work(Protocol):

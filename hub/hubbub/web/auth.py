@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from hubbub.core import Core
 from hubbub.errors import ForbiddenError, UnauthorizedError
+from hubbub.intake import scoped
 from hubbub.values import Principal
 
 __all__ = ["authenticated", "bearer_of", "has_scope", "need"]
@@ -37,9 +39,17 @@ def authenticated(core: Core, headers: Iterable[tuple[bytes, bytes]]) -> Princip
     )
 
 
+SOME: Final = ":PATTERN"
+"""Ends the name of a scope that is enough with any pattern; what it covers is looked at later."""
+
+
 def has_scope(principal: Principal, scopes: Iterable[str]) -> bool:
     """Tell whether a caller has one of these scopes; `admin` is all of them."""
-    return "admin" in principal.scopes or any(scope in principal.scopes for scope in scopes)
+    return "admin" in principal.scopes or any(
+        scope in principal.scopes
+        or (scope.endswith(SOME) and scoped(principal.scopes, scope.removesuffix(SOME)))
+        for scope in scopes
+    )
 
 
 def need(principal: Principal, scopes: Iterable[str]) -> None:

@@ -166,6 +166,40 @@ async def test_who_may_do_what(tmp_path: Path) -> None:
         assert answer.status_code == 202
 
 
+async def test_a_token_for_some_task_types_has_to_do_with_these_only(tmp_path: Path) -> None:
+    """To submit, look at, cancel and repeat; to name a node it needs its address, too."""
+    async with octohub(tmp_path) as hub, hub.node():
+
+        async def bearer(*scopes: str) -> dict[str, str]:
+            body = {"name": "narrow", "scopes": scopes}
+            made = await hub.http.post("/api/v1/tokens", json=body, headers=hub.admin)
+            return {"Authorization": f"Bearer {made.json()['token']}"}
+
+        async def status(method: str, path: str, headers: dict[str, str], **body: Any) -> int:
+            json = body or None
+            answer = await hub.http.request(method, path, headers=headers, json=json)
+            return answer.status_code
+
+        sleep = await bearer("tasks:sleep")
+        named = await bearer("tasks:sleep", "direct:octohub.node.*")
+        [node] = (await hub.http.get("/api/octohub/nodes", headers=hub.admin)).json()["items"]
+        pc_id = node["pc_id"]
+        assert await status("POST", TASKS, sleep, task_type="sleep") == 202
+        assert await status("POST", TASKS, sleep, task_type="echo") == 403
+        assert await status("POST", TASKS, sleep, task_type="sleep", node=pc_id) == 403
+        assert await status("POST", TASKS, named, task_type="sleep", node=pc_id) == 202
+        given = await hub.http.post(TASKS, json={"task_type": "echo"}, headers=hub.admin)
+        other = f"{TASKS}/{given.json()['task_id']}"
+        for method, path in (
+            ("GET", other), ("POST", other + "/cancel"), ("POST", other + "/retry"),
+            ("GET", TASKS + "?task_type=echo"),
+        ):  # fmt: skip
+            assert await status(method, path, sleep) == 403, path
+        shown = (await hub.http.get(TASKS, headers=sleep)).json()["items"]
+        assert {task["task_type"] for task in shown} == {"sleep"}
+        assert await status("GET", TASKS, await bearer("publish:>", "direct:>")) == 403
+
+
 @asynccontextmanager
 async def receiver() -> AsyncGenerator[tuple[str, asyncio.Queue[bytes]]]:
     """Take posts on this machine; the first one is told to come again."""

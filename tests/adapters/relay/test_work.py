@@ -10,7 +10,7 @@ import msgspec
 
 from hubbub import Endpoint, Envelope
 from hubbub.testing import FakeClock, settle
-from hubbub.values import TaskResult
+from hubbub.values import Submission, TaskResult
 from tests.adapters.relay.serving import SETTINGS, Relay, RunRelay
 
 TASK = {"from": "master", "to": "child", "type": "task"}
@@ -286,3 +286,57 @@ async def test_tasks_and_chat_of_others_come_to_names(relay: Relay) -> None:
     await relay.callback("k1", result={"ok": True})
     assert await relay.state("k1") == "completed"
     assert len(await relay.logs(event="callback")) == 1
+
+
+async def test_a_name_gets_what_was_sent_or_routed_to_it(run_relay: RunRelay) -> None:
+    """Not what waits for anybody's workers, whichever name is asked for; a route decides."""
+    route = (
+        '\n[[routes]]\nname = "to a name"\nmatch = "tasks.render.request"\nto = ["relay.child"]\n'
+    )
+    async with run_relay(SETTINGS + route) as relay:
+        own = await relay.task(cmd="echo")
+        assert [task["task_id"] for task in await relay.lease()] == [own]
+        assert await relay.lease("anything") == []
+        loose = Submission(task_type="echo", source="api.test", params={"secret": 1})
+        waits = await relay.core.submit(loose)
+        routed = await relay.core.submit(Submission(task_type="render", source="api.test"))
+        pinned = await relay.core.submit(
+            Submission(task_type="echo", source="api.test", to=("relay.anything",))
+        )
+        taken = [
+            task["task_id"]
+            for name in ("anything", "child", "octohub", "any_*", "*")
+            for task in await relay.lease(name, limit=10)
+        ]
+        assert sorted(taken) == sorted(t for t in (routed.task_id, pinned.task_id) if t)
+        assert await relay.state(own) == "processing"
+        task = await relay.core.work.find(waits.task_id or "")
+        assert task is not None
+        assert task.state == "queued"
+
+
+async def test_a_token_for_some_task_types_has_these_commands(relay: Relay) -> None:
+    """It sends, takes and ends no others; one whose patterns name none may do nothing here."""
+
+    async def bearer(*scopes: str) -> dict[str, str]:
+        _, text = await relay.core.tokens.create("narrow", scopes, expires_us=None)
+        return {"Authorization": f"Bearer {text}", "X-Relay-API-Key": ""}
+
+    echo = await bearer("tasks:echo")
+    for cmd, status in (("echo", 200), ("render", 403), (None, 403)):
+        body = {**TASK, "cmd": cmd} if cmd else TASK
+        answer = await relay.client.post("/send", json=body, headers=echo)
+        assert answer.status_code == status, cmd
+    await relay.task(cmd="render")
+    answer = await relay.client.get("/tasks", params={"to": "child"}, headers=echo)
+    assert [task["cmd"] for task in answer.json()["tasks"]] == ["echo"]
+    query = {"to": "child", "cmd": "render"}
+    assert (await relay.client.get("/tasks", params=query, headers=echo)).status_code == 403
+    for scopes in (("tasks:echo.x",), ("tasks:a%2A",), ("publish:>", "direct:>")):
+        headers = await bearer(*scopes)
+        answer = await relay.client.post("/send", json={**TASK, "cmd": "echo"}, headers=headers)
+        assert answer.status_code == 403, scopes
+    answer = await relay.client.post(
+        "/send", json={**TASK, "cmd": "render"}, headers=await bearer("tasks:*")
+    )
+    assert answer.status_code == 200

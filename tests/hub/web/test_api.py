@@ -321,7 +321,9 @@ async def test_a_bad_route_is_422_and_a_foreign_one_is_left_alone(tmp_path: Path
 
 async def test_a_task_is_submitted_done_and_shown(served: Served) -> None:
     """Its history and its trace tell each step."""
-    worker = RecordingEndpoint("plugin.worker", accepts=["hubbub.task.request.v1"])
+    worker = RecordingEndpoint(
+        "plugin.worker", accepts=["hubbub.task.request.v1"], task_types=["*"]
+    )
     served.core.attach(worker)
     answer = await served.client.post(
         f"{API}/tasks",
@@ -362,7 +364,7 @@ async def test_a_task_is_submitted_done_and_shown(served: Served) -> None:
 
 async def test_a_task_waits_and_is_cancelled(served: Served) -> None:
     """Nobody is there: it is queued, then cancelled, and counted."""
-    may = await served.token("tasks", name="asker")
+    may = await served.token("tasks", "direct:plugin.*", name="asker")
     answer = await served.client.post(
         f"{API}/tasks", json={"task_type": "t", "to": "plugin.later"}, headers=may
     )
@@ -410,7 +412,9 @@ async def test_a_bad_task_is_422(served: Served) -> None:
 
 async def test_a_dead_task_is_replayed_as_a_new_run(served: Served) -> None:
     """A replay of its delivery is a retry of the task."""
-    worker = RecordingEndpoint("plugin.worker", accepts=["hubbub.task.request.v1"])
+    worker = RecordingEndpoint(
+        "plugin.worker", accepts=["hubbub.task.request.v1"], task_types=["*"]
+    )
     worker.answers = [Reject("no")]
     served.core.attach(worker)
     await served.client.post(f"{API}/tasks", json={"task_type": "t"})

@@ -20,6 +20,7 @@ from hubbub.values import Delivery, DeliveryState, Outcome, Task
 
 __all__ = [
     "DeliveryFilter",
+    "addresses_of",
     "counts",
     "dropping",
     "due_mailboxes",
@@ -188,6 +189,16 @@ def of_envelope(session: Session, envelope_seq: int) -> list[DeliveryRow]:
     """Return all deliveries of one envelope, in order."""
     query = select(DeliveryRow).where(DeliveryRow.envelope_seq == envelope_seq)
     return list(session.exec(query.order_by(col(DeliveryRow.id))).all())
+
+
+def addresses_of(session: Session, envelope_id: str) -> set[str]:
+    """Return the mailboxes and endpoints of an envelope's deliveries."""
+    query = (
+        select(DeliveryRow.mailbox, DeliveryRow.endpoint)
+        .join(EnvelopeRow, col(EnvelopeRow.seq) == col(DeliveryRow.envelope_seq))
+        .where(EnvelopeRow.id == envelope_id)
+    )
+    return {address for row in session.exec(query).all() for address in row if address is not None}
 
 
 def of_envelopes(session: Session, seqs: Sequence[int]) -> list[DeliveryRow]:

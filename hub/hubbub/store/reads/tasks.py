@@ -57,7 +57,7 @@ def listed(
     session: Session,
     *,
     state: str | None,
-    task_type: str | None,
+    task_types: frozenset[str] | None,
     before: int | None,
     limit: int,
     endpoint: str | None = None,
@@ -65,13 +65,14 @@ def listed(
     """Return tasks, newest first.
 
     Args:
+        task_types: Only of these types; None for all.
         endpoint: Only those that this worker has, or had last.
     """
     query = select(TaskRow).order_by(col(TaskRow.seq).desc()).limit(limit)
     if state is not None:
         query = query.where(TaskRow.state == state)
-    if task_type is not None:
-        query = query.where(TaskRow.task_type == task_type)
+    if task_types is not None:
+        query = query.where(col(TaskRow.task_type).in_(task_types))
     if endpoint is not None:
         query = query.where(TaskRow.endpoint == endpoint)
     if before is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from sqlmodel import Session
 from hubbub.envelope import rfc3339
 from hubbub.errors import InvalidError, NotFoundError
 from hubbub.intake import check_text
+from hubbub.rights import may_work, task_types_of, tasks_shown
 from hubbub.store.reads import deliveries as delivery_reads
 from hubbub.store.reads import tasks as reads
 from hubbub.store.tables import DeliveryRow, TaskAttemptRow
@@ -33,9 +35,10 @@ from hubbub.web.views import delivery_view, moment, task_view
 __all__ = ["OPERATIONS"]
 
 PATH: Final = "/api/v1/tasks"
-SCOPES: Final = ("tasks",)
-MAY_SUBMIT: Final = frozenset({"publish:tasks.*.request", "direct:>"})
-"""What the scope `tasks` allows: any task request, to anybody."""
+WORK: Final = ("tasks", "tasks:PATTERN")
+LOOK: Final = (*WORK, "read")
+MAY_SUBMIT: Final = frozenset({"publish:tasks.*.request"})
+"""What comes with the scope for a task's type: to publish the request where the hub says."""
 
 
 class SubmissionIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +71,7 @@ async def submit(call: Call) -> Reply:
         idempotency_key=call.header(b"idempotency-key"),
         traceparent=call.header(b"traceparent") or "",
     )
-    principal = Principal(who.name, who.source, who.scopes | MAY_SUBMIT)
+    principal = replace(who, scopes=who.scopes | MAY_SUBMIT)
     try:
         receipt = await core.submit(work, principal=principal)
     except InvalidError as error:
@@ -124,10 +127,11 @@ async def listed(call: Call) -> Reply:
     """List tasks, newest first."""
     state = pages.choice(call, "state", [state.value for state in TaskState])
     task_type = call.argument("task_type")
+    types = tasks_shown(call.principal, task_type)
     limit, before = pages.limit_of(call), pages.number_after(call)
     found = await call.core.read(
         lambda session: reads.listed(
-            session, state=state, task_type=task_type, before=before, limit=limit + 1
+            session, state=state, task_types=types, before=before, limit=limit + 1
         )
     )
     after = found[limit - 1].seq if len(found) > limit else None
@@ -157,6 +161,7 @@ async def show(call: Call) -> Reply:
     if found is None:
         raise NotFoundError(f"no task {task_id[:100]!r}; `hubbub tasks ls` shows the latest")
     task, attempts, rows, subject = found
+    tasks_shown(call.principal, task.task_type)
     held = call.core.room.held(row.id for row in rows if row.state == "pending")
     envelope_id = task.envelope_id or ""
     shown = TaskDetail(
@@ -182,13 +187,27 @@ def _attempt(row: TaskAttemptRow) -> AttemptView:
 
 async def cancel(call: Call) -> Reply:
     """Take a task back."""
+    await _check_type(call)
     task = await call.core.work.cancel(call.params["id"])
     await call.core.audit(call.principal.name, "task.cancel", task.id)
     return Reply(200, task_view(task))
 
 
+async def _check_type(call: Call) -> None:
+    """Check that the caller has to do with the type of the task that is named.
+
+    Raises:
+        ForbiddenError: it has not.
+    """
+    if task_types_of(call.principal) is not None:
+        task = await call.core.work.find(call.params["id"])
+        if task is not None:
+            may_work(call.principal, task.task_type)
+
+
 async def retry(call: Call) -> Reply:
     """Let a task that has ended run once more."""
+    await _check_type(call)
     task = await call.core.work.rerun(call.params["id"])
     await call.core.audit(call.principal.name, "task.retry", task.id, f"run {task.run}")
     return Reply(202, task_view(task))
@@ -200,7 +219,7 @@ OPERATIONS: Final = (
         PATH,
         submit,
         "Submit a task",
-        SCOPES,
+        WORK,
         Spec(
             answers={202: TaskSubmitted},
             body=TaskIn,
@@ -213,7 +232,7 @@ OPERATIONS: Final = (
         PATH,
         listed,
         "Tasks, newest first",
-        ("tasks", "read"),
+        LOOK,
         Spec(
             answers={200: TaskList},
             parameters=(
@@ -229,7 +248,7 @@ OPERATIONS: Final = (
         PATH + "/{id}/cancel",
         cancel,
         "Take a task back",
-        SCOPES,
+        WORK,
         Spec(answers={200: TaskView}, problems=(404, 409)),
     ),
     Operation(
@@ -237,7 +256,7 @@ OPERATIONS: Final = (
         PATH + "/{id}/retry",
         retry,
         "Run a finished task again",
-        SCOPES,
+        WORK,
         Spec(answers={202: TaskView}, problems=(404, 409)),
     ),
     Operation(
@@ -245,7 +264,7 @@ OPERATIONS: Final = (
         PATH + "/{id}",
         show,
         "One task and its history",
-        ("tasks", "read"),
+        LOOK,
         Spec(answers={200: TaskDetail}, problems=(404,)),
     ),
 )

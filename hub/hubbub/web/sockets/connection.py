@@ -15,6 +15,7 @@ from hubbub.envelope import TASK_RESULT, Envelope
 from hubbub.errors import ConflictError, HubError, InvalidError, Reject, Retry
 from hubbub.listeners.http import WRITE_TEXTS
 from hubbub.ports import Link
+from hubbub.rights import check_accepts
 from hubbub.tasks import read_result
 from hubbub.times import parse_duration
 from hubbub.values import Principal, Receipt
@@ -67,7 +68,7 @@ class Connection:
             principal.id,
         )
         if "admin" in principal.scopes:
-            everything = frozenset({"publish:>", "direct:>", "subscribe:>"})
+            everything = frozenset({"publish:>", "direct:>", "subscribe:>", "tasks"})
             self._speaker = Principal(
                 principal.name, self._endpoint.address, everything, id=principal.id
             )
@@ -89,8 +90,9 @@ class Connection:
         """Check what was asked for, and take the place of the endpoint.
 
         Raises:
-            ForbiddenError: a subscription the token does not cover.
+            ForbiddenError: a subscription, or work, that the token does not cover.
         """
+        check_accepts(self._principal, self._options.accepts, self._options.task_types)
         if self._options.subjects:
             patterns_for(self._principal, self._options.subjects)
 
@@ -169,7 +171,7 @@ class Connection:
         except HubError as error:
             told(error)
             return
-        if envelope.type == TASK_RESULT and not envelope.to:
+        if envelope.type == TASK_RESULT:
             self._beside(asyncio.create_task(self._result(frame.ref, envelope)))
             return
         publishing = self._core.router.publish_soon(envelope, principal=self._speaker, done=told)
@@ -189,7 +191,7 @@ class Connection:
         """Take the result of a task this stream was given."""
         try:
             self._endpoint.answered_by_result(read_result(envelope).task_id)
-            outcome = await self._core.take_result(envelope, by=self._endpoint.address)
+            outcome = await self._core.router.publish(envelope, principal=self._speaker)
         except HubError as error:
             await self._say(self._refused(ref, error))
         else:
