@@ -245,7 +245,7 @@ class Admission:
             return
         given: AbstractSet[str]
         if answered.type == TASK_REQUEST:  # of those who might have it, one has
-            given: AbstractSet[str] = await self._workers.given(answered)
+            given = await self._workers.given(answered)
         elif rights.reaches(answered, principal):
             return
         else:

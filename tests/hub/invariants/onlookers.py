@@ -43,7 +43,21 @@ class Onlookers:
             self._wrong(f"a result is shown, and not stored: {envelope.data!r}")
         if envelope.type == TASK_UPDATE:
             said: Any = envelope.json()
-            self._update(said["task_id"], said["state"], said["attempt"])
+            if envelope.id in self._store.rows.envelopes:
+                self._stored_update(said["task_id"], said["state"], said["attempt"])
+            else:
+                self._update(said["task_id"], said["state"], said["attempt"])
+
+    def _stored_update(self, task_id: str, state: str, attempt: int) -> None:
+        """Check an update that a route has stored: it is shown after a commit of its own.
+
+        That a task waits may be followed by more in the commit that says so.
+        """
+        said = [one for one in self._store.history if one.id == task_id]
+        if state == "dispatched":
+            said = [one for one in said if (one.state, one.attempt) == (state, attempt)]
+        if not said:
+            self._wrong(f"told {state} by attempt {attempt}, and never stored for {task_id}")
 
     def _update(self, task_id: str, state: str, attempt: int) -> None:
         """Check an update; that a task waits again may be followed by more in the same commit."""

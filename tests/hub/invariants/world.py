@@ -524,8 +524,10 @@ class World:
         missing = [d.id for d in mine if d.id not in rows.deliveries]
         if missing:
             raise BrokenRuleError(1, f"acknowledged, and not stored: {missing}")
-        unrouted = receipt.outcome == "unrouted" and envelope.durable is not False
-        if (mine or unrouted) and receipt.id not in rows.envelopes:
+        # Where routes found nobody, their word holds, and they may be others by now.
+        unrouted = receipt.outcome == "unrouted" and receipt.reason != "no_endpoint"
+        stored = bool(mine) or (unrouted and envelope.durable is not False)
+        if stored and receipt.id not in rows.envelopes:
             raise BrokenRuleError(1, f"acknowledged, and not stored: {receipt}")
         if receipt.task_id is not None:
             if receipt.task_id not in rows.tasks:
