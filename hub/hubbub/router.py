@@ -209,13 +209,14 @@ class Router:
             What is under way; None when `done` was told before this returned.
         """
         if self.draining or self.sources.active or _is_special(envelope):
-            return self._room.spawn(_tell(self.publish(envelope, principal=principal), done))
+            publish = partial(self.publish, envelope, principal=principal)
+            return self._room.spawn(_tell(publish, done))
         began = perf_counter()
         try:
             self.admission.check((envelope,), principal, None, None)
             offer = self.admission.offer(envelope, principal)
             if not self.admission.reserve_at_once(offer):
-                return self._room.spawn(_tell(self._publish_later(offer), done))
+                return self._room.spawn(_tell(partial(self._publish_later, offer), done))
         except HubError as error:
             self._refused((envelope,), principal, error)
             done(error)
@@ -270,7 +271,7 @@ class Router:
             if isinstance(outcome, HubError):
                 log.warning("router.refused", source=envelope.source, error=str(outcome))
 
-        self._room.spawn(_tell(self.publish(envelope), told))
+        self._room.spawn(_tell(partial(self.publish, envelope), told))
 
     async def _take_result(self, envelope: Envelope, principal: Principal) -> Receipt:
         """Take the result of a task, however it came: it ends the task, and is not published."""
@@ -374,9 +375,9 @@ class Router:
         self._metrics.envelopes_refused[source.split(".", 1)[0], error.code].inc()
 
 
-async def _tell(publishing: Awaitable[Receipt], done: Done) -> None:
+async def _tell(publish: Callable[[], Awaitable[Receipt]], done: Done) -> None:
     try:
-        outcome: Receipt | HubError = await publishing
+        outcome: Receipt | HubError = await publish()  # a task that never began leaves none behind
     except HubError as error:
         outcome = error
     done(outcome)
