@@ -54,7 +54,7 @@ def envelope_values(stored: Stored) -> tuple[object, ...]:
 
 def envelope_of(row: EnvelopeRow | Row[Any]) -> Envelope:
     """Return the envelope of a row."""
-    return Envelope(
+    envelope = Envelope(  # 15 keywords: with more, CPython makes a dict first
         id=row.id,
         source=row.source,
         subject=row.subject,
@@ -70,8 +70,9 @@ def envelope_of(row: EnvelopeRow | Row[Any]) -> Envelope:
         traceparent=f"00-{row.trace_id}-{row.span_id}-01",
         hops=row.hops,
         durable=True,
-        content_type=row.content_type,
     )
+    kind = row.content_type
+    return envelope if kind is None else envelope.replace(content_type=kind)
 
 
 def delivery_values(d: Delivery) -> tuple[object, ...]:

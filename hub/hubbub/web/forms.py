@@ -327,14 +327,13 @@ def _envelope_of_event(
 ) -> Envelope:
     if event.specversion != SPEC_VERSION:
         raise InvalidError(f"specversion is {event.specversion!r}, the hub speaks {SPEC_VERSION!r}")
-    return _envelope(
+    envelope = _envelope(
         given,
         source=event.source,
         id=event.id,
         subject=event.subject,
         type=event.type,
         data=data,
-        content_type=content_type,
         key=event.partitionkey,
         priority=event.priority,
         reply_to=event.replyto,
@@ -346,6 +345,7 @@ def _envelope_of_event(
         durable=event.durable,
         hops=event.hops,
     )
+    return envelope if content_type is None else envelope.replace(content_type=content_type)
 
 
 def envelope_of_short(short: Short, given: Given) -> Envelope:
@@ -369,7 +369,6 @@ def envelope_of_short(short: Short, given: Given) -> Envelope:
         subject=short.subject,
         type=short.type,
         data=bytes(short.data),
-        content_type=None,
         key=short.key,
         priority=short.priority,
         reply_to=reply_to,
@@ -391,7 +390,6 @@ def _envelope(  # noqa: PLR0913  # the attributes a publisher may set
     subject: str,
     type: str,  # noqa: A002
     data: bytes,
-    content_type: str | None,
     key: str | None,
     priority: int,
     reply_to: str | None,
@@ -411,7 +409,6 @@ def _envelope(  # noqa: PLR0913  # the attributes a publisher may set
         subject=subject,
         type=type,
         data=data,
-        content_type=content_type,
         key=key,
         priority=priority,
         reply_to=reply_to,
