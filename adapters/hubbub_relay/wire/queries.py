@@ -56,16 +56,19 @@ class TasksQuery:
 
 
 def read_query(query: bytes) -> dict[str, str]:
-    """Return the parameters of a query string; of one that is there twice, the first.
+    """Return the parameters of a query string.
 
     Raises:
-        RelayError: there are far too many, or one cannot be decoded.
+        RelayError: there are far too many, one cannot be decoded, or is there with two values.
     """
     try:
         pairs = parse_query(query)
     except (InvalidError, MalformedError):
         raise RelayError("invalid query") from None
-    return dict(reversed(pairs))
+    found = dict(pairs)
+    if len(found) < len(pairs) and len(set(pairs)) > len(found):
+        raise RelayError("invalid query")
+    return found
 
 
 def read_logs_query(given: Mapping[str, str]) -> LogsQuery:

@@ -35,10 +35,6 @@ def step(weight: int) -> Callable[[Step], Step]:
     return note
 
 
-def _published(w: World, envelope: Envelope, receipt: Receipt) -> None:
-    w.published(receipt, envelope)
-
-
 def _claimed(w: World, name: tuple[str, str], envelope: Envelope, receipt: Receipt) -> None:
     w.claimed(name, receipt, envelope)
 
@@ -85,7 +81,7 @@ async def publish(w: World) -> None:
     """Publish some plain envelopes, one after the other or together."""
     for _ in range(w.chance.choice((1, 1, 2, 5))):
         envelope = plain(w)
-        w.do(w.core.publish(envelope), partial(_published, w, envelope))
+        w.do(w.core.publish(envelope), w.checked(envelope))
 
 
 @step(2)
@@ -93,9 +89,11 @@ async def publish_batch(w: World) -> None:
     """Publish several in one commit."""
     batch = [plain(w) for _ in range(3)]
 
+    checks = [w.checked(envelope) for envelope in batch]
+
     def check(receipts: list[Any]) -> None:
-        for receipt, envelope in zip(receipts, batch, strict=True):
-            w.published(receipt, envelope)
+        for receipt, then in zip(receipts, checks, strict=True):
+            then(receipt)
 
     w.do(w.core.router.publish_all(batch), check)
 
@@ -152,7 +150,7 @@ async def ask(w: World) -> None:
             in_reply_to=None,
             to=chance.choice(((), (), ("pull.a",), ("work.a",), ("pull.*",)[:0])),
         )
-        w.do(w.core.publish(envelope), partial(_published, w, envelope))
+        w.do(w.core.publish(envelope), w.checked(envelope))
 
 
 @step(6)
@@ -398,7 +396,7 @@ async def ask_idle_workers(w: World) -> None:
             expires_us=None,
             to=w.chance.choice((("work.a",), ("work.b",), ())),
         )
-        w.do(w.core.publish(envelope), partial(_published, w, envelope))
+        w.do(w.core.publish(envelope), w.checked(envelope))
 
 
 async def end_in_hand(w: World) -> None:
@@ -423,7 +421,7 @@ async def crowd(w: World) -> None:
     """More is published to a small mailbox than it holds; its owner may be there, or not."""
     for _ in range(w.chance.choice((3, 5))):
         envelope = plain(w, to=("app.small",), durable=True, in_reply_to=None, expires_us=None)
-        w.do(w.core.publish(envelope), partial(_published, w, envelope))
+        w.do(w.core.publish(envelope), w.checked(envelope))
 
 
 async def ask_twice(w: World) -> None:
@@ -437,7 +435,7 @@ async def ask_twice(w: World) -> None:
     for _ in range(w.chance.choice((1, 2))):
         w.do(
             w.core.publish(envelope, principal=CLAIMER),
-            partial(_published, w, envelope),
+            w.checked(envelope),
         )
 
 

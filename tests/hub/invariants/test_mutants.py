@@ -34,7 +34,7 @@ from hubbub.delivery.work import WorkDesk
 from hubbub.engines.local import LocalEngine
 from hubbub.following import Following
 from hubbub.lanes import Line
-from hubbub.planning import Plan
+from hubbub.planning import Plan, Planner
 from hubbub.store.batch import Batch
 from hubbub.sweeper import Sweeper
 from hubbub.tasks import state_of
@@ -118,6 +118,18 @@ def siblings_are_not_checked(patch: pytest.MonkeyPatch) -> None:
 def one_mailbox_may_have_it_twice(patch: pytest.MonkeyPatch) -> None:
     """Two routes to one endpoint make two deliveries."""
     patch.setattr(Plan, "has", lambda self, mailbox: False)
+
+
+def routes_that_find_nobody_have_no_word(patch: pytest.MonkeyPatch) -> None:
+    """Whether an envelope without a delivery is stored is the publisher's word alone."""
+    original = Planner.plan
+
+    def plan(self: Planner, envelope: Any, *, durable: bool, **how: Any) -> Plan:
+        made = original(self, envelope, durable=durable, **how)
+        made.durable = durable and not made.deliveries
+        return made
+
+    patch.setattr(Planner, "plan", plan)
 
 
 def attempts_are_not_counted(patch: pytest.MonkeyPatch) -> None:
@@ -587,6 +599,7 @@ MUTANTS: tuple[Mutate, ...] = (
     refills_do_not_come,
     results_are_not_published,
     results_follow_a_loser,
+    routes_that_find_nobody_have_no_word,
     siblings_are_not_checked,
     slots_are_not_counted,
     slots_are_not_freed,

@@ -11,7 +11,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -516,7 +516,24 @@ class World:
 
         task.add_done_callback(ended)
 
-    def published(self, receipt: Receipt, envelope: Envelope) -> None:
+    def checked(self, envelope: Envelope) -> Callable[[Receipt], None]:
+        """Return what checks the acknowledgement of an envelope that is published now."""
+        return partial(self.published, envelope=envelope, routes=dict(self.routes))
+
+    def _is_kept(self, envelope: Envelope, reason: str | None, routes: object) -> bool | None:
+        """Tell whether an envelope without a delivery is stored; None where routes changed.
+
+        The word of a route that found nobody, else that of the publisher, else of the source.
+        """
+        asked = envelope.durable is not False
+        if reason != "no_endpoint" or envelope.to or envelope.in_reply_to:
+            return asked
+        if routes != self.routes:
+            return None
+        words = [one.route.durable for one in self.core.table.match(envelope)]
+        return any(asked if word is None else word for word in words)
+
+    def published(self, receipt: Receipt, *, envelope: Envelope, routes: object) -> None:
         """Check what an acknowledgement promises."""
         self.envelopes.append(receipt.id)
         rows = self.store.rows
@@ -524,11 +541,13 @@ class World:
         missing = [d.id for d in mine if d.id not in rows.deliveries]
         if missing:
             raise BrokenRuleError(1, f"acknowledged, and not stored: {missing}")
-        # Where routes found nobody, their word holds, and they may be others by now.
-        unrouted = receipt.outcome == "unrouted" and receipt.reason != "no_endpoint"
-        stored = bool(mine) or (unrouted and envelope.durable is not False)
-        if stored and receipt.id not in rows.envelopes:
+        kept: bool | None = bool(mine)
+        if receipt.outcome == "unrouted":
+            kept = self._is_kept(envelope, receipt.reason, routes)
+        if kept and receipt.id not in rows.envelopes:
             raise BrokenRuleError(1, f"acknowledged, and not stored: {receipt}")
+        if kept is False and receipt.outcome == "unrouted" and receipt.id in rows.envelopes:
+            raise BrokenRuleError(1, f"volatile, and stored: {receipt}")
         if receipt.task_id is not None:
             if receipt.task_id not in rows.tasks:
                 raise BrokenRuleError(1, f"acknowledged, and no task: {receipt}")

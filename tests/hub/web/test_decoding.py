@@ -38,7 +38,7 @@ async def raw(served: Served, method: str, target: str, *lines: bytes, body: byt
     host, _, port = served.url.removeprefix("http://").rpartition(":")
     peer = await TcpPeer.connect(Address(host, int(port)))
     head = [
-        f"{method} {target} HTTP/1.1".encode(), b"host: x", b"connection: close",
+        f"{method} {target} HTTP/1.1".encode(), b"host: 127.0.0.1", b"connection: close",
         f"authorization: Bearer {ADMIN}".encode(), b"content-length: %d" % len(body), *lines,
     ]  # fmt: skip
     await peer.send(b"\r\n".join(head) + b"\r\n\r\n" + body)
