@@ -175,8 +175,9 @@ class Journal:
         await self._submit(Entry(statements=statements, patient=patient))
 
     async def flush(self) -> None:
-        """Return when all that was handed over before is written."""
-        await self._submit(Entry())
+        """Return when all that was handed over before is written; at once where it never began."""
+        if self._loop is not None:
+            await self._submit(Entry())
 
     def _submit(self, entry: Entry) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
