@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from hubbub import Reject, Route, hookimpl
 from hubbub.core import Core
+from hubbub.envelope import TASK_REQUEST
 from hubbub.errors import ConflictError, StoreUnavailableError
 from hubbub.hub import Hub
 from hubbub.store.reads import tasks as task_reads
@@ -51,7 +52,7 @@ class Worker(RecordingEndpoint):
     """Takes a task, and answers when it is told to."""
 
     def __init__(self) -> None:
-        super().__init__(WORKER, linger_s=None)
+        super().__init__(WORKER, accepts=(TASK_REQUEST,), linger_s=None)
         self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def deliver(self, envelope: Any) -> None:
@@ -397,7 +398,7 @@ async def test_a_result_that_came_second_is_counted_nowhere(shown: Shown) -> Non
 @pytest.mark.timeout(120)
 async def test_one_read_is_of_one_moment(core: Core) -> None:
     """Whatever is committed between its queries, all of them see the store as the first did."""
-    link = core.attach(RecordingEndpoint(WORKER, linger_s=None))
+    link = core.attach(RecordingEndpoint(WORKER, accepts=(TASK_REQUEST,), linger_s=None))
     loop = asyncio.get_running_loop()
 
     def read(session: Session) -> tuple[dict[str, int], dict[str, int]]:

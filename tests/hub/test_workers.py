@@ -128,6 +128,7 @@ async def test_a_task_that_waited_is_not_for_who_declares_less_now(
     second = attached(core, "plugin.worker", accepts=BOTH, task_types=("render",), linger_s=None)
     await settle()
     await clock.advance(1)
+    await core.journal.flush()
     assert second.taken == []
     assert await state_of(core, receipt) is TaskState.FAILED
 
