@@ -60,7 +60,7 @@ class Housekeeping:
         hub, settings = self._hub, self._settings
         now_us = hub.clock.now_us()
         once_us = now_us - int(2 * settings.signature_window * 1e6)
-        await hub.execute(remembered.forget_once(before_us=once_us))
+        await hub.execute(remembered.forget_once(before_us=once_us), patient=True)
         here = [connection.pc_id for connection in self._nodes]
         if here:
             await hub.execute(*remembered.keep_seen(here, now_us=now_us))
@@ -68,10 +68,13 @@ class Housekeeping:
             return
         before_us = now_us - int(settings.node_retention * 1e6)
         unseen = await hub.read(
-            lambda session: remembered.unseen_rules(session, before_us=before_us, but=here)
+            lambda session: remembered.unseen_rules(session, before_us=before_us, but=here),
+            patient=True,
         )
         await hub.execute(
-            remembered.forget_seen(before_us=before_us), *map(records.forget_rule, unseen)
+            remembered.forget_seen(before_us=before_us),
+            *map(records.forget_rule, unseen),
+            patient=True,
         )
         if unseen:
             await self._nodes.load()

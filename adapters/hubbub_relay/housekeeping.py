@@ -51,7 +51,8 @@ async def purge(hub: Hub, settings: RelaySettings) -> int:
         old = await hub.read(
             lambda session: events.outdated(
                 session, before_ms=before_ms, cleared_before_ms=now_ms - RECOVERABLE_MS
-            )
+            ),
+            patient=True,
         )
         if not old:
             return removed
@@ -60,6 +61,7 @@ async def purge(hub: Hub, settings: RelaySettings) -> int:
         await hub.execute(
             *events.purge(old[-1].id, callbacks_before_ms=now_ms - DAY_MS),
             purge_sagas(before_ms),
+            patient=True,
         )
         removed += len(old)
 

@@ -134,6 +134,4 @@ class Extensions:
     def remember_stuck(self, name: str, reason: str) -> None:
         """Keep a plugin off at the next start; called on the watchdog's thread."""
         row = plugin_reads.remembering(name, "quarantined", reason, self._core.clock.now_us())
-        with self._core.database.engine.begin() as connection:
-            for statement, rows in (plugin_reads.forgetting(name), row):
-                connection.execute(statement, rows or None)
+        self._core.database.write_now((plugin_reads.forgetting(name), row))

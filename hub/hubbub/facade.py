@@ -138,13 +138,21 @@ class Facade(Rooms):
             raise DrainingError
         return await self.engine.keep(record)
 
-    async def execute(self, *statements: Statement) -> None:
-        """Run statements on an adapter's own tables, off the path of messages."""
-        await self.journal.execute(*statements)
+    async def execute(self, *statements: Statement, patient: bool = False) -> None:
+        """Run statements on an adapter's own tables, off the path of messages.
 
-    async def read(self, query: Callable[[Session], T]) -> T:
-        """Read from the store, on a thread of its own."""
-        return await self.database.read(query)
+        Args:
+            patient: They may take longer than `store.timeout`.
+        """
+        await self.journal.execute(*statements, patient=patient)
+
+    async def read(self, query: Callable[[Session], T], *, patient: bool = False) -> T:
+        """Read from the store, on a thread of its own.
+
+        Args:
+            patient: It may take longer than `store.timeout`.
+        """
+        return await self.database.read(query, patient=patient)
 
     async def audit(self, principal: str, act: str, target: str, detail: str = "") -> None:
         """Note an administrative act."""

@@ -116,12 +116,14 @@ class Hub:
         """Take nothing new, wait for what is under way, close, write what is left."""
         if self.core.state == "stopped":
             return
+        began = self.core.state != "starting"
         if self.core.state == "ready":
             log.info("hub.draining")
             await self.core.drain()
         await self.main.stop(self.core.config.hub.drain_timeout)
         await self.core.stop()
-        log.info("hub.stopped")
+        if began:  # else the error says all
+            log.info("hub.stopped")
 
     def _announce(self) -> None:
         """Print the one line that says everything is bound."""

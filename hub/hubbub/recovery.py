@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import update
-from sqlmodel import col
+from sqlmodel import Session, col
 
 from hubbub.delivery import DeliveryRoom
 from hubbub.engines.local import LocalEngine
@@ -11,9 +13,9 @@ from hubbub.store.database import Database
 from hubbub.store.journal import Journal
 from hubbub.store.reads import deliveries as reads
 from hubbub.store.tables import DeliveryRow
-from hubbub.values import DeliveryState
+from hubbub.values import Delivery, DeliveryState
 
-__all__ = ["recover"]
+__all__ = ["recover", "take_up"]
 
 
 async def recover(
@@ -42,3 +44,28 @@ async def recover(
     for delivery in database.read_now(reads.in_flight):
         engine.hold(delivery)
         room.lifecycle.recovered(delivery)
+
+
+async def take_up(
+    ids: Sequence[int], *, room: DeliveryRoom, database: Database, engine: LocalEngine
+) -> None:
+    """Take up deliveries that are in the store though who asked for them was told otherwise.
+
+    Raises:
+        StoreUnavailableError: they cannot be read; they wait for the next start.
+    """
+
+    def find(session: Session) -> list[Delivery]:
+        found = (reads.one(session, number) for number in ids)
+        return [one for one in found if one is not None and one.state is not DeliveryState.DONE]
+
+    for delivery in await database.read(find):
+        if engine.holds(delivery.id):
+            continue
+        if delivery.state is DeliveryState.IN_FLIGHT:
+            engine.hold(delivery)
+            room.lifecycle.recovered(delivery)
+            continue
+        box = room.boxes.get(delivery.mailbox)
+        box.unseen(delivery)
+        room.pump(box)

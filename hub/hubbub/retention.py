@@ -101,10 +101,10 @@ class Retention:
         orphans = delete(TaskRow).where(
             col(TaskRow.seq) < cutoffs[-1], col(TaskRow.envelope_seq).is_(None)
         )
-        await self._journal.execute((claims, []), (orphans, []))
+        await self._journal.execute((claims, []), (orphans, []), patient=True)
         removed = await self._remove(max(cutoffs), cutoffs)
         if any(policy.count or policy.bytes for policy in self._policies):
-            bounds = await self._database.read(self._bounds)
+            bounds = await self._database.read(self._bounds, patient=True)
             removed += await self._remove(max(bounds), bounds)
         return removed
 
@@ -123,7 +123,7 @@ class Retention:
         removed, after = 0, -1
         while True:
             step = partial(self._step, below=below, cutoffs=cutoffs, after=after)
-            seqs, last = await self._database.read(step)
+            seqs, last = await self._database.read(step, patient=True)
             if seqs:
                 if not dry_run:
                     await self._delete(seqs)
@@ -187,4 +187,5 @@ class Retention:
             (delete(TaskRow).where(col(TaskRow.seq).in_(seqs)), []),
             (delete(DeliveryRow).where(col(DeliveryRow.envelope_seq).in_(seqs)), []),
             (delete(EnvelopeRow).where(col(EnvelopeRow.seq).in_(seqs)), []),
+            patient=True,
         )

@@ -34,6 +34,7 @@ from hubbub.planning import Planner, TryHard
 from hubbub.plugins import Plugin, Plugins, Shutdown
 from hubbub.ports import Clock
 from hubbub.preparing import Preparer
+from hubbub.recovery import take_up
 from hubbub.retention import Retention
 from hubbub.router import Router
 from hubbub.routes import Routes
@@ -157,9 +158,17 @@ class Rooms:
         self.directory: Final = Directory(self.conversions)
         self.table: Final = RoutingTable(self.conversions.accepts, transforms=self.transforms)
         self.subscriptions: Final = Subscriptions(self.table)
-        self.database: Final = Database(config.store_url, sync=config.store.sync, owner=hub.name)
+        self.database: Final = Database(
+            config.store_url,
+            sync=config.store.sync,
+            owner=hub.name,
+            timeout_s=config.store.timeout,
+            check=config.store.check,
+        )
         self.ids: Final = Ids(self.clock)
-        self.journal: Final = Journal(self.database, metrics=self.metrics, settled=self._settled)
+        self.journal: Final = Journal(
+            self.database, metrics=self.metrics, settled=self._settled, unseen=self._unseen
+        )
         self.engine: Final = LocalEngine(self.database, self.journal)
         self.tokens: Final = Tokens(self.database, self.journal, self.clock, self.ids)
         self.routes: Final = Routes(self.table, self.database, self.journal, self.clock)
@@ -261,6 +270,11 @@ class Rooms:
 
     def _settled(self, ids: Sequence[int]) -> None:
         self.engine.settled(ids)
+
+    def _unseen(self, deliveries: Sequence[Delivery]) -> None:
+        """Look in the store for what nobody has in memory."""
+        ids = [delivery.id for delivery in deliveries]
+        self.spawn(take_up(ids, room=self.room, database=self.database, engine=self.engine))
 
     def _after_delivery(self, delivery: Delivery) -> None:
         if delivery.task is not None and delivery.task.state.final:

@@ -93,7 +93,7 @@ class Keeper:
                 users_before_s=now_s - int(self._settings.users_kept),
             )
         try:
-            await self._hub.execute(*statements)
+            await self._hub.execute(*statements, patient=len(statements) > 1)
             await self._measure()
         except HubError as error:
             log.warning("stat.not_kept", error=str(error), rows=len(rows))

@@ -343,8 +343,8 @@ async def test_a_read_goes_on_where_something_of_it_ended_meanwhile(core: Core) 
         core.engine.let_go(delivery)
     read = core.database.read
 
-    async def ends_meanwhile(query: Callable[[Session], Any]) -> Any:
-        found = await read(query)
+    async def ends_meanwhile(query: Callable[[Session], Any], *, patient: bool = False) -> Any:
+        found = await read(query, patient=patient)
         core.engine.hold(first)
         return found
 

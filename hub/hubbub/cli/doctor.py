@@ -197,13 +197,18 @@ def _database(config: Config) -> Finding:
     """Open the database without changing it, and compare its tables with those of this version."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from hubbub.errors import StoreUnavailableError
     from hubbub.store.database import Database
 
-    database = Database(config.store_url, sync=config.store.sync)
+    database = Database(config.store_url, sync=config.store.sync, timeout_s=config.store.timeout)
     try:
+        database.check_files()
         if database.path is not None and not database.path.exists():
             return Finding("database", True, f"{database.path} is made at the first start")
+        database.verify()
         return _revision(database.engine)
+    except StoreUnavailableError as error:
+        return Finding("database", False, str(error), "look at its file, its folder and its rights")
     except (SQLAlchemyError, OSError) as error:
         says = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         return Finding("database", False, says, "look at store.url, its server and its rights")

@@ -206,6 +206,17 @@ class StoreSettings(Settings):
         default="full",
         description='"full" survives loss of power; "normal" a crash of the hub, and is faster.',
     )
+    timeout: Duration = Field(
+        default=3.0,
+        ge=0.1,
+        description="How long a statement of the journal or of a request may take; migrations, "
+        "retention, VACUUM and backups take as long as they take.",
+    )
+    check: bool = Field(
+        default=True,
+        description="Look at all pages of a SQLite file at start, and do not start when some are "
+        "damaged: 1 GiB takes 1 s from memory, 3 s from a slow disk.",
+    )
     retention: Duration = Field(
         default=30 * _DAY_S, description="How long finished envelopes are kept; 0 is for ever."
     )

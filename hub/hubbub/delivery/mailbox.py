@@ -214,6 +214,13 @@ class Mailbox:
         if delivery.lane is not None and not self.line.has_next(delivery.lane):
             self.stir()
 
+    def unseen(self, delivery: Delivery) -> None:
+        """Only the store has it, and nobody knew that."""
+        self.depth += 1
+        self.horizon = min(self.horizon, delivery.rank) if self.behind > 0 else delivery.rank
+        self._leave(delivery)
+        self.stir()
+
     def _leave(self, delivery: Delivery) -> None:
         self.behind += 1
         self.line.doubt(delivery)

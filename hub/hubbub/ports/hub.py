@@ -225,12 +225,25 @@ class HubApi(Protocol):
         """
         ...
 
-    async def execute(self, *statements: tuple[Executable, list[dict[str, Any]]]) -> None:
-        """Run statements on the adapter's own tables, off the path of messages."""
+    async def execute(
+        self, *statements: tuple[Executable, list[dict[str, Any]]], patient: bool = False
+    ) -> None:
+        """Run statements on the adapter's own tables, off the path of messages.
+
+        Args:
+            patient: They may take longer than `store.timeout`, as clearing up does.
+        """
         ...
 
-    async def read(self, query: Callable[[Session], T]) -> T:
-        """Read from the store, on a thread of its own."""
+    async def read(self, query: Callable[[Session], T], *, patient: bool = False) -> T:
+        """Read from the store, on a thread of its own.
+
+        Args:
+            patient: It may take longer than `store.timeout`, as clearing up does.
+
+        Raises:
+            StoreUnavailableError: it cannot be read, or not in time.
+        """
         ...
 
     async def database_bytes(self) -> int:

@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL
 from hubbub.errors import HubError
 from hubbub.store.connections import is_file
 from hubbub.store.database import Database
+from hubbub.store.integrity import damage_in
 from hubbub.store.outages import reason_of
 
 __all__ = ["Backup", "BackupError", "back_up", "back_up_into", "listed", "restore", "upgrade"]
@@ -135,22 +136,30 @@ def _copy_file(source: Path, target: Path) -> None:
         raise BackupError(f"there is no database at {source} yet; nothing to back up")
     try:
         with (
-            closing(sqlite3.connect(source, timeout=5.0)) as there,
+            closing(sqlite3.connect(_existing(source), uri=True, timeout=5.0)) as there,
             closing(sqlite3.connect(target)) as here,
         ):
             there.backup(here)
             here.execute("PRAGMA journal_mode = DELETE")  # one file, whole by itself
+        damage = damage_in(target)
+        if damage is not None:
+            raise BackupError(f"{source} is damaged, and a copy of it would be: {damage}")
     except sqlite3.DatabaseError as error:
         raise BackupError(f"cannot copy {source}: {reason_of(error)}") from error
+
+
+def _existing(path: Path) -> str:
+    """Return a file as SQLite's address of it, by which it makes no new one."""
+    return f"{path.absolute().as_uri()}?mode=rw"
 
 
 def _check_file(source: Path) -> None:
     """See that a file is whole, and of a hub, before anything is touched."""
     try:
+        damage = damage_in(source)
+        if damage is not None:
+            raise BackupError(f"{source} is damaged: {damage}; choose another backup")
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as copy:
-            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise BackupError(f"{source} is damaged: {verdict}; choose another backup")
             copy.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
         raise BackupError(f"{source} is no database of a hub: {error}") from error

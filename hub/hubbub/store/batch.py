@@ -140,6 +140,10 @@ class Batch:
                 else:
                     self._attempts[key] = (snapshot[UPDATED], change.ended, change.error)
         if change.attempt is not None:
+            if state == DeliveryState.IN_FLIGHT and attempts_now == attempts:
+                # Whoever asked for the same one before was told that it was not written.
+                key = (change.attempt.task_id, change.attempt.run, attempts)
+                self._uncounted.append(key)
             self._begin(change.attempt)
         if change.follows is not None:
             self.keep(change.follows)

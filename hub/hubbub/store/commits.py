@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Dialect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from hubbub.ports import Claim
@@ -18,8 +19,9 @@ from hubbub.store.batch import Batch
 from hubbub.store.entries import Entry
 from hubbub.store.outages import is_conflict, is_outage
 from hubbub.store.statements import driver_of
+from hubbub.store.tables import OWN, table_of
 
-__all__ = ["CutOffError", "commit", "held", "probe"]
+__all__ = ["CutOffError", "commit", "held", "probe", "see_tables"]
 
 _BEGIN = "BEGIN IMMEDIATE"
 _NUMBERED = b"BEGIN; SELECT txid_current()"
@@ -28,6 +30,7 @@ _PROBE = text(
     "INSERT INTO meta (name, value) VALUES ('probe', '1') "
     "ON CONFLICT (name) DO UPDATE SET value = CASE meta.value WHEN '1' THEN '2' ELSE '1' END"
 )
+_AS_LONG_AS_IT_TAKES = "SET LOCAL statement_timeout = 0"
 
 
 class CutOffError(Exception):
@@ -68,6 +71,8 @@ def _write(connection: Connection, entries: Sequence[Entry], *, doubting: bool) 
     connection.begin()
     try:
         ticket = _begin(connection)
+        if ticket is not None and any(entry.patient for entry in entries):
+            driver_of(connection).execute(_AS_LONG_AS_IT_TAKES)
         _fill(connection, entries, doubting=doubting)
     except BaseException:
         with suppress(SQLAlchemyError):
@@ -95,8 +100,19 @@ def held(connection: Connection, ticket: int) -> bool:
         connection.rollback()
 
 
+def see_tables(connection: Connection) -> None:
+    """Name all columns of the hub's own tables; raises when one is not there."""
+    driver_of(connection).execute(_all_columns(connection.dialect)).fetchall()
+
+
+@lru_cache(maxsize=2)
+def _all_columns(dialect: Dialect) -> str:
+    return str(select(*map(table_of, OWN)).where(text("1 = 0")).compile(dialect=dialect))
+
+
 def probe(connection: Connection) -> None:
-    """Write a little; raises when the database cannot be written."""
+    """Write a little; raises when the database cannot be written, or lacks a table."""
+    see_tables(connection)
     with connection.begin():
         _begin(connection)
         connection.execute(_PROBE)

@@ -11,9 +11,9 @@ from sqlalchemy import Executable
 
 from hubbub.ports import Change, Kept, Record
 from hubbub.store.rows import STATE, Changed
-from hubbub.values import DeliveryState
+from hubbub.values import Delivery, DeliveryState
 
-__all__ = ["Entry", "Statement", "done_in"]
+__all__ = ["Entry", "Statement", "done_in", "unseen_in"]
 
 Statement = tuple[Executable, list[dict[str, Any]]]
 
@@ -26,7 +26,10 @@ class Entry(msgspec.Struct, eq=False):
         future: Somebody waits.
         then: Called with what became of a change.
         kept: Called with what became of a record; with None when it was not kept.
-        told: Nobody waits any more: it was refused while its fate was not known.
+        told: Nobody waits any more: it was refused while it was under way. It is not begun again.
+        written: It is in the database; whether that is where it should be is not known yet.
+        done: All is answered.
+        patient: It may take longer than `store.timeout`.
         number: Its place in order of arrival.
     """
 
@@ -40,6 +43,9 @@ class Entry(msgspec.Struct, eq=False):
     size: int = 0
     answer: Kept | list[bool] | None = None
     told: bool = False
+    written: bool = False
+    done: bool = False
+    patient: bool = False
     number: int = 0
 
     @property
@@ -74,3 +80,16 @@ def done_in(entries: Iterable[Entry]) -> list[int]:
         for snapshot in entry.snapshots
         if snapshot[STATE] is DeliveryState.DONE
     ]
+
+
+def unseen_in(entries: Iterable[Entry]) -> list[Delivery]:
+    """Return new deliveries of entries that were refused and written, of which nobody knows."""
+    unseen: list[Delivery] = []
+    for entry in entries:
+        if not entry.told or entry.kept is not None:
+            continue
+        follows = [change.follows for change in entry.changes]
+        for record in (entry.record, *follows):
+            if record is not None:
+                unseen += record.deliveries
+    return unseen

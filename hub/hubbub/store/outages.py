@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Final, Self
 
 from sqlalchemy.exc import DBAPIError
 
@@ -14,12 +14,16 @@ __all__ = [
     "cause_of",
     "is_conflict",
     "is_damage",
+    "is_missing",
     "is_outage",
     "reason_of",
 ]
 
 _BAD_ENTRY: Final = {"DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"}
 """Errors of PEP 249 that speak of what was asked, not of the database."""
+
+_GONE: Final = {"3D000", "3F000", "42501", "42703", "42P01"}
+"""SQLSTATEs of a database, schema, right, column or table that is not there."""
 
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _RESTORE: Final = "stop the hub and put a backup back: hubbub db restore FILE"
@@ -29,6 +33,7 @@ _ADVICE: Final[dict[int, str]] = {
     sqlite3.SQLITE_BUSY: "another process holds the file: end what reads or copies it with a lock",
     sqlite3.SQLITE_IOERR: "the disk fails or is full: look at the system's log",
     sqlite3.SQLITE_READONLY: "the file or its folder may not be written: give the hub the right to",
+    sqlite3.SQLITE_INTERRUPT: "it took longer than store.timeout",
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: look at its folder and its rights",
     sqlite3.SQLITE_CORRUPT: f"the file is damaged: {_RESTORE}",
     sqlite3.SQLITE_NOTADB: f"the file is damaged: {_RESTORE}",
@@ -40,8 +45,10 @@ class StoreDamagedError(StoreUnavailableError):
 
     code = "store_damaged"
 
-    def __init__(self, *, path: str, cause: str) -> None:
-        super().__init__(
+    @classmethod
+    def at(cls, path: str, cause: str) -> Self:
+        """Return the error of a file, with what to do."""
+        return cls(
             f"{path} is damaged ({cause}); with the hub stopped, put a backup back: "
             "hubbub db restore FILE (the damaged file is kept beside it), "
             "or move the file away to begin with an empty one"
@@ -60,10 +67,21 @@ def is_outage(error: BaseException) -> bool:
     cause = cause_of(error)
     if _code(cause) is not None:
         return _code(cause) in _ADVICE or isinstance(cause, sqlite3.OperationalError)
+    if _state(cause) in _GONE:
+        return True
     names = {kind.__name__ for kind in type(cause).__mro__}
     if names & _BAD_ENTRY:
         return False
     return bool(names & {"OperationalError", "InterfaceError", "InternalError", "DatabaseError"})
+
+
+def is_missing(error: BaseException) -> bool:
+    """Tell whether a statement asked for a table or column that is not there.
+
+    That is an outage where the table is the hub's own, and a bad statement where it is not.
+    """
+    cause = cause_of(error)
+    return _code(cause) == sqlite3.SQLITE_ERROR or _state(cause) in _GONE
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -82,6 +100,12 @@ def reason_of(error: BaseException) -> str:
     text = " ".join(str(cause).split()) or type(cause).__name__
     advice = _ADVICE.get(_code(cause) or 0)
     return f"{text} ({advice})" if advice else text
+
+
+def _state(cause: BaseException) -> str | None:
+    """Return the SQLSTATE that a server gave."""
+    state: str | None = getattr(cause, "sqlstate", None)
+    return state
 
 
 def _code(cause: BaseException) -> int | None:

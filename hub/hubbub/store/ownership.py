@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final
+from typing import Final, Self
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -56,8 +58,10 @@ class StoreTakenError(StoreUnavailableError):
 
     code = "store_taken"
 
-    def __init__(self, *, path: str, owner: str) -> None:
-        super().__init__(
+    @classmethod
+    def by(cls, owner: str, path: str) -> Self:
+        """Return the error of a database that has another owner now."""
+        return cls(
             f"{path} was taken by {owner} while the connection was lost; start this hub again"
         )
 
@@ -68,12 +72,17 @@ def who(name: str) -> str:
 
 
 class FileOwnership:
-    """The lock beside a file; its holder is named in a second file."""
+    """The lock beside a file; its holder is named in a second file.
+
+    Attributes:
+        lock_path: The file that is locked.
+    """
 
     def __init__(self, path: Path, owner: str) -> None:
         self._path = path
         self._owner = owner
-        self._lock = FileLock(path.with_suffix(path.suffix + ".lock"))
+        self.lock_path: Final = path.with_suffix(path.suffix + ".lock")
+        self._lock = FileLock(self.lock_path)
 
     def take(self) -> None:
         """Own the file.
@@ -108,26 +117,40 @@ class ServerOwnership:
         self._owned = False
         self.name: Final = ascii(f"hubbub {who(owner)}")[1:-1][:63]
 
-    def take(self, connection: Connection) -> None:
+    def take(
+        self, connection: Connection, limited: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         """Own the database by this connection, also after a former one was lost.
+
+        Args:
+            limited: Bounds the time of what is asked within it.
 
         Raises:
             StoreOwnedError: another hub does.
             StoreTakenError: another hub did meanwhile, so what this one remembers is old.
         """
         until = monotonic() + _GHOST_S
-        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY}):
-            holder = connection.execute(_HOLDER, {"high": _KEY >> 32, "low": _KEY & 0xFFFFFFFF})
-            pid, name = holder.one_or_none() or (None, None)
-            if pid is not None and (pid != self._pid or monotonic() > until):
-                owner = str(name or "another hub").removeprefix("hubbub ")
-                raise StoreOwnedError(path=self._place, owner=owner)
-            if pid is not None:  # our own connection of before, which the server still believes in
-                connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        while True:
+            with limited():
+                if connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY}):
+                    break
+                self._send_away(connection, patient=monotonic() < until)
             sleep(0.05)
-        self._pid = connection.scalar(text("SELECT pg_backend_pid()"))
-        if self._owned:
-            self._check(connection)
+        with limited():
+            self._pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            if self._owned:
+                self._check(connection)
+
+    def _send_away(self, connection: Connection, *, patient: bool) -> None:
+        """End our own connection of before, in which the server still believes."""
+        holder = connection.execute(_HOLDER, {"high": _KEY >> 32, "low": _KEY & 0xFFFFFFFF})
+        pid, name = holder.one_or_none() or (None, None)
+        if pid is None:
+            return
+        if pid != self._pid or not patient:
+            owner = str(name or "another hub").removeprefix("hubbub ")
+            raise StoreOwnedError(path=self._place, owner=owner)
+        connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
 
     def remember(self, connection: Connection) -> None:
         """Write down who owns the database, once its tables are there."""
@@ -138,6 +161,5 @@ class ServerOwnership:
         found = connection.scalar(text("SELECT value FROM meta WHERE name = 'owner'"))
         life, _, owner = str(found or "").partition(" ")
         if life != self._life:
-            raise StoreTakenError(
-                path=self._place, owner=owner.removeprefix("hubbub ") or "another hub"
-            )
+            owner = owner.removeprefix("hubbub ") or "another hub"
+            raise StoreTakenError.by(owner, self._place)

@@ -50,6 +50,10 @@ class Queue:
         """Take out all that do not stand aside."""
         return [self._entries.popleft() for _ in range(len(self._entries))]
 
+    def all_waiting(self) -> list[Entry]:
+        """Return all that do not stand aside, and let them wait on."""
+        return list(self._entries)
+
     def gather(self, *, due: bool) -> list[Entry]:
         """Take out the next batch.
 

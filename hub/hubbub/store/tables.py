@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Table, text
 from sqlmodel import Field, SQLModel
 
 __all__ = [
+    "OWN",
     "ROW_NUMBER",
     "AuditRow",
     "ClaimRow",
@@ -266,3 +267,20 @@ class MetaRow(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     value: str
+
+
+OWN: Final[tuple[type[SQLModel], ...]] = (
+    EnvelopeRow,
+    DeliveryRow,
+    TaskRow,
+    TaskAttemptRow,
+    ClaimRow,
+    EndpointRow,
+    RouteRow,
+    SpanRow,
+    TokenRow,
+    AuditRow,
+    PluginStateRow,
+    MetaRow,
+)
+"""The tables of the hub itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, inspect, text
+from sqlmodel import Session
 
 from hubbub.errors import StoreUnavailableError
 from hubbub.store.outages import is_outage
@@ -45,7 +46,7 @@ def vacuum(engine: Engine) -> None:
             raise
 
 
-def migrations(engine: Engine) -> list[Migration]:
+def migrations(session: Session) -> list[Migration]:
     """Return all steps, the newest first."""
     from alembic.config import Config  # noqa: PLC0415  # 0.2 s that a normal start does not need
     from alembic.script import ScriptDirectory  # noqa: PLC0415
@@ -53,10 +54,10 @@ def migrations(engine: Engine) -> list[Migration]:
     config = Config()
     config.set_main_option("script_location", "hubbub.store:migrations")
     scripts = ScriptDirectory.from_config(config)
-    with engine.connect() as connection:
-        at: str | None = None
-        if inspect(connection).has_table("alembic_version"):
-            at = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    connection = session.connection()
+    at: str | None = None
+    if inspect(connection).has_table("alembic_version"):
+        at = connection.scalar(text("SELECT version_num FROM alembic_version"))
     applied: set[str] = set()
     if at is not None:
         applied = {one.revision for one in scripts.iterate_revisions(at, "base")}

@@ -154,7 +154,7 @@ class SteppedJournal(Journal):
             self.refused.append(str(error))
             raise
         self.committed()
-        self._call(self._resolve, [entry for entry in entries if not entry.told])
+        self._call(self._resolve, [entry for entry in entries if not entry.done])
         if self._queue:
             self._come()
 
@@ -172,8 +172,9 @@ class SteppedDatabase(Database):
 
     chance: Random | None = None
 
-    async def read(self, query: Callable[[Session], T]) -> T:
+    async def read(self, query: Callable[[Session], T], *, patient: bool = False) -> T:
         """Run a query."""
+        del patient  # time is the test's
         for _ in range(self._turns()):
             await asyncio.sleep(0)
         found = self.read_now(query)

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a database, which cuts connections when a test says so.
+"""A TCP proxy in front of a database, which cuts or freezes connections when a test says so.
 
 It has a thread of its own: a hub that starts keeps its loop waiting for the database.
 """
@@ -25,6 +25,7 @@ class Proxy:
         commits: Commits that were passed on.
         cut_at: Cut the connection of the commit with this number, after it was passed on and
             before its answer comes back.
+        freeze_at: Freeze all after the commit with this number was passed on; its answer waits.
         swallow_at: Cut the connection of the commit with this number, which is not passed on.
     """
 
@@ -33,11 +34,14 @@ class Proxy:
         self._port = port
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._flows: set[asyncio.Event] = set()
+        self._frozen = False
         self.port = 0
         self.refusing = False
         self.commits = 0
         self.cut_at = 0
         self.swallow_at = 0
+        self.freeze_at = 0
         self.cuts = 0
         self.loop = asyncio.new_event_loop()
 
@@ -51,36 +55,101 @@ class Proxy:
             writer.transport.abort()
         self._writers.clear()
 
+    def freeze(self) -> None:
+        """Pass nothing on from now on, as a server that is stopped; nothing is closed."""
+        self.loop.call_soon_threadsafe(self._freeze)
+
+    def _freeze(self) -> None:
+        self._frozen = True
+        for flow in self._flows:
+            flow.clear()
+
+    def thaw(self) -> None:
+        """Go on, with all that came meanwhile."""
+        self.loop.call_soon_threadsafe(self._thaw)
+
+    def _thaw(self) -> None:
+        self._frozen = False
+        for flow in self._flows:
+            flow.set()
+
+    def lose(self) -> None:
+        """Never pass anything on over these connections, as a network that forgot them.
+
+        Both ends keep them; new ones are as usual.
+        """
+        self.loop.call_soon_threadsafe(self._lose)
+
+    def _lose(self) -> None:
+        self._freeze()
+        self._flows.clear()
+        self._frozen = False
+
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        ends = {writer}
         try:
-            if self.refusing:
-                writer.transport.abort()
-                return
-            up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
-            ends = {writer, up_writer}
-            self._writers |= ends
-            back = asyncio.create_task(self._pass(up_reader, writer, watch=False))
-            with suppress(ConnectionError):
-                await self._pass(reader, up_writer, watch=True)
+            if not self.refusing:
+                flow = asyncio.Event()
+                self._flows.add(flow)
+                if not self._frozen:
+                    flow.set()
+                await flow.wait()
+                up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+                ends.add(up_writer)
+                self._writers |= ends
+                await self._pass_both_ways(reader, writer, up_reader, up_writer, flow)
+        except asyncio.CancelledError:
+            pass  # the end: asyncio's own callback would complain of it
+        finally:
             for end in ends:
                 end.transport.abort()
             self._writers -= ends
+            self._tasks.discard(task)
+
+    async def _pass_both_ways(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        up_reader: asyncio.StreamReader,
+        up_writer: asyncio.StreamWriter,
+        flow: asyncio.Event,
+    ) -> None:
+        back = asyncio.create_task(self._pass(up_reader, writer, flow, watch=False))
+        try:
+            with suppress(ConnectionError):
+                await self._pass(reader, up_writer, flow, watch=True)
+            for end in (writer, up_writer):
+                end.transport.abort()
             with suppress(ConnectionError):
                 await back
         finally:
-            self._tasks.discard(task)
+            back.cancel()
 
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, watch: bool
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        flow: asyncio.Event,
+        *,
+        watch: bool,
     ) -> None:
         with suppress(ConnectionError):
-            while data := await reader.read(65536):
+            while True:
+                try:
+                    data = await reader.read(65536)
+                except ConnectionError:
+                    data = b""
+                await flow.wait()  # also with the news that this end is closed
+                if not data:
+                    break
                 if watch and COMMIT in data:
                     self.commits += 1
+                    if self.commits == self.freeze_at:
+                        self._freeze()  # what comes back, not this
                     if self.commits == self.swallow_at:
                         self._cut()
                         return

@@ -262,4 +262,4 @@ async def test_upkeep_on_both_databases(core: Core, store_url: Callable[[Path], 
     assert count == 3
     await core.execute(pruning.removing(table, before_us=before_us))
     await asyncio.to_thread(upkeep.vacuum, core.database.engine)
-    assert all(one.applied for one in upkeep.migrations(core.database.engine))
+    assert all(one.applied for one in core.database.read_now(upkeep.migrations))

@@ -34,7 +34,7 @@ ENVELOPE: Final = "envelope"
 async def tables(call: Call) -> Reply:
     """List tables with their rows and bytes."""
     core = call.core
-    found = await core.read(sizes.table_sizes)
+    found = await core.read(sizes.table_sizes, patient=True)
     old = await core.read(pruning.prunable)
     items = [
         {
@@ -57,10 +57,12 @@ async def prune(call: Call) -> Reply:
         matched = await core.retention.prune(before_us, dry_run=wanted.dry_run)
     else:
         table = await _table(core, wanted.table)
-        matched = await core.read(partial(pruning.count_old, table=table, before_us=before_us))
+        matched = await core.read(
+            partial(pruning.count_old, table=table, before_us=before_us), patient=True
+        )
         if not wanted.dry_run:
             for _ in range(0, matched, pruning.STEP):
-                await core.execute(pruning.removing(table, before_us=before_us))
+                await core.execute(pruning.removing(table, before_us=before_us), patient=True)
     if not wanted.dry_run:
         detail = f"{matched} rows before {rfc3339(before_us)}"
         await core.audit(call.principal.name, "database.prune", wanted.table, detail)
@@ -92,6 +94,7 @@ async def _table(core: Core, name: str) -> Table:
 async def vacuum(call: Call) -> Reply:
     """Give back the room of rows that are gone."""
     core = call.core
+    core.database.check_files()
     before = await core.database_bytes()
     await asyncio.to_thread(upkeep.vacuum, core.database.engine)
     await core.audit(call.principal.name, "database.vacuum", core.config.hub.name)
@@ -106,6 +109,7 @@ async def back_up(call: Call) -> Reply:
             "a PostgreSQL database is backed up by its operator: with pg_dump, or with "
             "`hubbub db backup FILE`"
         )
+    core.database.check_files()
     made = await asyncio.to_thread(backups.back_up_into, core.config.store_url, _folder(core))
     await core.audit(call.principal.name, "database.backup", made.file.name)
     return Reply(201, _backup(made))
@@ -119,7 +123,7 @@ async def copies(call: Call) -> Reply:
 
 async def migrations(call: Call) -> Reply:
     """List the steps of the tables' history."""
-    found = await asyncio.to_thread(upkeep.migrations, call.core.database.engine)
+    found = await call.core.read(upkeep.migrations)
     items = [{"revision": one.revision, "says": one.says, "applied": one.applied} for one in found]
     return pages.page(items, None)
 
