@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 from time import monotonic
@@ -379,13 +379,11 @@ async def test_a_log_that_is_cut_short_as_it_should_be_is_no_damage(tmp_path: Pa
 # At start
 
 
-@contextmanager
-def a_run_of_pages(path: Path, *, first: int, pages: int) -> Iterator[None]:
-    """Overwrite pages of a file."""
+def overwrite(path: Path, *, first: int, pages: int) -> None:
+    """Overwrite a run of pages of a file."""
     with path.open("r+b") as file:
         file.seek(first * 4096)
         file.write(b"\xa5" * (pages * 4096))
-    yield
 
 
 async def filled(folder: Path) -> Path:
@@ -403,34 +401,34 @@ async def test_a_run_of_overwritten_pages_is_refused_at_start(tmp_path: Path) ->
     assert pages > 100
     for first in range(2, pages - 3, pages // 9):
         path.write_bytes(whole)
-        with a_run_of_pages(path, first=first, pages=3):
-            before = path.read_bytes()
-            with pytest.raises(StoreDamagedError, match="hubbub db restore FILE"):
-                async with running_hub(tmp_path / "hub", ROUTE):
-                    pass
-            assert path.read_bytes() == before
-            with pytest.raises(backups.BackupError, match="damaged"):
-                backups.back_up(f"sqlite:///{path}", tmp_path / "copy.db")
-            assert not (tmp_path / "copy.db").exists()
+        overwrite(path, first=first, pages=3)
+        before = path.read_bytes()
+        with pytest.raises(StoreDamagedError, match="hubbub db restore FILE"):
+            async with running_hub(tmp_path / "hub", ROUTE):
+                pass
+        assert path.read_bytes() == before
+        with pytest.raises(backups.BackupError, match="damaged"):
+            backups.back_up(f"sqlite:///{path}", tmp_path / "copy.db")
+        assert not (tmp_path / "copy.db").exists()
 
 
 async def test_run_says_one_line_of_overwritten_pages(tmp_path: Path) -> None:
     """`hubbub run` ends with 1 and `hubbub doctor` finds it, unless the settings say otherwise."""
     path = await filled(tmp_path / "var")
     (tmp_path / "var" / "hub.toml").unlink()
-    with a_run_of_pages(path, first=path.stat().st_size // 8192, pages=4):
-        ended = command(tmp_path, "run", "--set", "hub.port=0")
-        assert ended.returncode == 1
-        (line,) = ended.stderr.splitlines()
-        assert "hub.db is damaged" in line
-        assert "hubbub db restore FILE" in line
-        assert ended.stdout == ""
-        looked = command(tmp_path, "doctor")
-        assert looked.returncode == 1
-        assert "hub.db is damaged" in looked.stdout
-        database = Database(f"sqlite:///{path}", check=False)
-        database.open()
-        database.close()
+    overwrite(path, first=path.stat().st_size // 8192, pages=4)
+    ended = command(tmp_path, "run", "--set", "hub.port=0")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "hub.db is damaged" in line
+    assert "hubbub db restore FILE" in line
+    assert ended.stdout == ""
+    looked = command(tmp_path, "doctor")
+    assert looked.returncode == 1
+    assert "hub.db is damaged" in looked.stdout
+    database = Database(f"sqlite:///{path}", check=False)
+    database.open()
+    database.close()
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -444,10 +442,10 @@ async def test_damage_that_a_read_meets_is_named(tmp_path: Path) -> None:
     """A page that is damaged while the hub runs is 503 `store_damaged` to who reads it."""
     path = await filled(tmp_path / "hub")
     async with serving_hub(tmp_path / "hub", ROUTE) as hub:
-        with a_run_of_pages(path, first=20, pages=path.stat().st_size // 4096 - 40):
-            token = (tmp_path / "hub" / "admin.token").read_text().strip()
-            async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as client:
-                answer = await client.get(f"{hub.main.url}/api/v1/envelopes?limit=1000")
+        overwrite(path, first=20, pages=path.stat().st_size // 4096 - 40)
+        token = (tmp_path / "hub" / "admin.token").read_text().strip()
+        async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as client:
+            answer = await client.get(f"{hub.main.url}/api/v1/envelopes?limit=1000")
         assert answer.status_code == 503, answer.text
         assert answer.json()["code"] == "store_damaged"
 
