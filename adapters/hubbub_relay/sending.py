@@ -208,6 +208,10 @@ class Sending:
             return
 
     async def _send_message(self, request: SendRequest, caller: Caller, traceparent: str) -> Sent:
+        if caller.limited and request.task_id is not None:
+            task = await self._hub.work.find(request.task_id)
+            if task is not None:
+                await check_task(self._hub, caller, task)
         address = address_of(request.to)
         envelope = Envelope(
             source=address_of(request.sender),

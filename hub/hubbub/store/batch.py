@@ -30,7 +30,7 @@ from hubbub.store.tables import (
     TaskRow,
     table_of,
 )
-from hubbub.values import Attempt, DeliveryState
+from hubbub.values import Attempt, DeliveryState, Task
 
 __all__ = ["Batch"]
 
@@ -57,6 +57,8 @@ class Batch:
         self._connection = connection
         self._claims: dict[tuple[str, str, str], Claim] = {}
         self._runs: dict[str, int] = {}
+        self._orphans: dict[str, str] = {}
+        self._replaced: list[str] = []
         self._deliveries: dict[int, tuple[str, int]] = {}
         self._inserts: dict[Table, list[tuple[object, ...]]] = {}
         self._changed: dict[int, Changed] = {}
@@ -74,13 +76,21 @@ class Batch:
         for row in rows_with(connection, _claim, _CLAIM_COLUMNS, names):
             found = Claim(*row)
             self._claims[found.principal, found.kind, found.name] = found
-        self._runs.update(rows_with(connection, _task, ("id", "run"), _keys(task_ids)))
+        known = ("id", "run", "orphan", "asker")
+        for task_id, run, orphan, asker in rows_with(connection, _task, known, _keys(task_ids)):
+            self._runs[task_id] = run
+            if orphan:
+                self._orphans[task_id] = asker
         states = ("id", "state", "attempts")
         for row in rows_with(connection, _delivery, states, _keys(delivery_ids), lock=True):
             self._deliveries[row[0]] = (row[1], row[2])
 
     def keep(self, record: Record) -> Kept:
-        """Keep a record, unless it was claimed before or one of its tasks exists."""
+        """Keep a record, unless it was claimed before or one of its tasks exists.
+
+        A result that nobody asked for ends no task that somebody asks for by another adapter, who
+        would take as acknowledged what is not there: it makes way.
+        """
         refused = self._refusal(record)
         if refused is not None:
             return refused
@@ -88,6 +98,10 @@ class Batch:
             self._claims[claim.principal, claim.kind, claim.name] = claim
             self._insert(_claim, claim_values(claim))
         for task in record.tasks:
+            if self._orphans.pop(task.id, None) is not None:
+                self._replace(task.id)
+            if task.orphan:
+                self._orphans[task.id] = task.asker
             self._runs[task.id] = task.run
             self._insert(_task, task_values(task))
         for task in record.reruns:
@@ -110,12 +124,23 @@ class Batch:
             if found is not None:
                 return Kept("known", found)
         for task in record.tasks:
-            if task.id in self._runs:
+            if task.id in self._runs and not self._makes_way(task):
                 return _EXISTS
         for task in record.reruns:
             if self._runs.get(task.id) != task.run - 1:
                 return _EXISTS
         return None
+
+    def _makes_way(self, task: Task) -> bool:
+        """Tell whether what is there is only a result, which another adapter brought."""
+        asker = self._orphans.get(task.id)
+        return not (asker is None or task.orphan or _adapter(asker) == _adapter(task.asker))
+
+    def _replace(self, task_id: str) -> None:
+        """Take an orphan away, which this batch may have brought itself."""
+        self._replaced.append(task_id)
+        inserts = self._inserts.get(_task, [])
+        self._inserts[_task] = [values for values in inserts if values[0] != task_id]
 
     def change(self, change: Change, snapshot: Changed) -> bool:
         """Apply a change, if its delivery is not done and the attempt is the one it speaks of."""
@@ -155,6 +180,8 @@ class Batch:
         if self._changed:
             changed = list(self._changed.values())
             update_rows(connection, _delivery, ("id",), CHANGING, changed)
+        if self._replaced:
+            connection.execute(_task.delete().where(_task.c.id.in_(self._replaced)))
         for table, rows in self._inserts.items():
             insert_rows(connection, table, rows)
         if self._tasks:
@@ -187,6 +214,10 @@ class Batch:
 
     def _insert_all(self, table: Table, values: Iterable[tuple[object, ...]]) -> None:
         self._inserts.setdefault(table, []).extend(values)
+
+
+def _adapter(address: str) -> str:
+    return address.split(".", 1)[0]
 
 
 def _keys(ids: Iterable[object]) -> list[tuple[object, ...]]:

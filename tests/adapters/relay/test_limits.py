@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -169,6 +170,57 @@ async def test_an_orphan_within_the_limits_stays(relay: Relay) -> None:
         sent = await relay.send(type="task", task_id=task_id, to=to, cmd="pay")
         assert sent["duplicate"] is True
         assert await relay.state(task_id) == "completed"
+
+
+@pytest.mark.parametrize("key", [KEY, "to-child"])
+async def test_an_orphan_ends_no_task_of_the_api(relay: Relay, key: str) -> None:
+    """What is submitted by that id elsewhere is stored and runs: no relay key may end it."""
+    caller = Limited(relay, key)
+    assert (await caller.post("/callback", task_id="order-7", result="mine")).status_code == 200
+    work = Submission(
+        task_type="pay",
+        source="api.boss",
+        subject="tasks.pay.request",
+        params={},
+        task_id="order-7",
+    )
+    receipt = await relay.core.submit(work)
+    assert (receipt.duplicate, receipt.task_id) == (False, "order-7")
+    task = await relay.core.work.find("order-7")
+    assert task is not None
+    assert (task.state, task.orphan, task.envelope_id) == ("queued", False, receipt.id)
+    await caller.post("/callback", task_id="order-7")
+    assert (await relay.core.submit(work)).duplicate
+    after = await relay.core.work.find("order-7")
+    assert after is not None
+    assert after.state == "queued"
+
+
+async def test_an_orphan_ends_no_task_of_the_same_commit(relay: Relay) -> None:
+    """Both may wait for one commit; what is asked for counts."""
+    work = Submission(
+        task_type="pay",
+        source="api.boss",
+        subject="tasks.pay.request",
+        params={},
+        task_id="order-7",
+    )
+    callback = Limited(relay, "to-child").post("/callback", task_id="order-7")
+    _, receipt = await asyncio.gather(callback, relay.core.submit(work))
+    assert not receipt.duplicate
+    task = await relay.core.work.find("order-7")
+    assert task is not None
+    assert task.state == "queued"
+
+
+async def test_a_message_by_the_id_of_a_foreign_task_is_refused(relay: Relay) -> None:
+    """Its record would stand among those of a task that the key may not touch."""
+    caller = Limited(relay, "to-child")
+    foreign, own = await relay.task(to="bank", cmd="pay"), await relay.task(to="child", cmd="pay")
+    message = {"from": "x", "to": "child", "text": "done"}
+    for task_id, status in ((foreign, 403), (own, 200), ("nobodys", 200)):
+        assert (await caller.post("/send", **message, task_id=task_id)).status_code == status
+    assert len(await relay.logs(task_id=foreign)) == 1
 
 
 async def test_a_failed_task_of_others_is_not_run_again(relay: Relay) -> None:
