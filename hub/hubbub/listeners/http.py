@@ -40,6 +40,9 @@ HEADER_BYTES: Final = 65_536
 
 TOO_LONG: Final = f"request line and headers are over {HEADER_BYTES} bytes"
 
+ORIGIN_FORMS: Final = (b"/", b"*")
+"""What the target of a request begins with, unless it was meant for a proxy."""
+
 LINGER_S: Final = 1.0
 """How long a client that was refused may take to hear it and leave."""
 
@@ -168,8 +171,20 @@ class _Http(HttpToolsProtocol):
         if self._owed + self._read > HEADER_BYTES and self._header_bytes() > HEADER_BYTES:
             self._refuse_headers(TOO_LONG)
             return
+        if self.url[:1] not in ORIGIN_FORMS:
+            self._ask_as_the_target_says()
         self._owes_body()
         super().on_headers_complete()
+
+    def _ask_as_the_target_says(self) -> None:
+        """Take the host out of `GET http://host/path`; what `Host` says does not count then.
+
+        RFC 9112, 3.2.2. Such a request was meant for a proxy, so it is judged by that name.
+        """
+        authority = self.url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
+        # In place: the scope has this very list.
+        self.headers[:] = [each for each in self.headers if each[0] != b"host"]
+        self.headers.append((b"host", authority))
 
     def _header_bytes(self) -> int:
         """Return the bytes of request line and headers, as they are usually written."""

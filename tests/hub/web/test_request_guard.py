@@ -125,6 +125,23 @@ async def test_a_foreign_page_is_refused_on_every_path(
         assert counted(hub.hub.core, "hubbub_requests_refused_total", reason=reason) == 3
 
 
+@pytest.mark.parametrize("upgrade", [(), ("Upgrade: websocket", "Connection: Upgrade")])
+async def test_the_name_in_a_target_goes_before_host(
+    tmp_path: Path, upgrade: tuple[str, ...]
+) -> None:
+    """RFC 9112, 3.2.2: `GET http://evil/ HTTP/1.1` asks for evil, whatever `Host` says."""
+    async with served(tmp_path) as hub:
+        host = f"Host: 127.0.0.1:{hub.port}"
+        for target in ("http://evil.example/mirror", "HTTP://evil.example/mirror", "ws://evil/ws"):
+            status, problem = await hub.raw(f"GET {target} HTTP/1.1", host, *upgrade)
+            assert (status, problem["code"]) == (421, "unknown_host")
+        status, _ = await hub.raw("GET http://user@127.0.0.1/mirror HTTP/1.1", host, *upgrade)
+        assert status == 421  # no name that can be read
+        target = f"GET http://127.0.0.1:{hub.port}/mirror HTTP/1.1"
+        status, seen = await hub.raw(target, "Host: evil.example")
+        assert (status, seen["local"]) == (200, True)
+
+
 async def test_a_name_that_somebody_lets_resolve_here_is_refused(tmp_path: Path) -> None:
     """421, also with an origin that fits it; the problem names the setting."""
     async with served(tmp_path, 'hosts = ["hub.lan"]') as hub:
