@@ -257,7 +257,7 @@ def _encoded(argument: object) -> msgspec.Raw:
     """Return the argument of an event as JSON.
 
     Raises:
-        FrameError: it has half of a surrogate pair, or is nested too deep.
+        FrameError: it has half of a surrogate pair, no number of JSON, or is nested too deep.
     """
     try:
         return msgspec.Raw(encode_json(argument))

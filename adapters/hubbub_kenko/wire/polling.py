@@ -8,9 +8,11 @@ Source: Engine.IO protocol 4, Socket.IO protocol 5; python-engineio 4.15, python
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Set
 from typing import Any, Final, cast
 
+import engineio.json
 import engineio.packet
 import socketio.packet
 
@@ -38,6 +40,7 @@ RESERVED: Final = frozenset({"connect", "disconnect"})
 _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 _io: Final[Any] = socketio.packet
 _engine: Final[Any] = engineio.packet
+_json: Final[Any] = engineio.json
 
 
 class PayloadError(HubError):
@@ -46,8 +49,37 @@ class PayloadError(HubError):
     code = "kenko_payload"
 
 
+class NoNumber:
+    """Stands for a number that JSON has none of; what holds one cannot be encoded, so it is told.
+
+    As `nan` it would become null on its way through the hub.
+    """
+
+
+class _Json:
+    """What the library reads and writes data with: its own way, but for `NaN` and `1e999`."""
+
+    dumps = staticmethod(_json.dumps)
+
+    @staticmethod
+    def loads(text: str) -> Any:  # noqa: ANN401  # JSON
+        return _json.loads(text, parse_constant=_no_number, parse_float=_number)
+
+
+def _no_number(text: str) -> NoNumber:
+    del text
+    return NoNumber()
+
+
+def _number(text: str) -> float | NoNumber:
+    number = float(text)
+    return number if math.isfinite(number) else NoNumber()
+
+
 class Packet(_io.Packet):  # type: ignore[misc]  # published without types
-    """A Socket.IO packet with a bounded number of attachments."""
+    """A Socket.IO packet with a bounded number of attachments, and data that is JSON."""
+
+    json = _Json
 
     def decode(self, encoded_packet: Any) -> int:  # noqa: ANN401  # the library's
         """Read a packet; returns how many attachments follow.
@@ -146,7 +178,8 @@ class _Reading:
                 raise PayloadError("an event is a list that begins with its name")
         try:
             encode_json(packet.data)
-        except (ValueError, RecursionError):  # half of a surrogate pair, or nested too deep
+        except (ValueError, TypeError, RecursionError):
+            # half of a surrogate pair, no number of JSON, or nested too deep
             raise PayloadError("its data cannot be read") from None
         if packet.packet_type == _io.BINARY_EVENT:
             self._awaited = packet.attachment_count

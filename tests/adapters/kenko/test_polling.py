@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hubbub_kenko.events import _encoded
+from hubbub_kenko.wire import FrameError
 from hubbub_kenko.wire.polling import (
     MAX_ATTACHMENTS,
     MAX_PACKETS,
     MAX_POLLED,
+    Packet,
     PayloadError,
     read_payload,
 )
@@ -132,6 +135,8 @@ async def test_a_body_without_a_length_is_read(kenko: Kenko) -> None:
 BAD: dict[str, bytes | str] = {
     "not UTF-8": b'42/client,["x","\xff"]',
     "half a surrogate pair": '42/client,["message",{"content":"\\ud800"}]',
+    "no number of JSON": '42/client,["message",{"content":"x","data":NaN}]',
+    "number that is too large": '42/client,["message",{"content":"x","data":[1e999]}]',
     "empty packet": "",
     "no packet type": "hello",
     "open": "0",
@@ -243,3 +248,11 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
     for awaited in (0, 1):
         with suppress(PayloadError):
             assert isinstance(read_payload(body, connected=lambda _: True, awaited=awaited), bytes)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_json_has_not_is_told_by_both_transports(number: str) -> None:
+    """It does not become null; a WebSocket has no status, and is answered with an error."""
+    packet: Any = Packet(encoded_packet=f'2/client,["message",{{"content":"x","data":{number}}}]')
+    with pytest.raises(FrameError, match="cannot be read"):
+        _encoded(packet.data[1])
