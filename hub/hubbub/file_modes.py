@@ -12,6 +12,7 @@ database would drop the locks that this process has on it (POSIX).
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -129,13 +130,19 @@ def open_binary(path: Path, mode: Literal["ab", "wb", "xb"]) -> BinaryIO:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file.
+    """Write a whole file, in the place of what lies there: a link is replaced, never followed.
 
     Raises:
         OSError: it cannot be written.
     """
-    with open_binary(path, "wb") as file:
-        file.write(text.encode())
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open_binary(part, "xb") as file:
+            file.write(text.encode())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 # Narrowing

@@ -101,6 +101,18 @@ def test_files_are_private_when_they_are_opened(tmp_path: Path) -> None:
         open_binary(path, "xb")
 
 
+def test_a_link_is_replaced_and_never_written_through(tmp_path: Path) -> None:
+    """A link that was laid where a token goes leads it nowhere; what it leads to stays as it is."""
+    outside = tmp_path / "outside"
+    outside.write_text("theirs")
+    link = tmp_path / "admin.token"
+    link.symlink_to(outside)
+    write_text(link, "secret")
+    assert (outside.read_text(), link.is_symlink(), link.read_text()) == ("theirs", False, "secret")
+    assert stat.S_IMODE(link.stat().st_mode) == 0o600
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["admin.token", "outside"]
+
+
 def test_a_file_that_is_there_is_not_opened_to_be_made(tmp_path: Path) -> None:
     """Closing a second descriptor of a database would drop the locks this process has on it."""
     path = tmp_path / "hub.db"
