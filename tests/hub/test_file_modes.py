@@ -96,7 +96,7 @@ def test_files_are_private_when_they_are_opened(tmp_path: Path) -> None:
         file.write(b"2")
     assert (mode_of(path), path.read_bytes()) == (0o640, b"12")
     write_text(path, "new")
-    assert (mode_of(path), path.read_text()) == (0o640, "new")
+    assert (mode_of(path), path.read_text()) == (0o600, "new")
     with pytest.raises(FileExistsError):
         open_binary(path, "xb")
 
