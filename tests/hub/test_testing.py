@@ -31,7 +31,7 @@ def module_of(name: str, source: str) -> ModuleType:
 @pytest.fixture
 def of_the_manual(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The suite of the manual's adapter."""
-    adapter, tests = BLOCKS
+    adapter, tests, *_ = BLOCKS
     monkeypatch.setitem(sys.modules, "hubbub_lines", module_of("hubbub_lines", adapter))
     return vars(module_of("test_hubbub_lines", tests))["TestLines"]()
 
