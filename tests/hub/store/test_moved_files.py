@@ -431,6 +431,19 @@ async def test_run_says_one_line_of_overwritten_pages(tmp_path: Path) -> None:
     database.close()
 
 
+async def test_run_says_one_line_where_it_cannot_start(tmp_path: Path) -> None:
+    """Whatever fails before the journal writes ends `hubbub run` at once."""
+    async with running_hub(tmp_path / "var", ROUTE):
+        (tmp_path / "var" / "hub.toml").unlink()
+        second = await asyncio.to_thread(command, tmp_path, "run", "--set", "hub.port=0")
+    assert (second.returncode, second.stdout) == (1, "")
+    (line,) = second.stderr.splitlines()
+    assert "another hub" in line
+    unknown = await asyncio.to_thread(command, tmp_path, "run", "--set", 'engine.kind="nats"')
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "engine.kind" in unknown.stderr
+
+
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hubbub.cli", *arguments],
