@@ -98,7 +98,8 @@ class Contributions:
                     )
                     continue
                 try:
-                    settings = config.section("adapters", adapter.name, adapter.Config)
+                    with self._plugins.fence.loading(plugin, f"Config of {adapter.name!r}"):
+                        settings = config.section("adapters", adapter.name, adapter.Config)
                 except ConfigError as error:
                     problems += error.problems
                     self._unreadable.add(adapter.name)

@@ -49,7 +49,7 @@ class Core(Facade):
         environ: Mapping[str, str] = os.environ,
         book: LogBook | None = None,
     ) -> None:
-        self.extensions: Final = Extensions(self)
+        self.extensions: Final = Extensions(self, config.hub.data_dir)
         super().__init__(
             config,
             clock=clock,
@@ -92,6 +92,7 @@ class Core(Facade):
         self.watchdog.start()
         self.load(self.extensions.remembered())
         self.database.open()
+        self.extensions.keep_remembered()
         self.make_tables()
         self.ids.continue_after(self.database.read_now(envelope_reads.newest_seq))
         self.tokens.load()

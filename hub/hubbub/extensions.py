@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +17,7 @@ from hubbub.errors import StoreUnavailableError
 from hubbub.plugins import Plugin, Shutdown
 from hubbub.store.journal import Statement
 from hubbub.store.reads import plugins as plugin_reads
+from hubbub.stuck_plugin import FILE_NAME, StuckPluginFile
 
 if TYPE_CHECKING:
     from hubbub.core import Core
@@ -28,9 +30,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class Extensions:
     """Starts, changes and ends what extends a running hub."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, data_dir: Path) -> None:
         self._core = core
         self._ending: set[asyncio.Task[None]] = set()
+        self._file = StuckPluginFile(data_dir / FILE_NAME)
 
     async def start_adapter(self, name: str) -> None:
         """Start an adapter that was taken in while the hub runs; its paths come with it."""
@@ -122,7 +125,27 @@ class Extensions:
             await self._core.journal.execute(*self.remembering(plugin))
 
     def remembered(self) -> dict[str, tuple[str, str]]:
-        """Return what is remembered of plugins; nothing where there is no database yet."""
+        """Return what is remembered of plugins, before the first is imported.
+
+        There may be no database yet: inside whom the last start ended is in a file.
+        """
+        off = {name: ("quarantined", reason) for name, reason in self._file.judge().items()}
+        self._core.plugins.fence.file = self._file
+        return self._stored() | off
+
+    def keep_remembered(self) -> None:
+        """Write into the database what only the file knew."""
+        now_us = self._core.clock.now_us()
+        for name, reason in self._file.off().items():
+            row = plugin_reads.remembering(name, "quarantined", reason, now_us)
+            self._core.database.write_now((plugin_reads.forgetting(name), row))
+        self._file.hand_over()
+
+    def all_loaded(self) -> None:
+        """Forget which plugins earlier starts ended in: this one went well."""
+        self._file.settle()
+
+    def _stored(self) -> dict[str, tuple[str, str]]:
         path = self._core.database.path
         if path is not None and not path.exists():
             return {}
@@ -132,6 +155,10 @@ class Extensions:
             return {}
 
     def remember_stuck(self, name: str, reason: str) -> None:
-        """Keep a plugin off at the next start; called on the watchdog's thread."""
-        row = plugin_reads.remembering(name, "quarantined", reason, self._core.clock.now_us())
-        self._core.database.write_now((plugin_reads.forgetting(name), row))
+        """Keep a plugin off at the next start; called on the watchdog's thread.
+
+        The file first: the database may not be there yet, or be what waits.
+        """
+        if not self._file.condemn(name, reason):
+            row = plugin_reads.remembering(name, "quarantined", reason, self._core.clock.now_us())
+            self._core.database.write_now((plugin_reads.forgetting(name), row))

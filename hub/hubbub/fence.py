@@ -22,6 +22,7 @@ from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
 from hubbub.errors import NotJsonError, Reject
 from hubbub.observe.metrics import Metrics
+from hubbub.stuck_plugin import StuckPluginFile
 from hubbub.watchdog import Inside, Watchdog
 
 __all__ = ["BUNDLED", "FAULTS_IN_A_ROW", "LIFE_S", "Fence", "Plugin", "PluginState"]
@@ -77,6 +78,7 @@ class Fence:
 
     Attributes:
         budget_s: How long one synchronous call on the path of messages may take.
+        file: Says which plugin is at work while it is loaded; None where nothing is started.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Fence:
         quarantine: Callable[[Plugin, str], None],
     ) -> None:
         self.budget_s = budget_s
+        self.file: StuckPluginFile | None = None
         self._metrics = metrics
         self._watchdog = watchdog or Watchdog(limit_s=0, remember=_forget)
         self._quarantine = quarantine
@@ -153,7 +156,7 @@ class Fence:
     ) -> str | None:
         """Call `startup` or `shutdown`, wait for it up to a deadline; returns what went wrong."""
         try:
-            with self.watched(plugin, hook):
+            with self.loading(plugin, hook) if hook == "startup" else self.watched(plugin, hook):
                 waiting = call(hub)
             if isinstance(waiting, Awaitable):
                 async with asyncio.timeout(LIFE_S):
@@ -172,6 +175,21 @@ class Fence:
             yield
         finally:
             watchdog.inside = before
+
+    @contextmanager
+    def loading(self, plugin: Plugin, what: str) -> Generator[None]:
+        """Watch a call that loads a plugin, and let the next start know where it never came back.
+
+        `os._exit` and a crash leave no other trace, nor does a call that keeps the interpreter.
+        """
+        if self.file is not None:
+            self.file.write(plugin.name, what)
+        try:
+            with self.watched(plugin, what):
+                yield
+        finally:
+            if self.file is not None:
+                self.file.clear()
 
     @contextmanager
     def trying(self) -> Generator[None]:

@@ -92,6 +92,7 @@ class Hub:
             gc.freeze()
             gc.enable()
             await self.doors.open()
+            self.core.extensions.all_loaded()
             self._announce()
             await self._stop.wait()
         finally:
@@ -109,6 +110,7 @@ class Hub:
         try:
             await self.core.start()
             await self.doors.open()
+            self.core.extensions.all_loaded()
         except BaseException:
             await self.stop()
             raise

@@ -154,7 +154,7 @@ class Plugins:
     def _import(self, plugin: Plugin) -> bool:
         assert plugin.point is not None
         try:
-            with self.fence.watched(plugin, "import"):
+            with self.fence.loading(plugin, "import"):
                 plugin.object = plugin.point.load()
         except (Exception, SystemExit) as error:
             self.fail(plugin, f"import failed: {type(error).__name__}: {error}")
@@ -164,9 +164,10 @@ class Plugins:
     def _register(self, plugin: Plugin) -> None:
         self._plugins[plugin.name] = plugin
         try:
-            self._manager.register(plugin.object, plugin.name)
-            self._manager.check_pending()
-        except Exception as error:  # whatever an object does when it is looked at
+            with self.fence.loading(plugin, "its hooks"):
+                self._manager.register(plugin.object, plugin.name)
+                self._manager.check_pending()
+        except (Exception, SystemExit) as error:  # whatever an object does when it is looked at
             self.fail(plugin, f"its hooks do not fit: {error}")
 
     # Hooks of its life
@@ -183,7 +184,7 @@ class Plugins:
             if only is not None and plugin is not only:
                 continue
             try:
-                with self.fence.watched(plugin, hook):
+                with self.fence.loading(plugin, hook):
                     results.append((plugin, _listed(call(*args))))
             except (Exception, SystemExit) as error:
                 self.fail(plugin, f"{hook}: {type(error).__name__}: {error}")

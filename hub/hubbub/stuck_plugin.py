@@ -34,11 +34,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class _At(msgspec.Struct):
-    """A call that is under way; `verdict` is the watchdog's, empty where it said nothing."""
+    """A call that is under way."""
 
     plugin: str
     where: str
-    verdict: str = ""
 
 
 class _Content(msgspec.Struct, omit_defaults=True):
@@ -83,11 +82,16 @@ class StuckPluginFile:
             content.at = None
             self._save(content)
 
-    def condemn(self, plugin: str, where: str, reason: str) -> None:
-        """Note the watchdog's verdict: this plugin holds the process, which ends now."""
+    def condemn(self, plugin: str, reason: str) -> bool:
+        """Note the watchdog's verdict: this plugin holds the process, which ends now.
+
+        Returns:
+            Whether it was written.
+        """
         content = self._content()
-        content.at = _At(plugin, where, reason)
-        self._save(content)
+        content.off[plugin] = reason
+        content.at = None  # the one who holds it is known
+        return self._save(content)
 
     def judge(self) -> dict[str, str]:
         """Return plugins that shall not be imported, and why: called once at each start."""
@@ -95,13 +99,8 @@ class StuckPluginFile:
         at = content.at
         if at is not None:
             ended = content.ended[at.plugin] = content.ended.get(at.plugin, 0) + 1
-            log.warning(
-                "plugin.ended_there", plugin=at.plugin, hook=at.where, starts=ended,
-                reason=at.verdict,
-            )  # fmt: skip
-            if at.verdict:
-                content.off[at.plugin] = at.verdict
-            elif ended >= MAX_ENDED_STARTS:
+            log.warning("plugin.ended_there", plugin=at.plugin, hook=at.where, starts=ended)
+            if ended >= MAX_ENDED_STARTS:
                 content.off[at.plugin] = (
                     f"{ended} starts in a row ended while its {at.where} was under way"
                 )
@@ -109,15 +108,25 @@ class StuckPluginFile:
             self._save(content)
         return content.off
 
+    def off(self) -> dict[str, str]:
+        """Return plugins that shall stay off, and why, as far as the database may not know it."""
+        return self._content().off
+
+    def hand_over(self) -> None:
+        """Forget who shall stay off: the database knows."""
+        content = self._content()
+        if content.off:
+            content.off = {}
+            self._save(content)
+
     def settle(self) -> None:
-        """Forget everything: the database knows who is in quarantine, and the hub is up."""
-        if self._is_there():
-            self._save(_Content())
+        """Forget how earlier starts ended: this one went well."""
+        content = self._content()
+        if content.ended:
+            content.ended = {}
+            self._save(content)
 
     # Inside
-
-    def _is_there(self) -> bool:
-        return os.path.lexists(self.path)
 
     def _content(self) -> _Content:
         try:
@@ -127,15 +136,17 @@ class StuckPluginFile:
             log.warning("plugin.file_unreadable", path=str(self.path), error=str(error))
             return _Content()
 
-    def _save(self, content: _Content) -> None:
+    def _save(self, content: _Content) -> bool:
         try:
             if content == _Content():
                 self.path.unlink(missing_ok=True)
-                return
-            make_folder(self.path.parent)
-            write_text(self.path, msgspec.json.encode(content).decode())
+            else:
+                make_folder(self.path.parent)
+                write_text(self.path, msgspec.json.encode(content).decode())
         except OSError as error:
             log.warning("plugin.file_unwritable", path=str(self.path), error=str(error))
+            return False
+        return True
 
 
 def _text_of(path: Path) -> bytes | None:

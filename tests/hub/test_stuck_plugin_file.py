@@ -58,14 +58,19 @@ def test_starts_in_a_row_that_end_in_one_plugin_are_quarantine(file: StuckPlugin
     assert "starts in a row ended while its tables was under way" in off["kills"]
     assert file.judge() == off  # until the database knows it
     file.settle()
+    assert file.off() == off
+    file.hand_over()
     assert file.judge() == {}
 
 
 def test_a_verdict_is_quarantine_at_once(file: StuckPluginFile) -> None:
     """The watchdog has seen who it was."""
     file.write("holds", "import")
-    file.condemn("holds", "import", "import did not return for 30 s")
+    assert file.condemn("holds", "import did not return for 30 s")
     assert StuckPluginFile(file.path).judge() == {"holds": "import did not return for 30 s"}
+    file.hand_over()
+    assert file.judge() == file.off() == {}
+    assert not file.path.exists()
 
 
 @pytest.mark.parametrize(
