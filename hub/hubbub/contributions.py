@@ -15,6 +15,8 @@ from hubbub.config import AdapterSettings, Config, Settings, TlsSettings
 from hubbub.config.problems import dotted, near_miss
 from hubbub.conversion import Conversions, converter_of
 from hubbub.errors import ConfigError, PluginError, RouteError
+from hubbub.fence import Fence
+from hubbub.fenced_endpoints import fence_endpoint
 from hubbub.listeners.tls import problem_with
 from hubbub.plugins import Plugin, Plugins
 from hubbub.ports import Adapter, HubApi, Link
@@ -217,7 +219,7 @@ class Contributions:
 
     def hub_for(self, plugin: Plugin) -> HubApi:
         """Return the hub as one plugin sees it."""
-        return cast("HubApi", _HubOf(self._hub, plugin.name, self.owners))
+        return cast("HubApi", _HubOf(self._hub, plugin, self.owners, self._plugins.fence))
 
 
 def _a(kind: type[T], given: object) -> T:
@@ -245,10 +247,13 @@ def _is_adapter(given: object) -> bool:
 class _HubOf:
     """The hub, with a note of whose endpoints are attached; everything else is the hub's own."""
 
-    def __init__(self, hub: HubApi, plugin: str, owners: dict[str, str]) -> None:
+    def __init__(
+        self, hub: HubApi, plugin: Plugin, owners: dict[str, str], fence: Fence
+    ) -> None:
         self._hub = hub
         self._plugin = plugin
         self._owners = owners
+        self._fence = fence
         self.publish = hub.publish  # the path of messages: no detour
         self.submit = hub.submit
 
@@ -256,9 +261,15 @@ class _HubOf:
         return getattr(self._hub, name)
 
     def attach(self, endpoint: Endpoint) -> Link:
-        self._owners[endpoint.address] = self._plugin
+        self._own(endpoint)
         return self._hub.attach(endpoint)
 
     async def attach_for_good(self, endpoint: Endpoint) -> Link:
-        self._owners[endpoint.address] = self._plugin
+        self._own(endpoint)
         return await self._hub.attach_for_good(endpoint)
+
+    def _own(self, endpoint: Endpoint) -> None:
+        """Note whose an endpoint is; one of our own needs no fence, and pays for none."""
+        self._owners[endpoint.address] = self._plugin.name
+        if not self._plugin.bundled:
+            fence_endpoint(self._fence, self._plugin, endpoint)

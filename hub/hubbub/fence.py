@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from hubbub.conversion import Converter
+from hubbub.culprits import BUNDLED
 from hubbub.envelope import Envelope
 from hubbub.errors import NotJsonError, Reject
 from hubbub.observe.metrics import Metrics
@@ -32,9 +33,6 @@ FAULTS_IN_A_ROW: Final = 3
 
 LIFE_S: Final = 60.0
 """Seconds that one `startup` or `shutdown` may wait."""
-
-BUNDLED: Final = "hubbub"
-"""Distribution of the plugins that come with the hub."""
 
 PluginState = Literal["up", "failed", "quarantined", "disabled"]
 
@@ -109,7 +107,7 @@ class Fence:
             log.exception("plugin.raised", plugin=plugin.name, hook=hook)
             self.fault(plugin, hook, f"{hook} raised {type(error).__name__}")
             return None
-        self._measure(plugin, hook, perf_counter() - began)
+        self.measure(plugin, hook, perf_counter() - began)
         return result
 
     def around(self, plugin: Plugin, converter: Converter) -> Converter:
@@ -146,7 +144,7 @@ class Fence:
             except Exception as error:
                 self.fault(plugin, hook, f"{hook} raised {type(error).__name__}")
                 raise
-            self._measure(plugin, hook, perf_counter() - began)
+            self.measure(plugin, hook, perf_counter() - began)
             return given
 
         return call
@@ -211,7 +209,8 @@ class Fence:
                 plugin, f"{plugin.faults_of[hook]} faults in a row, the last: {reason}"
             )
 
-    def _measure(self, plugin: Plugin, hook: str, took_s: float) -> None:
+    def measure(self, plugin: Plugin, hook: str, took_s: float) -> None:
+        """Count a call that went well, or that held the loop for too long."""
         if took_s > self.budget_s:
             log.warning("plugin.slow", plugin=plugin.name, hook=hook, took_s=round(took_s, 3))
             self.fault(plugin, hook, f"{hook} took {took_s:.2f} s")

@@ -21,6 +21,7 @@ from hubbub.listeners import HttpListener
 from hubbub.observe.logbook import LogBook
 from hubbub.observe.logs import configure_logs
 from hubbub.open_access import open_access
+from hubbub.outside_watchdog import watched_from_outside
 from hubbub.ports import Clock
 from hubbub.reload import Reloads
 
@@ -37,7 +38,11 @@ def run(config: Config, *, safe: bool = False) -> int:
         if config.log.files:
             path = config.hub.data_dir / "logs" / "hub.jsonl"
             book.write_to(path, files=config.log.files, max_bytes=config.log.file_size)
-        return uvloop.run(Hub(config, safe=safe, book=book).serve())
+        hub = Hub(config, safe=safe, book=book)
+        watchdog = hub.core.watchdog
+        watchdog.to_the_end = True
+        with watched_from_outside(watchdog, config.hub.data_dir, log_format=config.log.format):
+            return uvloop.run(hub.serve())
     except ConfigError as error:
         sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
     except HubError as error:

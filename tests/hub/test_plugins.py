@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -384,8 +385,8 @@ async def test_an_endpoint_that_somebody_else_attached_later_stays(
 # A hook that never returns
 
 
-def test_the_watchdog_counts_looks_at_one_call() -> None:
-    """A new call begins anew; a call under way for the limit is the end."""
+def test_the_watchdog_counts_looks_without_a_pulse() -> None:
+    """A pulse begins anew, whatever is under way; the call that holds the loop is blamed."""
     ended: list[int] = []
     told: list[tuple[str, str]] = []
 
@@ -393,19 +394,52 @@ def test_the_watchdog_counts_looks_at_one_call() -> None:
         told.append((plugin, reason))
 
     watchdog = Watchdog(limit_s=3 * TICK_S, remember=remember, end=ended.append)
-    watchdog.look()
+    watchdog.inside = Inside("waiting", "startup")
     for _ in range(5):
-        watchdog.inside = Inside("short", "before_route")
+        watchdog.pulse()
         watchdog.look()
         watchdog.look()
+        watchdog.look()
+    watchdog.pulse()
+    watchdog.look()
     watchdog.inside = Inside("long", "before_route")
-    for _ in range(3):
+    for _ in range(2):
         watchdog.look()
         assert ended == []
     watchdog.look()
     assert ended == [EXIT_CODE]
     assert told[0][0] == "long"
     assert "before_route did not return" in told[0][1]
+
+
+def test_a_call_that_has_just_begun_holds_no_loop() -> None:
+    """Something else held it before; no plugin is blamed for that."""
+    ended: list[int] = []
+    told: list[str] = []
+    watchdog = Watchdog(
+        limit_s=2 * TICK_S, remember=lambda plugin, _: told.append(plugin), end=ended.append
+    )
+    watchdog.pulse()
+    watchdog.look()
+    watchdog.look()
+    watchdog.inside = Inside("short", "before_route")
+    watchdog.look()
+    assert (ended, told) == ([EXIT_CODE], [])
+
+
+def test_a_log_that_blocks_does_not_keep_a_held_hub_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds the loop may hold a lock that its last words need."""
+    monkeypatch.setattr("hubbub.watchdog.LAST_WORDS_S", 0.01)
+    ended: list[int] = []
+    never = threading.Event()
+    watchdog = Watchdog(
+        limit_s=TICK_S, remember=lambda plugin, reason: never.wait(), end=ended.append
+    )
+    watchdog.inside = Inside("long", "before_route")
+    watchdog.look()
+    watchdog.look()
+    assert ended[0] == EXIT_CODE
+    never.set()
 
 
 def test_the_watchdog_may_be_off() -> None:
