@@ -8,7 +8,7 @@ import msgspec
 
 from hubbub import Endpoint, Envelope, Hub, Reject, Retry
 from hubbub.callbacks import Callbacks, Post
-from hubbub.envelope import CHAT_MESSAGE, TASK_RESULT, encode_json
+from hubbub.envelope import CHAT_MESSAGE, TASK_RESULT, decode_json, encode_json
 from hubbub.errors import HubError, UnavailableError
 from hubbub.outgoing import Outgoing
 from hubbub.store.reads import envelopes as reads
@@ -43,7 +43,7 @@ def read_command(text: str) -> tuple[str, object] | None:
         return None
     if rest.startswith("{"):
         try:
-            return name, msgspec.json.decode(rest, type=dict[str, object])
+            return name, cast("dict[str, object]", decode_json(rest))  # `{` begins an object
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             pass
     return name, {"text": rest, "args": rest.split()}

@@ -17,7 +17,7 @@ import msgspec
 
 from hubbub import Hub
 from hubbub.clock import seq_of_time
-from hubbub.envelope import encode_json
+from hubbub.envelope import decode_json, encode_json
 from hubbub.errors import HubError
 from hubbub.ports import Record, Row
 from hubbub.values import Task, TaskState
@@ -125,7 +125,7 @@ def _note_state(folded: Folded, task_id: str, said: object) -> None:
 
 def _object(text: bytes) -> dict[str, object] | None:
     try:
-        decoded: object = msgspec.json.decode(text)
+        decoded = decode_json(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     return cast("dict[str, object]", decoded) if isinstance(decoded, dict) else None

@@ -26,7 +26,9 @@ __all__ = [
     "TASK_RESULT",
     "TASK_UPDATE",
     "Envelope",
+    "decode_json",
     "encode_json",
+    "finite_float",
     "rfc3339",
 ]
 
@@ -43,8 +45,38 @@ MAX_HOPS: Final = 16
 
 DEFAULT_PRIORITY: Final = 5
 
+LARGE_BYTES: Final = 4096
+"""Size of JSON from which numbers are read in the way that never is slow."""
+
 encode_json = msgspec.json.Encoder().encode
-_decode_json = msgspec.json.Decoder().decode
+_decode_small = msgspec.json.Decoder().decode
+
+
+def finite_float(text: str) -> float:
+    """Read a number of JSON that is no integer; the `float_hook` of decoders of what clients send.
+
+    msgspec's own way is four times as fast for most numbers, and takes 11 us for `1e300`: two
+    seconds for a message of 1 MiB. This one takes at most 0.5 us.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    number = float(text)
+    if number - number:  # NaN for the infinite ones
+        raise ValueError("Number out of range")
+    return number
+
+
+_decode_large = msgspec.json.Decoder(float_hook=finite_float).decode
+
+
+def decode_json(data: bytes | str | msgspec.Raw) -> object:
+    """Return JSON of a client decoded; 1 MiB of it never takes much longer than 50 ms.
+
+    Raises:
+        msgspec.DecodeError, UnicodeError, RecursionError: it is none, or has a number out of range.
+    """
+    return cast("object", (_decode_small if len(data) < LARGE_BYTES else _decode_large)(data))
 
 
 def rfc3339(time_us: int) -> str:
@@ -178,7 +210,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         except KeyError:
             pass
         try:
-            decoded: object = _decode_json(self.json_bytes())
+            decoded = decode_json(self.json_bytes())
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MalformedError(f"data of envelope {self.id!r} is not JSON: {error}") from error
         cast("dict[str, object]", self.__dict__)["_decoded"] = decoded

@@ -15,10 +15,12 @@ MAX_MEDIA_TYPE: Final = 256
 
 OCTETS: Final = "application/octet-stream"
 
-_TOKEN: Final = r"[!#$%&'*+.^`|~\w-]+"
-_VALUE: Final = rf'(?:{_TOKEN}|"(?:[^"\\]|\\.)*")'
+# Each part takes what it can and gives nothing back: to try blanks on both sides of each `;` in all
+# ways took a header of 60 characters a second, and one of 256 for ever.
+_TOKEN: Final = r"[!#$%&'*+.^`|~\w-]++"
+_VALUE: Final = rf'(?:{_TOKEN}|"(?:[^"\\]|\\.)*+")'
 _MEDIA_TYPE: Final = re.compile(
-    rf"({_TOKEN}/{_TOKEN})((?:[ \t]*;[ \t]*(?:{_TOKEN}={_VALUE})?)*)[ \t]*", re.ASCII
+    rf"({_TOKEN}/{_TOKEN})((?:[ \t]*+;[ \t]*+(?:{_TOKEN}={_VALUE})?)*+)[ \t]*+", re.ASCII
 )
 _CHARSET: Final = re.compile(rf";[ \t]*charset=({_VALUE})", re.ASCII | re.IGNORECASE)
 _JSON: Final = re.compile(r"[\w.+-]+/(?:[\w.-]+\+)?json", re.ASCII)

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from hubbub import Envelope
-from hubbub.envelope import CHAT_MESSAGE, CHAT_TEMPLATE
+from hubbub.envelope import CHAT_MESSAGE, CHAT_TEMPLATE, finite_float
 from hubbub.values import Delivery, Outcome
 
 __all__ = ["MAX_CALLED", "MAX_USERS", "Counting", "sender_of"]
@@ -34,7 +34,7 @@ class _Sender(msgspec.Struct):
     user_id: Any = None
 
 
-_decode = msgspec.json.Decoder(_Sender).decode
+_decode = msgspec.json.Decoder(_Sender, float_hook=finite_float).decode
 
 
 class Counting:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from hubbub.envelope import decode_json
 from hubbub_kenko import wire
 from hubbub_kenko.runner.output import OutputLine
 from hubbub_kenko.runner.processes import Status
@@ -119,7 +120,7 @@ def read_order(data: msgspec.Raw) -> Order:
 
 def _id_in(data: msgspec.Raw) -> str | None:
     try:
-        value: object = msgspec.json.decode(data)
+        value = decode_json(data)
     except _BROKEN:
         return None
     match value:

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from hubbub.envelope import decode_json, finite_float
 from hubbub_kenko.wire.registration import read_register
 from hubbub_kenko.wire.values import (
     HEARD,
@@ -51,11 +52,10 @@ class _Head(msgspec.Struct, gc=False):
 
 _read_usual = msgspec.json.Decoder(_Message | _Ack | _Heartbeat | _Ping).decode
 _read_head = msgspec.json.Decoder(_Head).decode
-_read_any = msgspec.json.Decoder().decode
-_read_message = msgspec.json.Decoder(Message).decode
+_read_message = msgspec.json.Decoder(Message, float_hook=finite_float).decode
 _read_ack = msgspec.json.Decoder(Ack).decode
 _read_output = msgspec.json.Decoder(RunnerOutput).decode
-_read_object = msgspec.json.Decoder(dict[str, Any]).decode
+_read_object = msgspec.json.Decoder(dict[str, Any], float_hook=finite_float).decode
 
 _BROKEN = (msgspec.DecodeError, UnicodeError, RecursionError)
 
@@ -101,7 +101,7 @@ def _read_slowly(frame: str) -> Inbound:
 def _what_is_wrong(frame: str) -> FrameError:
     """Return why a frame has no head."""
     try:
-        value = _read_any(frame)
+        value = decode_json(frame)
     except _BROKEN as failed:
         return FrameError("bad_json", f"the frame is not JSON: {failed}")
     if not isinstance(value, dict):
@@ -158,7 +158,7 @@ def _bad_data(kind: str, data: msgspec.Raw, failed: Exception) -> FrameError:
     if not isinstance(failed, msgspec.ValidationError):
         return FrameError("bad_json", f"the frame is not JSON: {failed}")
     try:
-        value = _read_any(data)
+        value = decode_json(data)
     except _BROKEN as broken:
         return FrameError("bad_json", f"the frame is not JSON: {broken}")
     members = cast("dict[str, object]", value) if isinstance(value, dict) else {}
@@ -169,7 +169,7 @@ def _bad_data(kind: str, data: msgspec.Raw, failed: Exception) -> FrameError:
 
 def _register(data: msgspec.Raw) -> Register | BadRegister:
     try:
-        value = _read_any(data)
+        value = decode_json(data)
     except _BROKEN as failed:
         raise FrameError("bad_json", f"the frame is not JSON: {failed}") from failed
     return read_register(value)

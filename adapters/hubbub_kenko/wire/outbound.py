@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hubbub.envelope import decode_json
 from hubbub_kenko.wire.values import Refusal
 
 __all__ = [
@@ -13,7 +14,6 @@ __all__ = [
     "event_of", "pause", "refused", "registered",
 ]  # fmt: skip
 
-_decode = msgspec.json.Decoder().decode
 
 
 class Frame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -75,4 +75,4 @@ def event_of(frame: Frame) -> tuple[str, object]:
     """Return a frame as family S gets it: the event and its one argument, None for none."""
     if frame.data is msgspec.UNSET or frame is BARE_PONG:
         return frame.type, None
-    return frame.type, _decode(_encode(frame.data))
+    return frame.type, decode_json(_encode(frame.data))

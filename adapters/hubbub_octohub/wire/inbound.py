@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from hubbub.envelope import encode_json
+from hubbub.envelope import decode_json, encode_json, finite_float
 from hubbub.errors import HubError, InvalidError
 from hubbub.intake import check_depth, check_text
 from hubbub_octohub.wire.values import (
@@ -50,7 +50,7 @@ class _Frame(msgspec.Struct):
     traceparent: Any = None
 
 
-_decode = msgspec.json.Decoder(_Frame).decode
+_decode = msgspec.json.Decoder(_Frame, float_hook=finite_float).decode
 
 
 def read_node_frame(text: str | bytes) -> NodeFrame:
@@ -190,7 +190,7 @@ def _ask(frame: _Frame) -> Ask:
     if isinstance(request_id, bool) or not isinstance(request_id, (str, int, float)):
         request_id = None
     try:
-        data: object = msgspec.json.decode(frame.data)
+        data = decode_json(frame.data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise FrameError(f"`data` is no JSON: {error}"[:300]) from None
     to = frame.to

@@ -8,8 +8,9 @@ from typing import Final, cast
 
 import msgspec
 
+from hubbub.envelope import decode_json
 from hubbub.errors import HubError
-from hubbub.intake import texts_of
+from hubbub.intake import has_nul
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -68,7 +69,7 @@ def members_of(body: bytes, missing: str | None) -> Members:
         missing: What an empty or null body lacks; None when nothing.
     """
     try:
-        decoded: object = msgspec.json.decode(body)
+        decoded = decode_json(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise RelayError("invalid JSON") from None
     if not decoded and missing is not None:
@@ -76,7 +77,7 @@ def members_of(body: bytes, missing: str | None) -> Members:
     if not isinstance(decoded, dict):
         raise RelayError("body must be an object")
     members = cast("Members", decoded)
-    if b"\\u0000" in body and any("\0" in text for text in texts_of(members)):
+    if has_nul(body):
         raise RelayError("NUL character in a text")
     if not RESERVED.isdisjoint(members):
         members = {name: value for name, value in members.items() if name not in RESERVED}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from difflib import get_close_matches
-from typing import Final, TypeVar
+from functools import lru_cache
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from hubbub.envelope import finite_float
 from hubbub.errors import InvalidError, MalformedError, TooLargeError
 from hubbub.intake import check_depth
 
@@ -167,11 +169,16 @@ def decode(body: bytes, model: type[T]) -> T:
     check_utf8(body)
     check_depth(body, DEPTH)
     try:
-        return msgspec.json.decode(body, type=model)
+        return cast("T", _decoder_of(model).decode(body))
     except msgspec.ValidationError as error:
         raise invalid(error, body, _names_of(model)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
+
+
+@lru_cache(maxsize=64)
+def _decoder_of(model: type[object]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(model, float_hook=finite_float)
 
 
 def members_of(body: bytes) -> dict[str, msgspec.Raw] | None:
