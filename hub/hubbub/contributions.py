@@ -247,9 +247,7 @@ def _is_adapter(given: object) -> bool:
 class _HubOf:
     """The hub, with a note of whose endpoints are attached; everything else is the hub's own."""
 
-    def __init__(
-        self, hub: HubApi, plugin: Plugin, owners: dict[str, str], fence: Fence
-    ) -> None:
+    def __init__(self, hub: HubApi, plugin: Plugin, owners: dict[str, str], fence: Fence) -> None:
         self._hub = hub
         self._plugin = plugin
         self._owners = owners

@@ -166,8 +166,8 @@ def check_depth(data: bytes, limit: int) -> None:
     outside = b"".join(data.split(b'"')[::2])  # of texts
     brackets = outside.translate(_ONE_KIND, delete=_NOT_BRACKETS)
     brackets = brackets.replace(b"[]", b"")  # the innermost: most, of what is large and flat
-    depths = tuple(accumulate(map(_STEPS.__getitem__, brackets)))
-    if depths and (max(depths) >= limit or min(depths) < 0 or depths[-1]):
+    deepest = max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+    if deepest >= limit or brackets.count(b"[") * 2 != len(brackets):
         raise MalformedError(f"data is nested deeper than {limit}, or its brackets do not match")
 
 

@@ -33,6 +33,9 @@ MAX_SUBJECT: Final = 512
 MAX_TOKENS: Final = 32
 """Tokens of a subject or pattern."""
 
+MAX_TOKEN: Final = 12 * MAX_SUBJECT
+"""Characters of the longest token that `escape` makes: up to four bytes for each, `%XX`."""
+
 EMPTY_TOKEN: Final = "%"
 """What `escape` makes of the empty text; no other text is escaped to it."""
 
@@ -48,9 +51,16 @@ def escape(text: str) -> str:
     """Make one token of foreign text; reversible by `unescape`.
 
     Dots, wildcards, braces, white space and control characters become `%XX` of their UTF-8 bytes.
+
+    Raises:
+        SubjectError: the text is longer than any subject may be.
     """
     if not text:
         return EMPTY_TOKEN
+    if len(text) > MAX_SUBJECT:
+        raise SubjectError(
+            f"a name has {len(text)} characters, a subject may have {MAX_SUBJECT}: {text[:64]!r}"
+        )
     return _TO_ESCAPE.sub(
         lambda found: "".join(
             f"%{byte:02X}" for byte in found[0].encode("utf-8", errors="surrogatepass")
@@ -61,7 +71,7 @@ def escape(text: str) -> str:
 
 def unescape(token: str) -> str:
     """Return the text that `escape` made a token of; a token that it never makes stays as it is."""
-    if "%" not in token:
+    if "%" not in token or len(token) > MAX_TOKEN:
         return token
     if token == EMPTY_TOKEN:
         return ""
@@ -69,7 +79,7 @@ def unescape(token: str) -> str:
         text = unquote(token, errors="surrogatepass")
     except UnicodeDecodeError:
         return token
-    return text if escape(text) == token else token
+    return text if len(text) <= MAX_SUBJECT and escape(text) == token else token
 
 
 @lru_cache(maxsize=8192)

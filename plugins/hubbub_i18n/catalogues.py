@@ -10,12 +10,19 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final, cast
 
-import msgspec
-
+from hubbub.envelope import encode_json
 from hubbub.errors import HubError, InvalidError, NotFoundError
 from hubbub_i18n.locales import canonical, chain
 
-__all__ = ["MAX_KEYS", "MAX_LOCALES", "MAX_TEXT", "CatalogueError", "Catalogues", "render"]
+__all__ = [
+    "MAX_FILLED",
+    "MAX_KEYS",
+    "MAX_LOCALES",
+    "MAX_TEXT",
+    "CatalogueError",
+    "Catalogues",
+    "render",
+]
 
 MAX_LOCALES: Final = 100
 MAX_KEYS: Final = 5000
@@ -23,6 +30,9 @@ MAX_KEYS: Final = 5000
 
 MAX_TEXT: Final = 4096
 """Characters of one text."""
+
+MAX_FILLED: Final = 2 * 1024 * 1024
+"""Characters of the values in one text: a message of 1 MiB may be named a thousand times."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}", re.ASCII)
@@ -35,13 +45,23 @@ class CatalogueError(HubError):
 
 
 def render(template: str, args: Mapping[str, object]) -> str:
-    """Fill in `{name}`; a name without a value stays as it is, and a value is not read again."""
+    """Fill in `{name}`; a name without a value stays as it is, and a value is not read again.
+
+    So does a name whose value would make the text longer than `MAX_FILLED`.
+    """
+    values: dict[str, str] = {}
+    left = MAX_FILLED
 
     def filled(place: re.Match[str]) -> str:
-        if place[1] not in args:
+        nonlocal left
+        name = place[1]
+        if name not in args:
             return place[0]
-        value = args[place[1]]
-        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        if name not in values:
+            value = args[name]
+            values[name] = value if isinstance(value, str) else encode_json(value).decode()
+        left -= len(values[name])
+        return values[name] if left >= 0 else place[0]
 
     return _PLACE.sub(filled, template)
 

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from hubbub.envelope import decode_json, finite_float
+from hubbub.envelope import decode_json, decode_undisturbed, finite_float
 from hubbub_kenko.wire.registration import read_register
 from hubbub_kenko.wire.values import (
     HEARD,
@@ -50,7 +50,9 @@ class _Head(msgspec.Struct, gc=False):
     data: msgspec.Raw = NOTHING
 
 
-_read_usual = msgspec.json.Decoder(_Message | _Ack | _Heartbeat | _Ping).decode
+_read_usual = msgspec.json.Decoder(
+    _Message | _Ack | _Heartbeat | _Ping, float_hook=finite_float
+).decode
 _read_head = msgspec.json.Decoder(_Head).decode
 _read_message = msgspec.json.Decoder(Message, float_hook=finite_float).decode
 _read_ack = msgspec.json.Decoder(Ack).decode
@@ -75,7 +77,7 @@ def decode(frame: str | bytes) -> Inbound:
     if frame == "ping":
         return Ping(bare=True)
     try:
-        usual = _read_usual(frame)
+        usual = decode_undisturbed(_read_usual, frame)
     except msgspec.ValidationError:  # another type, or something that does not fit
         return _read_slowly(frame)
     except _BROKEN as failed:
@@ -121,7 +123,7 @@ def read_event(kind: str, data: msgspec.Raw) -> Inbound:
 
 def _message(data: msgspec.Raw) -> Message:
     try:
-        message = _read_message(data)
+        message = decode_undisturbed(_read_message, data)
     except _BROKEN as failed:
         raise _bad_data("message", data, failed) from failed
     return _checked(message)
@@ -142,7 +144,7 @@ def _ack(data: msgspec.Raw) -> Ack:
 
 def _runner_result(data: msgspec.Raw) -> RunnerResult:
     try:
-        return RunnerResult(_read_object(data))
+        return RunnerResult(decode_undisturbed(_read_object, data))
     except _BROKEN as failed:
         raise _bad_data("runner.result", data, failed) from failed
 

@@ -15,7 +15,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-
 class Frame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One frame to a client; `data` is anything JSON can say."""
 

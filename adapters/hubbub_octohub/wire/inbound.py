@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from hubbub.envelope import decode_json, encode_json, finite_float
+from hubbub.envelope import decode_json, decode_undisturbed, encode_json, finite_float
 from hubbub.errors import HubError, InvalidError
 from hubbub.intake import check_depth, check_text
 from hubbub_octohub.wire.values import (
@@ -102,7 +102,7 @@ def read_ask(text: str | bytes) -> Ask:
 
 def _read(text: str | bytes) -> _Frame:
     try:
-        return _decode(text)
+        return decode_undisturbed(_decode, text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise FrameError(f"the frame is no JSON object: {error}"[:300]) from None
 

@@ -54,7 +54,9 @@ The library counts a text in bytes of UTF-8, the language says characters.
 
 _OPERATOR: Final = re.compile(r"&&|\|\||[<>=!]=|[.\[({!?+*/%<>-]")
 _SIZE: Final = re.compile(
-    r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|\bsize(?=\s*\()""", re.DOTALL
+    r"""(?P<text>"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|'(?:[^'\\]|\\.)*+(?:'|\\?\Z))"""
+    r"""|\bsize(?=\s*\()""",
+    re.DOTALL,
 )
 _BOUND: Final = re.compile(
     r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,", re.ASCII

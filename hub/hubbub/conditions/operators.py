@@ -15,7 +15,7 @@ from hubbub.errors import RouteError
 
 _re2 = cast("Any", re2)  # published without types
 
-__all__ = ["MAX_OPERAND_DEPTH", "Test", "compile_value"]
+__all__ = ["MAX_OPERAND_DEPTH", "MAX_REGEX_WORK", "Test", "TooCostlyError", "compile_value"]
 
 Test = Callable[[object], bool]
 """Tells whether the value at a path is what was asked for; gets `MISSING` where there is none."""
@@ -24,6 +24,20 @@ Compare = Callable[[object, object], bool]
 
 MAX_OPERAND_DEPTH: Final = 32
 """Levels of lists and objects in a value that a path is compared with."""
+
+MAX_REGEX_WORK: Final = 25_000_000
+"""Bytes of a text times instructions of the expression that may be searched: about 50 ms at worst.
+
+Where the automaton of an expression grows too large, the library walks through all its states for
+each byte; then 1 MiB of text takes more than a second.
+"""
+
+MIN_REGEX_BYTES: Final = 16 * 1024
+"""Bytes of a text that every expression searches."""
+
+
+class TooCostlyError(Exception):
+    """A test that did not run, because of the time it might take."""
 
 
 def compile_value(path: str, wanted: object) -> Test:
@@ -165,7 +179,7 @@ def _regex(place: str, wanted: object) -> Test:
     text = _text(place, wanted)
     try:
         # Bytes on both sides are read as UTF-8 and spare the way back to offsets in text.
-        search: Callable[[bytes], object] = _re2.compile(text.encode(), options).search
+        compiled = _re2.compile(text.encode(), options)
     except UnicodeEncodeError as error:
         raise RouteError(f"where {place!r} has half a character in {text!r}") from error
     except _re2.error as error:
@@ -174,7 +188,18 @@ def _regex(place: str, wanted: object) -> Test:
             f"where {place!r} has a bad regular expression {text!r}: {said}; "
             "look-around and back-references do not exist here"
         ) from error
-    return lambda value: isinstance(value, str) and search(value.encode()) is not None
+    search: Callable[[bytes], object] = compiled.search
+    most_bytes = max(MIN_REGEX_BYTES, MAX_REGEX_WORK // compiled.programsize)
+
+    def test(value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        encoded = value.encode()
+        if len(encoded) > most_bytes:
+            raise TooCostlyError
+        return search(encoded) is not None
+
+    return test
 
 
 def _exists(place: str, wanted: object) -> Test:

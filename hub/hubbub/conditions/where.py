@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hubbub.conditions.cel import compile_cel
-from hubbub.conditions.operators import compile_value
+from hubbub.conditions.operators import TooCostlyError, compile_value
 from hubbub.conditions.paths import UNREADABLE, parse_path, reader_of
 from hubbub.envelope import Envelope
 
@@ -27,7 +27,8 @@ def compile_where(
         where: Paths and what must stand there: a value is equality, a list is "one of", a table
             holds operators.
         cel: The same as a CEL expression that must be true.
-        too_costly: Called each time the CEL expression does not run because of what it would cost.
+        too_costly: Called each time a regular expression or the CEL expression does not run because
+            of what it would cost.
 
     Returns:
         The condition, or None when there is nothing to check.
@@ -51,6 +52,10 @@ def compile_where(
                 if not test(read(envelope)):
                     return False
         except UNREADABLE:
+            return False
+        except TooCostlyError:
+            if too_costly is not None:
+                too_costly()
             return False
         return by_cel is None or by_cel(envelope)
 

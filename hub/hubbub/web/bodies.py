@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from hubbub.envelope import finite_float
+from hubbub.envelope import decode_undisturbed, finite_float
 from hubbub.errors import InvalidError, MalformedError, TooLargeError
 from hubbub.intake import check_depth
 
@@ -169,7 +169,7 @@ def decode(body: bytes, model: type[T]) -> T:
     check_utf8(body)
     check_depth(body, DEPTH)
     try:
-        return cast("T", _decoder_of(model).decode(body))
+        return cast("T", decode_undisturbed(_decoder_of(model).decode, body))
     except msgspec.ValidationError as error:
         raise invalid(error, body, _names_of(model)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
