@@ -77,7 +77,7 @@ class _Stretches:
                 except GeneratorExit:
                     self._step(steps.close)
                     raise
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001  # thrown into the coroutine
                     step = functools.partial(steps.throw, error)
                 else:
                     step = functools.partial(steps.send, sent)

@@ -91,7 +91,7 @@ def _start(opened: ExitStack, data_dir: Path, log_format: str) -> _Pulse:
         ending = -1
     numbers = (dump_signal, reads, ending, GRACE_LOOKS, round(TICK_S * 1000))
     report = [sys.executable, "-P", "-m", "hubbub.held_loop", str(data_dir.absolute()), log_format]
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  # our own program
         [sys.executable, "-I", "-S", str(PROGRAM), ",".join(map(str, numbers)), *report],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

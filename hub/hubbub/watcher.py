@@ -90,15 +90,15 @@ class Watcher:
     def is_stopped(self) -> bool:
         """Tell whether a signal or a debugger has stopped the hub."""
         try:
-            with open(f"/proc/{self.hub}/stat", "rb") as file:
+            with open(f"/proc/{self.hub}/stat", "rb") as file:  # noqa: PTH123  # pathlib is large
                 return file.read().rpartition(b")")[2].split()[0] in b"Tt"
         except OSError:
             return True
 
     def bite(self) -> None:
         """Say where the hub is, and end it."""
-        import json
-        import subprocess
+        import json  # noqa: PLC0415  # see above
+        import subprocess  # noqa: PLC0415
 
         stack = self.stack()
         if select.select([0], [], [], 0)[0]:  # it runs again
@@ -106,7 +106,7 @@ class Watcher:
             return
         words = json.dumps({"limit_s": self.limit_s, "stack": stack})
         try:
-            subprocess.run(
+            subprocess.run(  # noqa: S603  # our own program
                 self.report, input=words, text=True, timeout=REPORT_S, check=False, stdout=2
             )
         except (OSError, subprocess.SubprocessError) as error:
@@ -126,7 +126,7 @@ class Watcher:
     def end(self) -> None:
         """Have the hub ended, with its exit code where the system lets it."""
         if self.ending >= 0:
-            import ctypes
+            import ctypes  # noqa: PLC0415  # see above
 
             ctypes.CDLL(None).mq_send(self.ending, b"1", ctypes.c_size_t(1), 1)
             until = time.monotonic() + EXIT_S

@@ -6,6 +6,7 @@ import asyncio
 import time
 import types
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ class Slow(Endpoint):
 
     async def deliver(self, envelope: Envelope) -> object:
         await asyncio.sleep(0)
-        time.sleep(HOLD_S)
+        time.sleep(HOLD_S)  # noqa: ASYNC251  # that is the fault
         return await asyncio.sleep(0, None)
 
 
@@ -57,7 +58,7 @@ class Old(Endpoint):
 
     @types.coroutine
     def deliver(self, envelope: Envelope) -> Generator[object, object, None]:
-        yield
+        yield None
 
 
 def plugin_with(core: Core) -> Plugin:
@@ -67,14 +68,18 @@ def plugin_with(core: Core) -> Plugin:
 
 async def tell(core: Core) -> None:
     """Send one message to the endpoint."""
-    to = ["plugin.third"]
+    to = ("plugin.third",)
     await core.publish(Envelope.new(source="plugin.test", subject="any", to=to, durable=False))
+
+
+def has_faults(plugin: Plugin, faults: int) -> bool:
+    return plugin.faults == faults
 
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait for what the hub does next."""
     async with asyncio.timeout(5):
-        while not true():
+        while not true():  # noqa: ASYNC110  # the hub tells nobody
             await asyncio.sleep(0.001)
 
 
@@ -86,7 +91,7 @@ async def test_a_slow_endpoint_is_quarantine(tmp_path: Path, kind: type[Endpoint
         core.hub_for(plugin).attach(kind(address="plugin.third"))
         for faults in range(1, FAULTS_IN_A_ROW):
             await tell(core)
-            await until(lambda faults=faults: plugin.faults == faults)
+            await until(partial(has_faults, plugin, faults))
             assert plugin.state == "up"
         await tell(core)
         await until(lambda: plugin.state == "quarantined")
@@ -124,7 +129,7 @@ async def test_a_fenced_endpoint_answers_and_is_cancelled(tmp_path: Path) -> Non
         hub = core.hub_for(plugin_with(core))
         hub.attach(endpoint).close()
         link = hub.attach(endpoint)  # fenced once
-        asked = Envelope.new(source="plugin.test", subject="answer", to=["plugin.third"])
+        asked = Envelope.new(source="plugin.test", subject="answer", to=("plugin.third",))
         assert (await core.request(asked, timeout_s=5)).json() == "done"
         await tell(core)
         await until(lambda: not link.idle)

@@ -432,9 +432,11 @@ def test_a_log_that_blocks_does_not_keep_a_held_hub_alive(monkeypatch: pytest.Mo
     monkeypatch.setattr("hubbub.watchdog.LAST_WORDS_S", 0.01)
     ended: list[int] = []
     never = threading.Event()
-    watchdog = Watchdog(
-        limit_s=TICK_S, remember=lambda plugin, reason: never.wait(), end=ended.append
-    )
+
+    def remember(plugin: str, reason: str) -> None:
+        never.wait()
+
+    watchdog = Watchdog(limit_s=TICK_S, remember=remember, end=ended.append)
     watchdog.inside = Inside("long", "before_route")
     watchdog.look()
     watchdog.look()

@@ -167,8 +167,8 @@ class HubSettings(Settings):
     )
     hook_limit: Duration = Field(
         default=30.0,
-        description="How long a plugin may hold the whole hub up before the process ends, to start "
-        "again without that plugin; 0 is for ever.",
+        description="How long one call may hold the event loop, and so the whole hub, before the "
+        "process ends, to start again without the plugin that held it; 0 is for ever.",
     )
 
     limits: PortLimits = Field(default=PortLimits(), description="What the one port takes.")

@@ -169,7 +169,7 @@ def decode(body: bytes, model: type[T]) -> T:
     check_utf8(body)
     check_depth(body, DEPTH)
     try:
-        return cast("T", decode_undisturbed(_decoder_of(model).decode, body))
+        return cast("T", decode_undisturbed(_decoder_of(cast("Any", model)).decode, body))
     except msgspec.ValidationError as error:
         raise invalid(error, body, _names_of(model)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -177,7 +177,7 @@ def decode(body: bytes, model: type[T]) -> T:
 
 
 @lru_cache(maxsize=64)
-def _decoder_of(model: type[object]) -> msgspec.json.Decoder[Any]:
+def _decoder_of(model: type[Any]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(model, float_hook=finite_float)
 
 
