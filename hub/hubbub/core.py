@@ -89,6 +89,7 @@ class Core(Facade):
             StoreOwnedError: another hub runs on the database.
         """
         self._narrow_files()  # before a connection has locks on the database
+        self.watchdog.starting = True
         self.watchdog.start()
         self.load(self.extensions.remembered())
         self.database.open()
@@ -111,6 +112,7 @@ class Core(Facade):
         await self.adapters.start()
         await self.listeners.begin()
         self.state = "ready"
+        self.watchdog.starting = False
 
     def load(self, states: Mapping[str, tuple[str, str]] | None = None) -> None:
         """Load plugins and all that hub.toml and they say, without touching the store.

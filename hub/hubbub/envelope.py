@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -48,7 +48,6 @@ MAX_HOPS: Final = 16
 
 DEFAULT_PRIORITY: Final = 5
 
-D = TypeVar("D", bytes, str, msgspec.Raw, bytes | str, bytes | str | msgspec.Raw)
 T = TypeVar("T")
 
 LARGE_BYTES: Final = 4096
@@ -87,7 +86,7 @@ def decode_json(data: bytes | str | msgspec.Raw) -> object:
     return decode_undisturbed(_decode_large, data)
 
 
-def decode_undisturbed(decode: Callable[[D], T], data: D) -> T:
+def decode_undisturbed(decode: Callable[[Any], T], data: bytes | str | msgspec.Raw) -> T:
     """Decode JSON of a client with another decoder, which has `finite_float` where it needs that.
 
     Garbage is not looked for while much is decoded: a list of 350,000 lists would have it looked

@@ -1,8 +1,8 @@
 """The watchdog's second: a small process beside the hub, for calls that keep the interpreter.
 
 While such a call runs, no thread of Python does, the watchdog's neither. The process beside has
-an interpreter of its own (`watcher.py`). It reads the pulse of the event loop from a pipe; when
-that is missing, it has the stack written by a signal that C code answers (`faulthandler`), writes
+an interpreter of its own (`watcher.py`). It reads from a pipe that the watchdog still looks. Once
+that does not, it has the stack written by a signal that C code answers (`faulthandler`), writes
 what happened to the log and to the file of stuck plugins, and has the hub ended (`native_exit`).
 It ends itself with the hub, whose end of the pipe is closed then.
 """
@@ -27,7 +27,7 @@ from hubbub.watchdog import EXIT_CODE, TICK_S, Watchdog
 __all__ = ["GRACE_LOOKS", "watched_from_outside"]
 
 GRACE_LOOKS: Final = 3
-"""Looks that the watchdog's own thread has before: it knows more of what goes on."""
+"""Looks that the watchdog's own thread has before, should it only be late."""
 
 END_S: Final = 2.0
 """How long the process beside may take to end with the hub."""
@@ -52,8 +52,8 @@ def watched_from_outside(
             opened.close()
             log.warning("watchdog.alone", error=str(error))
         else:
-            watchdog.on_pulse = pulse.send
-            opened.callback(setattr, watchdog, "on_pulse", None)
+            watchdog.on_look = pulse.send
+            opened.callback(setattr, watchdog, "on_look", None)
         yield
 
 
@@ -64,7 +64,7 @@ class _Pulse:
         self._pipe = pipe
 
     def send(self, limit_s: float) -> None:
-        """Say that the loop runs, and how long it may be held from now on."""
+        """Say that threads run, and how long they may not from now on."""
         with suppress(OSError):  # full, or nobody reads: the hub goes on without
             os.write(self._pipe, f"{limit_s:g}\n".encode())
 

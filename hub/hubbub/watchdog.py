@@ -18,6 +18,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -58,8 +59,9 @@ class Watchdog:
     Attributes:
         inside: The plugin call under way, set by the fence; None outside of those.
         limit_s: How long the loop may be held; 0 for any time.
+        starting: Own work may hold the loop (a migration, a look at all pages); plugins may not.
         to_the_end: Watch until the loop is closed, whatever `stop` says: the process is the hub's.
-        on_pulse: Called on the loop at each pulse.
+        on_look: Called at each look with the limit: the interpreter lets threads run.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class Watchdog:
     ) -> None:
         self.inside: Inside | None = None
         self.limit_s = limit_s
+        self.starting = False
         self.to_the_end = False
-        self.on_pulse: Callable[[float], None] | None = None
+        self.on_look: Callable[[float], None] | None = None
         self._remember = remember
         self._end = end
         self._pulses = 0
@@ -88,6 +91,7 @@ class Watchdog:
         self._watched = threading.get_ident()
         self._loop = asyncio.get_running_loop()
         self._beat()
+        self._tell()
         threading.Thread(target=self._run, name="hubbub-watchdog", daemon=True).start()
 
     def stop(self) -> None:
@@ -98,8 +102,6 @@ class Watchdog:
     def pulse(self) -> None:
         """The event loop runs."""
         self._pulses += 1
-        if self.on_pulse is not None:
-            self.on_pulse(self.limit_s)
 
     def look(self) -> None:
         """Compare with the last look; a loop without a pulse since then comes nearer to its end."""
@@ -111,7 +113,7 @@ class Watchdog:
         self._long_inside = now[1] if now[1] is before[1] else None
         self._looks += 1
         if self.limit_s and self._looks * TICK_S >= self.limit_s:
-            self._bite()
+            self._judge()
 
     def _beat(self) -> None:
         if self._loop is not None and not self._stopped.is_set():
@@ -122,23 +124,33 @@ class Watchdog:
         while not self._stopped.wait(TICK_S):
             if self._loop is None or self._loop.is_closed():
                 return
+            self._tell()
             if self._loop.is_running():
                 self.look()
             else:  # between two runs of a loop nothing is held
                 self._looks = 0
 
-    def _bite(self) -> None:
+    def _tell(self) -> None:
+        if self.on_look is not None:
+            self.on_look(self.limit_s)
+
+    def _judge(self) -> None:
+        """End the process, unless it is the hub's own start that takes its time."""
+        stack = self._stack()
+        plugin = _plugin_in(stack) if self._long_inside is None else self._long_inside.plugin
+        if plugin is None and self.starting:
+            self._looks = 0
+            return
+        said = partial(self._say_why, stack, plugin)
         try:
-            words = threading.Thread(target=self._say_why, name="hubbub-last-words", daemon=True)
+            words = threading.Thread(target=said, name="hubbub-last-words", daemon=True)
             words.start()
             words.join(LAST_WORDS_S)
         finally:
             self._end(EXIT_CODE)
 
-    def _say_why(self) -> None:
-        stack = self._stack()
+    def _say_why(self, stack: traceback.StackSummary, plugin: str | None) -> None:
         inside = self._long_inside
-        plugin = inside.plugin if inside is not None else _plugin_in(stack)
         try:
             log.critical(
                 "hub.loop_held" if plugin is None else "plugin.stuck",

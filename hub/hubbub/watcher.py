@@ -1,8 +1,8 @@
-"""The process beside the hub: watches the pulse of its event loop (see `outside_watchdog`).
+"""The process beside the hub: sees when its interpreter is kept (see `outside_watchdog`).
 
 A program of its own, run with nothing but the standard library, and with little of that, so that
 it is small: what only the end needs is imported then. It lives as long as its standard input, into
-which the hub writes a line at each pulse: the limit in seconds.
+which the hub's watchdog writes a line at each look: the limit in seconds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import select
 import signal
 import sys
 import time
+
+__all__ = ["Watcher"]
 
 DUMP_S = 1.0
 """How long the stack may take to come."""
@@ -78,7 +80,7 @@ class Watcher:
         return bool(said)
 
     def look(self) -> None:
-        """A look without a pulse brings the hub nearer to its end, unless it is stopped."""
+        """A look without a line brings the hub nearer to its end, unless it is stopped."""
         self.looks = 0 if self.is_stopped() else self.looks + 1
         if self.limit_s and (self.looks - self.grace_looks) * self.tick_s >= self.limit_s:
             self.bite()

@@ -427,6 +427,24 @@ def test_a_call_that_has_just_begun_holds_no_loop() -> None:
     assert (ended, told) == ([EXIT_CODE], [])
 
 
+def test_own_work_of_a_start_may_take_its_time() -> None:
+    """A migration, say; a plugin that is loaded may not, nor own work later."""
+    ended: list[int] = []
+    watchdog = Watchdog(limit_s=TICK_S, remember=lambda *_: None, end=ended.append)
+    watchdog.starting = True
+    for _ in range(5):
+        watchdog.look()
+    assert ended == []
+    watchdog.inside = Inside("long", "import")
+    watchdog.look()
+    assert ended == []
+    watchdog.look()
+    assert ended == [EXIT_CODE]
+    watchdog.inside, watchdog.starting = None, False
+    watchdog.look()
+    assert ended == [EXIT_CODE, EXIT_CODE]
+
+
 def test_a_log_that_blocks_does_not_keep_a_held_hub_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds the loop may hold a lock that its last words need."""
     monkeypatch.setattr("hubbub.watchdog.LAST_WORDS_S", 0.01)
