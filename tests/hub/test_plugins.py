@@ -430,7 +430,7 @@ def test_a_call_that_has_just_begun_holds_no_loop() -> None:
 def test_own_work_of_a_start_may_take_its_time() -> None:
     """A migration, say; a plugin that is loaded may not, nor own work later."""
     ended: list[int] = []
-    watchdog = Watchdog(limit_s=TICK_S, remember=lambda *_: None, end=ended.append)
+    watchdog = Watchdog(limit_s=TICK_S, remember=lambda plugin, reason: None, end=ended.append)
     watchdog.starting = True
     for _ in range(5):
         watchdog.look()
