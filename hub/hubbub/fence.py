@@ -6,7 +6,6 @@ never returns is the watchdog's matter.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from hubbub.envelope import Envelope
 from hubbub.errors import NotJsonError, Reject
 from hubbub.observe.metrics import Metrics
 from hubbub.stuck_plugin import StuckPluginFile
+from hubbub.time_limit import within
 from hubbub.watchdog import Inside, Watchdog
 
 __all__ = ["BUNDLED", "FAULTS_IN_A_ROW", "LIFE_S", "Fence", "Plugin", "PluginState"]
@@ -152,15 +152,21 @@ class Fence:
         return call
 
     async def live(
-        self, plugin: Plugin, hook: str, call: Callable[..., Any], hub: object
+        self,
+        plugin: Plugin,
+        hook: str,
+        call: Callable[..., Any],
+        hub: object,
+        *,
+        limit_s: float = LIFE_S,
     ) -> str | None:
-        """Call `startup` or `shutdown`, wait for it up to a deadline; returns what went wrong."""
+        """Call `startup` or `shutdown`, wait for it up to a limit; returns what went wrong."""
         try:
             with self.loading(plugin, hook) if hook == "startup" else self.watched(plugin, hook):
                 waiting = call(hub)
             if isinstance(waiting, Awaitable):
-                async with asyncio.timeout(LIFE_S):
-                    await cast("Awaitable[object]", waiting)
+                name = f"{hook} of plugin {plugin.name!r}"
+                await within(cast("Awaitable[object]", waiting), limit_s, name=name)
         except (Exception, SystemExit) as error:
             self._metrics.plugin_errors[plugin.name, hook].inc()
             return f"{hook}: {type(error).__name__}: {error}".rstrip(": ")
