@@ -27,7 +27,7 @@ from hubbub.planning import TASKS_ROUTE
 from hubbub.plugins import Plugin
 from hubbub.ports import Clock, HubApi
 from hubbub.recovery import recover
-from hubbub.stopping import STOP_GRACE_S, StopTime, on_thread
+from hubbub.stopping import StopTime, on_thread
 from hubbub.store.reads import endpoints as endpoint_reads
 from hubbub.store.reads import envelopes as envelope_reads
 from hubbub.tokens import ADMIN_FILE, AdminTokenError
@@ -147,7 +147,7 @@ class Core(Facade):
 
     async def drain(self) -> None:
         """Take nothing new; wait for what is in flight, up to `drain_timeout`."""
-        await self.begin_stop().step("drain", self._drain(), keep_s=STOP_GRACE_S - 1)
+        await self.begin_stop().step("drain", self._drain())
 
     async def _drain(self) -> None:
         time = self.begin_stop()
@@ -168,24 +168,23 @@ class Core(Facade):
         time = self.begin_stop()
         if self.state not in ("draining", "stopped"):
             await self.drain()
-        self.adapters.stop_timeout_s = time.left_s(keep_s=2.5)
-        self.listeners.stop_timeout_s = time.left_s(keep_s=3.5)
-        await time.step("adapters", self.adapters.stop(), keep_s=2.0)
-        self.listeners.stop_timeout_s = time.left_s(keep_s=3.0)
-        await time.step("listeners", self.listeners.stop(), keep_s=1.8)
-        # Plugins are told of what ended before they are ended.
-        await time.step("what is to be written", self._flush(), keep_s=1.6)
-        await time.step("plugins that were switched off", self.extensions.ended(), keep_s=1.5)
-        shutdown = self.plugins.shutdown(self.hub_for, by=lambda: time.left_s(keep_s=1.1))
-        await time.step("plugins", shutdown, keep_s=0.9)
+        self.adapters.stop_timeout_s = time.inner_s("adapters")
+        self.listeners.stop_timeout_s = time.inner_s("listeners")
+        await time.step("adapters", self.adapters.stop())
+        await time.step("listeners", self.listeners.stop())
+        await time.step("writing", self._flush())  # plugins are told of what ended before
+        await time.step("plugins switched off", self.extensions.ended())
+        shutdown = self.plugins.shutdown(self.hub_for, by=lambda: time.inner_s("plugins"))
+        await time.step("plugins", shutdown)
         self.telling.stop()
         self.credentials.close()
         self.room.timers.close()
-        await time.step("tasks", self._end_tasks(), keep_s=0.7)
-        await time.step("journal", self.engine.stop(), keep_s=0.4)
+        await time.step("tasks", self._end_tasks())
+        await time.step("journal", self.engine.stop())
         if "journal" not in time.late:  # else it still writes there; the process ends anyway
             closing = on_thread(self.database.close, name="hubbub-close")
-            await time.step("database", closing, keep_s=0.1)
+            await time.step("database", closing)
+        time.at = "end of the process"
         self.watchdog.stop()
         self.state = "stopped"
 
@@ -194,9 +193,10 @@ class Core(Facade):
             await self.journal.flush()
 
     async def _end_tasks(self) -> None:
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def hub_for(self, plugin: Plugin) -> HubApi:
         """Return the hub as one plugin sees it."""

@@ -17,7 +17,7 @@ from hubbub.config import Config
 from hubbub.core import Core
 from hubbub.doors import Doors
 from hubbub.errors import ConfigError, HubError
-from hubbub.leftovers import modules_of, task_name
+from hubbub.leftovers import modules_of, task_name, tasks_left
 from hubbub.listeners import HttpListener
 from hubbub.observe.logbook import LogBook
 from hubbub.observe.logs import configure_logs
@@ -114,7 +114,9 @@ class Hub:
             if serving.done():
                 await serving
                 await told
-            else:  # told to stop before it was ready
+            else:
+                waiting = tasks_left(asyncio.get_running_loop(), self._modules())
+                log.warning("hub.stopped_before_ready", waiting=waiting)
                 await end_tasks([serving])
         finally:
             gc.enable()
@@ -143,7 +145,7 @@ class Hub:
 
     def _modules(self) -> dict[str, str]:
         """Return plugins by the top module of each."""
-        return modules_of({each.name: each.object for each in self.core.plugins})
+        return modules_of(self.core.plugins)
 
     async def start(self) -> None:
         """Start and serve, without signals and announcements; for tests and for programs.
@@ -169,8 +171,8 @@ class Hub:
         if self.core.state == "ready":
             log.info("hub.draining")
             await self.core.drain()
-        patience_s = min(self.core.config.hub.drain_timeout, time.left_s(keep_s=4.0))
-        await time.step("connections", self.main.stop(patience_s), keep_s=2.8)
+        patience_s = min(self.core.config.hub.drain_timeout, time.inner_s("connections"))
+        await time.step("connections", self.main.stop(patience_s))
         await self.core.stop()
         if began:  # else the error says all
             log.info("hub.stopped")

@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from types import FrameType, ModuleType
+from collections.abc import Iterable, Iterator, Mapping
+from types import FrameType
 from typing import Any, Final
+
+from hubbub.fence import Plugin
+from hubbub.stopping import STEP
 
 __all__ = ["MAX_NAMED", "modules_of", "plugin_in", "task_name", "tasks_left", "threads_left"]
 
 MAX_NAMED: Final = 10
 """Tasks and threads that are named; of more there is only the number."""
 
+OWN: Final = ("Hub.", "Event.wait")
+"""Coroutines that serve until a signal."""
 
-def modules_of(objects: Mapping[str, object]) -> dict[str, str]:
-    """Return plugins by the top module of each, but for what is in the hub's own package.
 
-    Args:
-        objects: The object of each plugin, by its name.
-    """
+def modules_of(plugins: Iterable[Plugin]) -> dict[str, str]:
+    """Return plugins by the top module of each, but for what is in the hub's own package."""
     tops: dict[str, str] = {}
-    for name, one in objects.items():
-        module = one.__name__ if isinstance(one, ModuleType) else type(one).__module__
-        tops.setdefault(module.partition(".")[0], name)
+    for plugin in plugins:
+        module = type(plugin.object).__module__ if plugin.point is None else plugin.point.module
+        tops.setdefault(module.partition(".")[0], plugin.name)
     return {top: name for top, name in tops.items() if top not in ("builtins", "hubbub")}
 
 
@@ -36,7 +38,8 @@ def tasks_left(loop: asyncio.AbstractEventLoop | None, modules: Mapping[str, str
     """
     if loop is None or loop.is_closed():
         return []
-    return _some([task_name(task, modules) for task in asyncio.all_tasks(loop)])
+    tasks = asyncio.all_tasks(loop)
+    return _some(task_name(task, modules) for task in tasks if not _is_own(task))
 
 
 def threads_left(modules: Mapping[str, str]) -> list[str]:
@@ -53,9 +56,9 @@ def task_name(task: asyncio.Task[Any], modules: Mapping[str, str]) -> str:
     """Return which coroutine a task runs, and of which plugin it is."""
     work = task.get_coro()
     plugin = next(filter(None, (plugin_in(one, modules) for one in _awaited(work))), "")
-    name = getattr(work, "__qualname__", "") or type(work).__name__
-    if not task.get_name().startswith("Task-"):
-        name = f"{name} [{task.get_name()}]"
+    name = task.get_name()
+    if name.startswith("Task-"):  # nobody gave it one
+        name = getattr(work, "__qualname__", "") or type(work).__name__
     return _named(name, plugin)
 
 
@@ -69,6 +72,12 @@ def plugin_in(frame: FrameType | None, modules: Mapping[str, str]) -> str:
     return ""
 
 
+def _is_own(task: asyncio.Task[Any]) -> bool:
+    """Tell whether a task is one of those that start and stop the hub."""
+    name = getattr(task.get_coro(), "__qualname__", "")
+    return task.get_name().startswith(STEP) or name.startswith(OWN)
+
+
 def _awaited(work: Any) -> Iterator[FrameType | None]:  # noqa: ANN401  # what can be awaited
     """Yield the frames of a coroutine and of those it waits for."""
     while work is not None:
@@ -77,7 +86,7 @@ def _awaited(work: Any) -> Iterator[FrameType | None]:  # noqa: ANN401  # what c
 
 
 def _named(name: str, plugin: str) -> str:
-    return f"{name} of plugin {plugin!r}" if plugin else name
+    return f"{name} of plugin {plugin!r}" if plugin and repr(plugin) not in name else name
 
 
 def _some(names: Any) -> list[str]:  # noqa: ANN401  # what can be listed

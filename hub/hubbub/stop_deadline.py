@@ -25,9 +25,9 @@ from typing import Any, Final
 import structlog
 
 from hubbub.leftovers import plugin_in, tasks_left, threads_left
-from hubbub.stopping import STOP_GRACE_S
+from hubbub.stopping import LAST_WORDS_S, STOP_GRACE_S
 
-__all__ = ["HELD", "LAST_WORDS_S", "StopDeadline"]
+__all__ = ["HELD", "StopDeadline"]
 
 HELD: Final = 70
 """Exit code of a hub whose event loop was held until the deadline."""
@@ -38,11 +38,8 @@ INTERRUPTED: Final = 1
 PROBE_S: Final = 0.2
 """How long the event loop may take to answer; that is how one that is held is known."""
 
-SAY_S: Final = 0.4
+SAY_S: Final = LAST_WORDS_S - PROBE_S
 """How long writing the last line may take: whoever reads the log may have stopped to."""
-
-LAST_WORDS_S: Final = 0.75
-"""What is kept of the time for both."""
 
 STACK_LIMIT: Final = 20
 """Innermost calls of the stack that are logged."""
