@@ -182,8 +182,10 @@ class Core(Facade):
         await time.step("tasks", self._end_tasks())
         await time.step("journal", self.engine.stop())
         if "journal" not in time.late:  # else it still writes there; the process ends anyway
-            closing = on_thread(self.database.close, name="hubbub-close")
+            closing = on_thread(self.database.disconnect, name="hubbub-close")
             await time.step("database", closing)
+        if not {"journal", "database"} & set(time.late):
+            self.database.release()
         time.at = "end of the process"
         self.watchdog.stop()
         self.state = "stopped"
