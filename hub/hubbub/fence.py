@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from time import perf_counter
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 import msgspec
 import structlog
@@ -21,11 +21,10 @@ from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
 from hubbub.errors import NotJsonError, Reject
 from hubbub.observe.metrics import Metrics
-from hubbub.stuck_plugin import StuckPluginFile
 from hubbub.time_limit import within
 from hubbub.watchdog import Inside, Watchdog
 
-__all__ = ["BUNDLED", "FAULTS_IN_A_ROW", "LIFE_S", "Fence", "Plugin", "PluginState"]
+__all__ = ["BUNDLED", "FAULTS_IN_A_ROW", "LIFE_S", "Fence", "Loads", "Plugin", "PluginState"]
 
 FAULTS_IN_A_ROW: Final = 3
 """Faults after each other that switch a plugin off."""
@@ -41,6 +40,16 @@ PluginState = Literal["up", "failed", "quarantined", "disabled"]
 T = TypeVar("T")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Loads(Protocol):
+    """Told of each call that loads a plugin: before it, and when it came back."""
+
+    def write(self, plugin: str, where: str) -> None:
+        """Note that a plugin is about to be called."""
+
+    def clear(self) -> None:
+        """Note that the call came back."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +87,7 @@ class Fence:
 
     Attributes:
         budget_s: How long one synchronous call on the path of messages may take.
-        file: Says which plugin is at work while it is loaded; None where nothing is started.
+        loads: Told which plugin is at work while it is loaded.
     """
 
     def __init__(
@@ -90,7 +99,7 @@ class Fence:
         quarantine: Callable[[Plugin, str], None],
     ) -> None:
         self.budget_s = budget_s
-        self.file: StuckPluginFile | None = None
+        self.loads: Loads | None = None
         self._metrics = metrics
         self._watchdog = watchdog or Watchdog(limit_s=0, remember=_forget)
         self._quarantine = quarantine
@@ -188,14 +197,14 @@ class Fence:
 
         `os._exit` and a crash leave no other trace, nor does a call that keeps the interpreter.
         """
-        if self.file is not None:
-            self.file.write(plugin.name, what)
+        if self.loads is not None:
+            self.loads.write(plugin.name, what)
         try:
             with self.watched(plugin, what):
                 yield
         finally:
-            if self.file is not None:
-                self.file.clear()
+            if self.loads is not None:
+                self.loads.clear()
 
     @contextmanager
     def trying(self) -> Generator[None]:
