@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from time import perf_counter
@@ -171,11 +171,12 @@ class Fence:
     ) -> str | None:
         """Call `startup` or `shutdown`, wait for it up to a limit; returns what went wrong."""
         try:
-            with self.loading(plugin, hook) if hook == "startup" else self.watched(plugin, hook):
-                waiting = call(hub)
-            if isinstance(waiting, Awaitable):
-                name = f"{hook} of plugin {plugin.name!r}"
-                await within(cast("Awaitable[object]", waiting), limit_s, name=name)
+            with self._noted(plugin, hook) if hook == "startup" else nullcontext():
+                with self.watched(plugin, hook):
+                    waiting = call(hub)
+                if isinstance(waiting, Awaitable):
+                    name = f"{hook} of plugin {plugin.name!r}"
+                    await within(cast("Awaitable[object]", waiting), limit_s, name=name)
         except (Exception, SystemExit) as error:
             self._metrics.plugin_errors[plugin.name, hook].inc()
             return f"{hook}: {type(error).__name__}: {error}".rstrip(": ")
@@ -197,11 +198,15 @@ class Fence:
 
         `os._exit` and a crash leave no other trace, nor does a call that keeps the interpreter.
         """
+        with self._noted(plugin, what), self.watched(plugin, what):
+            yield
+
+    @contextmanager
+    def _noted(self, plugin: Plugin, what: str) -> Generator[None]:
         if self.loads is not None:
             self.loads.write(plugin.name, what)
         try:
-            with self.watched(plugin, what):
-                yield
+            yield
         finally:
             if self.loads is not None:
                 self.loads.clear()
