@@ -13,6 +13,7 @@ from hubbub.config import AdapterSettings
 from hubbub.errors import NotFoundError, UnsafeSettingsError
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Adapter, Clock, HubApi
+from hubbub.time_limit import within
 
 __all__ = ["AdapterState", "Adapters", "RunningAdapter", "speaks_http"]
 
@@ -157,8 +158,8 @@ class Adapters:
         if asked is None or not running.started:
             return
         try:
-            async with asyncio.timeout(min(PEERS_S, self.stop_timeout_s)):
-                await asked()
+            limit_s = min(PEERS_S, self.stop_timeout_s)
+            await within(asked(), limit_s, name=f"{method} of adapter {running.name!r}")
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             log.warning("adapter.peers_not_told", adapter=running.name, method=method, error=reason)
@@ -218,8 +219,8 @@ class Adapters:
         if running.state == "stopped":
             return
         try:
-            async with asyncio.timeout(self.stop_timeout_s):
-                await running.adapter.stop()
+            name = f"stop of adapter {running.name!r}"
+            await within(running.adapter.stop(), self.stop_timeout_s, name=name)
         except Exception as error:
             log.warning(
                 "adapter.stop_failed",

@@ -27,6 +27,7 @@ from hubbub.planning import TASKS_ROUTE
 from hubbub.plugins import Plugin
 from hubbub.ports import Clock, HubApi
 from hubbub.recovery import recover
+from hubbub.stopping import StopTime, on_thread
 from hubbub.store.reads import endpoints as endpoint_reads
 from hubbub.store.reads import envelopes as envelope_reads
 from hubbub.tokens import ADMIN_FILE, AdminTokenError
@@ -80,6 +81,7 @@ class Core(Facade):
         self.reloading: Final = asyncio.Lock()
         self.new_admin_token: str | None = None
         self.no_admin: AdminTokenError | None = None
+        self.stop_time: StopTime | None = None
 
     async def start(self) -> None:
         """Load, open, recover and begin; nothing is accepted from outside before this returns.
@@ -139,37 +141,66 @@ class Core(Facade):
         self.contributions.read_transforms()
         self._read_routes()
 
+    def begin_stop(self) -> StopTime:
+        """Let the time of the stop run, from the first call on."""
+        if self.stop_time is None:
+            self.stop_time = StopTime(self.config.hub.drain_timeout)
+        return self.stop_time
+
     async def drain(self) -> None:
         """Take nothing new; wait for what is in flight, up to `drain_timeout`."""
+        await self.begin_stop().step("drain", self._drain())
+
+    async def _drain(self) -> None:
+        time = self.begin_stop()
         self.state = "draining"
         self.listeners.close()
         self.router.draining = True
         self.work.close()
         self.sweeper.stop()
         await self.adapters.pause_peers()
-        await self.room.lifecycle.drain(self.config.hub.drain_timeout)
+        await self.room.lifecycle.drain(time.drain_s())
         await self.adapters.close_peers()
 
     async def stop(self) -> None:
-        """End all rooms in order; what was acknowledged is written."""
+        """End all rooms in order; what was acknowledged is written.
+
+        A step that is late is left behind: the whole stop ends in its time (`StopTime`).
+        """
+        time = self.begin_stop()
         if self.state not in ("draining", "stopped"):
             await self.drain()
-        await self.adapters.stop()
-        await self.listeners.stop()
-        with suppress(StoreUnavailableError):
-            await self.journal.flush()  # plugins are told of what ended before they are ended
-        await self.extensions.ended()
-        await self.plugins.shutdown(self.hub_for)
+        self.adapters.stop_timeout_s = time.inner_s("adapters")
+        self.listeners.stop_timeout_s = time.inner_s("listeners")
+        await time.step("adapters", self.adapters.stop())
+        await time.step("listeners", self.listeners.stop())
+        await time.step("writing", self._flush())  # plugins are told of what ended before
+        await time.step("plugins switched off", self.extensions.ended())
+        shutdown = self.plugins.shutdown(self.hub_for, by=lambda: time.inner_s("plugins"))
+        await time.step("plugins", shutdown)
         self.telling.stop()
         self.credentials.close()
         self.room.timers.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.engine.stop()
-        self.database.close()
+        await time.step("tasks", self._end_tasks())
+        await time.step("journal", self.engine.stop())
+        if "journal" not in time.late:  # else it still writes there; the process ends anyway
+            closing = on_thread(self.database.disconnect, name="hubbub-close")
+            await time.step("database", closing)
+        if not {"journal", "database"} & set(time.late):
+            self.database.release()
+        time.at = "end of the process"
         self.watchdog.stop()
         self.state = "stopped"
+
+    async def _flush(self) -> None:
+        with suppress(StoreUnavailableError):
+            await self.journal.flush()
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def hub_for(self, plugin: Plugin) -> HubApi:
         """Return the hub as one plugin sees it."""

@@ -130,7 +130,7 @@ class Extensions:
         There may be no database yet: inside whom the last start ended is in a file.
         """
         off = {name: ("quarantined", reason) for name, reason in self._file.judge().items()}
-        self._core.plugins.fence.file = self._file
+        self._core.plugins.fence.loads = self._file
         return self._stored() | off
 
     def keep_remembered(self) -> None:

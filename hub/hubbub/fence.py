@@ -6,14 +6,13 @@ never returns is the watchdog's matter.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from time import perf_counter
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 import msgspec
 import structlog
@@ -23,10 +22,10 @@ from hubbub.culprits import BUNDLED
 from hubbub.envelope import Envelope
 from hubbub.errors import NotJsonError, Reject
 from hubbub.observe.metrics import Metrics
-from hubbub.stuck_plugin import StuckPluginFile
+from hubbub.time_limit import within
 from hubbub.watchdog import Inside, Watchdog
 
-__all__ = ["BUNDLED", "FAULTS_IN_A_ROW", "LIFE_S", "Fence", "Plugin", "PluginState"]
+__all__ = ["BUNDLED", "FAULTS_IN_A_ROW", "LIFE_S", "Fence", "Loads", "Plugin", "PluginState"]
 
 FAULTS_IN_A_ROW: Final = 3
 """Faults after each other that switch a plugin off."""
@@ -39,6 +38,16 @@ PluginState = Literal["up", "failed", "quarantined", "disabled"]
 T = TypeVar("T")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Loads(Protocol):
+    """Told of each call that loads a plugin: before it, and when it came back."""
+
+    def write(self, plugin: str, where: str) -> None:
+        """Note that a plugin is about to be called."""
+
+    def clear(self) -> None:
+        """Note that the call came back."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +85,7 @@ class Fence:
 
     Attributes:
         budget_s: How long one synchronous call on the path of messages may take.
-        file: Says which plugin is at work while it is loaded; None where nothing is started.
+        loads: Told which plugin is at work while it is loaded.
     """
 
     def __init__(
@@ -88,7 +97,7 @@ class Fence:
         quarantine: Callable[[Plugin, str], None],
     ) -> None:
         self.budget_s = budget_s
-        self.file: StuckPluginFile | None = None
+        self.loads: Loads | None = None
         self._metrics = metrics
         self._watchdog = watchdog or Watchdog(limit_s=0, remember=_forget)
         self._quarantine = quarantine
@@ -150,15 +159,22 @@ class Fence:
         return call
 
     async def live(
-        self, plugin: Plugin, hook: str, call: Callable[..., Any], hub: object
+        self,
+        plugin: Plugin,
+        hook: str,
+        call: Callable[..., Any],
+        hub: object,
+        *,
+        limit_s: float = LIFE_S,
     ) -> str | None:
-        """Call `startup` or `shutdown`, wait for it up to a deadline; returns what went wrong."""
+        """Call `startup` or `shutdown`, wait for it up to a limit; returns what went wrong."""
         try:
-            with self.loading(plugin, hook) if hook == "startup" else self.watched(plugin, hook):
-                waiting = call(hub)
-            if isinstance(waiting, Awaitable):
-                async with asyncio.timeout(LIFE_S):
-                    await cast("Awaitable[object]", waiting)
+            with self._noted(plugin, hook) if hook == "startup" else nullcontext():
+                with self.watched(plugin, hook):
+                    waiting = call(hub)
+                if isinstance(waiting, Awaitable):
+                    name = f"{hook} of plugin {plugin.name!r}"
+                    await within(cast("Awaitable[object]", waiting), limit_s, name=name)
         except (Exception, SystemExit) as error:
             self._metrics.plugin_errors[plugin.name, hook].inc()
             return f"{hook}: {type(error).__name__}: {error}".rstrip(": ")
@@ -180,14 +196,18 @@ class Fence:
 
         `os._exit` and a crash leave no other trace, nor does a call that keeps the interpreter.
         """
-        if self.file is not None:
-            self.file.write(plugin.name, what)
+        with self._noted(plugin, what), self.watched(plugin, what):
+            yield
+
+    @contextmanager
+    def _noted(self, plugin: Plugin, what: str) -> Generator[None]:
+        if self.loads is not None:
+            self.loads.write(plugin.name, what)
         try:
-            with self.watched(plugin, what):
-                yield
+            yield
         finally:
-            if self.file is not None:
-                self.file.clear()
+            if self.loads is not None:
+                self.loads.clear()
 
     @contextmanager
     def trying(self) -> Generator[None]:

@@ -13,7 +13,7 @@ import structlog
 
 from hubbub.conversion import Converter
 from hubbub.envelope import Envelope
-from hubbub.fence import BUNDLED, Fence, Plugin, PluginState
+from hubbub.fence import BUNDLED, LIFE_S, Fence, Plugin, PluginState
 from hubbub.hookspecs import PROJECT, Hooks
 from hubbub.observe.metrics import Metrics
 from hubbub.values import Delivery
@@ -201,14 +201,24 @@ class Plugins:
                     self.fail(plugin, wrong)
 
     async def shutdown(
-        self, hub_for: Callable[[Plugin], object], *, only: Plugin | None = None
+        self, hub_for: Callable[[Plugin], object], *, by: Callable[[], float] = lambda: LIFE_S
     ) -> None:
-        """Call `shutdown` of each plugin, or of one, the last one first."""
-        for plugin, call in reversed(self._implementations("shutdown")):
-            if only is None or plugin is only:
-                wrong = await self.fence.live(plugin, "shutdown", call, hub_for(plugin))
-                if wrong is not None:
-                    log.warning("plugin.shutdown_failed", plugin=plugin.name, reason=wrong)
+        """Call `shutdown` of each plugin, the last one first.
+
+        Args:
+            by: Returns how many seconds are left for all of them; each has an equal share, and
+                what one does not need is for the others.
+        """
+        ending = self._implementations("shutdown")
+        while ending:
+            plugin, call = ending[-1]
+            limit_s = min(LIFE_S, by() / len(ending))
+            ending.pop()
+            wrong = await self.fence.live(
+                plugin, "shutdown", call, hub_for(plugin), limit_s=limit_s
+            )
+            if wrong is not None:
+                log.warning("plugin.shutdown_failed", plugin=plugin.name, reason=wrong)
 
     def fenced(self, plugin: Plugin, converter: Converter) -> Converter:
         """Return a plugin's converter as one whose faults are counted."""

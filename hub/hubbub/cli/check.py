@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
+from hubbub.cli.loading import named_while_loading
 from hubbub.cli.options import AsJson, ConfigFile, Overrides
 from hubbub.cli.output import note, print_json, print_line, quiet_logs
 
@@ -83,7 +84,8 @@ def examine(config: ConfigFile, overrides: Sequence[str]) -> Findings:
     found = Findings(str(settings.file or "defaults (no hub.toml here)"))
     core = Core(settings)
     try:
-        core.load()
+        with named_while_loading(core.plugins):
+            core.load()
     except ConfigError as error:
         found.problems += error.problems
     found.problems += core.contributions.check_tls(settings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hubbub.cli.loading import named_while_loading
 from hubbub.cli.output import clean, note, quiet_logs
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def load_plugins() -> Plugins:
 
     quiet_logs()
     plugins = Plugins(Metrics())
-    plugins.load()
+    with named_while_loading(plugins):
+        plugins.load()
     return plugins
 
 
@@ -36,7 +38,8 @@ def add_plugin_commands(
     """
     plugins = load_plugins() if plugins is None else plugins
     before = len(app.registered_commands), len(app.registered_groups)
-    plugins.collect("cli_commands", app)
+    with named_while_loading(plugins):
+        plugins.collect("cli_commands", app)
     for plugin in plugins:
         if plugin.state == "failed":
             note(f"hubbub: plugin {plugin.name!r} has no commands now: {clean(plugin.reason)}")

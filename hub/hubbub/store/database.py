@@ -299,6 +299,11 @@ class Database:
 
     def close(self) -> None:
         """Close all connections and give the database free."""
+        self.disconnect()
+        self.release()
+
+    def disconnect(self) -> None:
+        """Close all connections; that may wait for a disk, or for a reader."""
         self._deadlines.close()
         self._readers.shutdown()
         for connection in (self._writer, self._anchor):
@@ -309,6 +314,9 @@ class Database:
         self._writing.dispose()
         if self._files is not None:
             self._files.close()
+
+    def release(self) -> None:
+        """Give the database free, on the thread that owns it; nothing is connected any more."""
         if self._file is not None:
             self._file.release()
 
