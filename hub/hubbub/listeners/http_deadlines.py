@@ -46,6 +46,7 @@ class Guest:
         self.watch: Final = Watch(clock, self.overdue)
 
     def overdue(self, reason: str) -> None:
+        """End a connection whose peer is late with what it owes."""
         if reason in OWED and self.is_paused():  # the application is slow, not the client
             self.watch.read_within(
                 self._gate.limits.idle if reason == "idle" else HEADERS_S, reason
@@ -58,6 +59,7 @@ class Guest:
             self.transport.abort()
 
     def unread(self, waits: bool) -> None:
+        """Note whether the peer leaves so much unread that the application waits."""
         self.watch.write_within(self._gate.limits.idle if waits else 0)
 
     def sweep(self) -> None:
@@ -67,5 +69,6 @@ class Guest:
             self.watch.write_within(self._gate.limits.idle)
 
     def leave(self) -> None:
+        """Give the place at the gate free."""
         self.watch.close()
         self._gate.leave(self._source)

@@ -36,7 +36,7 @@ _AUTHORITY: Final = re.compile(
 )
 """RFC 3986, 3.2: a host and perhaps a port; no user, and not empty."""
 
-_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(rb"(?:https?|wss?)://([^/?#]*)(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ class HttpConnection(HttpToolsProtocol):
         self._lingering: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in, if there is room."""
         transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
         self.guest = self._listener.admit(transport)
@@ -115,6 +116,7 @@ class HttpConnection(HttpToolsProtocol):
             self.guest.watch.read_within(HEADERS_S, "headers")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Leave; a WebSocket has taken the place with it."""
         super().connection_lost(exc)
         if self._lingering is not None:
             self._lingering.cancel()
@@ -123,6 +125,7 @@ class HttpConnection(HttpToolsProtocol):
             self.guest = None
 
     def data_received(self, data: bytes) -> None:
+        """Read requests, some of them perhaps not to their end."""
         if self._refused:
             return  # read, so that the refusal is not lost with a reset
         if len(data) <= SLICE_BYTES:
@@ -199,6 +202,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def on_response_complete(self) -> None:
+        """Go on with the next request, or with the refusal behind the last one."""
         if self._refusal is None or self.pipeline or self.transport.is_closing():
             super().on_response_complete()
         else:
@@ -212,6 +216,7 @@ class HttpConnection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
+        """Begin a request, with the time for its headers."""
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._in_body = self._is_served = False
@@ -221,6 +226,7 @@ class HttpConnection(HttpToolsProtocol):
             self.guest.watch.read_within(HEADERS_S, "headers")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; a trailer is dropped."""
         if not self._in_body:
             super().on_header(name, value)
             return
@@ -231,6 +237,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(too_large(limit_bytes, is_behind=True))
 
     def on_headers_complete(self) -> None:
+        """Judge a head, and serve the request or go over to WebSocket."""
         self._in_body = True
         if self._refused:
             return
@@ -295,15 +302,18 @@ class HttpConnection(HttpToolsProtocol):
         self._plain = plain_head(method, self.url, version, self.headers)
 
     def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
         if not self._refused:
             self._owed = max(0, self._owed - len(body))
             self._owes_body()
             super().on_body(body)
 
     def on_chunk_header(self) -> None:
+        """Note that a chunk may have so much around it."""
         self._owed = max(0, self._owed - CHUNK_BYTES)
 
     def on_message_complete(self) -> None:
+        """End a request."""
         if self._refused or not self._is_served:
             return
         self._owed = 0
@@ -317,11 +327,13 @@ class HttpConnection(HttpToolsProtocol):
             self.guest.watch.read_within(self._listener.limits.idle)
 
     def pause_writing(self) -> None:
+        """The peer does not read fast enough."""
         super().pause_writing()
         if self.guest is not None:
             self.guest.unread(True)
 
     def resume_writing(self) -> None:
+        """It does again."""
         super().resume_writing()
         if self.guest is not None:
             self.guest.unread(False)
