@@ -126,15 +126,11 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read requests, some of them perhaps not to their end."""
-        if self._refused:
-            return  # read, so that the refusal is not lost with a reset
         if len(data) <= SLICE_BYTES:
             self._feed(data)
             return
         view = memoryview(data)
         for start in range(0, len(data), SLICE_BYTES):
-            if self._refused:
-                return
             if self._socket is not None:
                 self._socket.data_received(bytes(view[start:]))
                 return
@@ -143,6 +139,8 @@ class HttpConnection(HttpToolsProtocol):
     def _feed(self, data: bytes | memoryview) -> None:
         # Not uvicorn's: it forgets the deadline between requests for a line end, what comes with an
         # upgrade, and the body of a request whose upgrade it does not know.
+        if self._refused:
+            return  # read, so that the refusal is not lost with a reset
         self._owed += len(data)
         self._read = len(data)
         try:
@@ -153,7 +151,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(refusal_of(error))
         else:
             limit_bytes = self._listener.limits.header_bytes
-            if self._owed > limit_bytes and not self._refused:
+            if self._owed > limit_bytes:
                 self._refuse(too_large(limit_bytes, is_behind=self._in_body))
 
     def _upgrade(self, rest: memoryview) -> None:
@@ -167,7 +165,7 @@ class HttpConnection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._feed(plain)
-        if rest and not self._refused:
+        if rest:
             self._feed(rest)
 
     def _refuse(self, refusal: Refusal) -> None:
