@@ -12,12 +12,14 @@ from functools import lru_cache
 from typing import Final
 
 __all__ = [
+    "JUDGED",
     "Headers",
     "Refusal",
     "asks_for_websocket",
     "check_handshake",
     "check_head",
     "check_size",
+    "is_plain",
     "origin_form_of",
     "tokens_of",
     "too_large",
@@ -26,11 +28,13 @@ __all__ = [
 Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case, and values."""
 
+JUDGED: Final = frozenset({b"host", b"transfer-encoding", b"expect"})
+"""Headers that decide whether a request is served."""
+
 WEBSOCKET_VERSION: Final = b"13"
 """RFC 6455, 4.1."""
 
 _VERSIONS: Final = ("1.1", "1.0")
-_CHECKED: Final = frozenset({b"host", b"transfer-encoding", b"expect"})
 _AUTHORITY: Final = re.compile(
     rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?"
 )
@@ -106,24 +110,35 @@ def too_large(limit_bytes: int, *, is_behind: bool = False) -> Refusal:
     )
 
 
+def is_plain(target: bytes, version: str, judged: Headers) -> bool:
+    """Tell whether a head is one of nearly all, of which `check_head` would refuse none."""
+    return (
+        len(judged) == 1
+        and version == "1.1"
+        and target.startswith(b"/")
+        and target.isascii()
+        and judged[0][0] == b"host"
+        and _is_authority(judged[0][1])
+    )
+
+
 def check_head(method: bytes, target: bytes, version: str, headers: Headers) -> Refusal | None:
     """Refuse a head that has no one meaning, or asks for what is not spoken here.
 
     Args:
         version: `1.1` or `1.0`; others are refused.
+        headers: Those of `JUDGED`, at least.
     """
     if version not in _VERSIONS:
         return Refusal(505, f"HTTP/{version} is not spoken here; send HTTP/1.1")
     hosts: list[bytes] = []
     codings: list[bytes] = []
     for name, value in headers:
-        if name not in _CHECKED:
-            continue
         if name == b"host":
             hosts.append(value)
         elif name == b"transfer-encoding":
             codings.append(value)
-        elif version != "1.0" and value.lower() != b"100-continue":
+        elif name == b"expect" and version != "1.0" and value.lower() != b"100-continue":
             return Refusal(417, "Expect: 100-continue is the only expectation that is met here")
     refusal = _check_target(method, target) or _check_hosts(hosts, version)
     return refusal or (_check_codings(codings, version) if codings else None)
