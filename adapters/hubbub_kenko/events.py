@@ -45,6 +45,9 @@ MAX_UNREAD: Final = 1000
 
 CLOSE_S: Final = 1.0
 
+PROBE_S: Final = 10.0
+"""How long a client that goes over from polling to WebSocket may take for each of its two steps."""
+
 POST_S: Final = 30.0
 """How long packets that are posted may take, all together."""
 
@@ -148,6 +151,25 @@ class Events:
             awaited=self._server.awaited(sid),
         )
 
+    def probing(self, query: bytes, receive: Receive) -> Receive:
+        """Return what a WebSocket receives; one that takes polling over has to do so in time."""
+        sids = [value for name, value in parse_query(query) if name == "sid"]
+        socket = self._server.eio.sockets.get(sids[0]) if sids else None
+        if socket is None or socket.upgraded:
+            return receive
+
+        async def received() -> Message:
+            if socket.upgraded:
+                return await receive()
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    return await receive()
+            except TimeoutError:
+                socket.upgrading = False  # polling goes on; the library would hold it back
+                return {"type": "websocket.disconnect", "code": GONE}
+
+        return received
+
     async def stop(self) -> None:
         """End what the server does beside."""
         await self._server.shutdown()
@@ -202,6 +224,8 @@ class EventsPath:
         if events is not None and scope.get("method") == "POST":
             await self._post(events, scope, receive, send)
         elif events is not None:
+            if scope["type"] == "websocket":
+                receive = events.probing(scope["query_string"], receive)
             await events.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()

@@ -93,6 +93,19 @@ class LimitSettings(Settings):
         description="Largest frame: a line or packet over TCP, a datagram, a message over "
         "WebSocket.",
     )
+    headers: int = Field(
+        default=128,
+        ge=16,
+        le=1000,
+        description="Headers of one HTTP request or WebSocket handshake.",
+    )
+    header_bytes: Size = Field(
+        default=65_536,
+        ge=1024,
+        le=1024**2,
+        description="Request line and headers of HTTP and WebSocket together, also chunk "
+        "extensions and trailers; more is 431.",
+    )
     idle: Duration = Field(
         default=300.0,
         description="How long a connection stays while the peer owes bytes, or reads none of "

@@ -8,19 +8,19 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from uvicorn import Config as UvicornConfig
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
+from websockets.http11 import Request
 
 from hubbub.clock import SystemClock
 from hubbub.config import Address, LimitSettings, TlsSettings
 from hubbub.config.models import PortLimits
-from hubbub.listeners.limits import Gate, Watch
+from hubbub.listeners.http_deadlines import KEEP_ALIVE_S, SWEEP_S, UPGRADE_S, Guest
+from hubbub.listeners.http_requests import HttpConnection
 from hubbub.listeners.sockets import host_of
 from hubbub.listeners.streams import StreamListener
 from hubbub.observe.metrics import Metrics
-from hubbub.ports import Clock
+from hubbub.ports import Clock, Timer
 
 __all__ = ["WRITE_TEXTS", "HttpListener"]
 
@@ -32,23 +32,6 @@ written for one socket in one turn of the loop goes out together at its end: bet
 that are worked on, a write each would wake the peer each time.
 """
 
-HEADERS_S: Final = 10.0
-"""How long a client may take from its first byte, or from connecting, to the end of its headers."""
-
-HEADER_BYTES: Final = 65_536
-"""Request line and headers together; more is 431."""
-
-TOO_LONG: Final = f"request line and headers are over {HEADER_BYTES} bytes"
-
-ORIGIN_FORMS: Final = (b"/", b"*")
-"""What the target of a request begins with, unless it was meant for a proxy."""
-
-LINGER_S: Final = 1.0
-"""How long a client that was refused may take to hear it and leave."""
-
-KEEP_ALIVE_S: Final = 5
-"""How long a connection without a request stays open."""
-
 PING_INTERVAL_S: Final = 20.0
 PING_TIMEOUT_S: Final = 20.0
 """Of WebSockets: how often the peer is asked, and how long it may take to answer (else 1011)."""
@@ -56,9 +39,8 @@ PING_TIMEOUT_S: Final = 20.0
 UNSENT_BYTES: Final = 65_536
 """So much of one socket is not held back to the end of a turn."""
 
-HANDSHAKE_LINE: Final = MAX_LINE_LENGTH - 64
-"""Bytes of the address, or of a header, of a WebSocket handshake: a line of it without method,
-version, colon and line end."""
+_HANDSHAKE: Final = b"GET / HTTP/1.1\r\n\r\n"
+"""Brings the parser of websockets behind a handshake, which was read and judged before."""
 
 NOT_UTF8: Final = 1007
 """Close code for text that cannot be read."""
@@ -68,179 +50,6 @@ VANISHED: Final = 1006
 
 _LENGTH_16: Final = 126
 """In the place of a frame's length: it stands in the next two bytes."""
-
-
-class _Guest:
-    """One connection inside: its place, its deadlines."""
-
-    __slots__ = ("_gate", "_source", "is_paused", "transport", "watch")
-
-    def __init__(self, gate: Gate, clock: Clock, transport: asyncio.Transport, source: str) -> None:
-        self._gate = gate
-        self._source = source
-        self.transport = transport
-        self.is_paused: Callable[[], bool] = bool
-        self.watch: Final = Watch(clock, self.overdue)
-
-    def overdue(self, reason: str) -> None:
-        if reason == "idle" and self.is_paused():  # the application is slow, not the client
-            self.watch.read_within(self._gate.limits.idle)
-            return
-        self._gate.refuse(reason)
-        self.transport.abort()
-
-    def unread(self, waits: bool) -> None:
-        self.watch.write_within(self._gate.limits.idle if waits else 0)
-
-    def leave(self) -> None:
-        self.watch.close()
-        self._gate.leave(self._source)
-
-
-class _Http(HttpToolsProtocol):
-    """Uvicorn's connection, with a place at the gate and deadlines for what the client owes."""
-
-    def __init__(self, *, listener: HttpListener, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
-        super().__init__(**how)
-        self._listener = listener
-        self._guest: _Guest | None = None
-        self._owed = 0
-        self._read = 0
-        self._in_body = False
-        self._refused = False
-        self._lingering: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast("asyncio.Transport", transport)
-        super().connection_made(transport)
-        self._guest = self._listener.admit(transport)
-        if self._guest is None:
-            transport.abort()
-        else:
-            self._guest.is_paused = lambda: self.flow.read_paused
-            self._guest.watch.read_within(HEADERS_S, "headers")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self._lingering is not None:
-            self._lingering.cancel()
-        if self._guest is not None:
-            self._guest.leave()
-            self._guest = None
-
-    def data_received(self, data: bytes) -> None:
-        if self._refused:
-            return  # read, so that the refusal is not lost with a reset
-        self._owed += len(data)
-        self._read = len(data)
-        super().data_received(data)
-        if self._owed > HEADER_BYTES and not (self._in_body or self._refused):
-            self._refuse_headers(TOO_LONG)
-
-    def _refuse_headers(self, why: str) -> None:
-        """Answer 431 and end the connection, if nothing else is being answered on it."""
-        self._refused = True
-        self._listener.refuse("too_large")
-        cycle = cast("Any", self.cycle)  # None before the first request, whatever uvicorn says
-        if cycle is not None and not cycle.response_complete:
-            self.transport.abort()
-            return
-        body = why.encode()
-        self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-            b"content-type: text/plain; charset=utf-8\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
-        )
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._lingering = self.loop.call_later(LINGER_S, self.transport.abort)
-        else:
-            self.transport.close()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_body = False
-        self._owed = 0
-        if self._guest is not None:
-            self._guest.watch.read_within(HEADERS_S, "headers")
-
-    def on_headers_complete(self) -> None:
-        self._in_body = True
-        if self._refused:
-            return
-        if self._owed + self._read > HEADER_BYTES and self._header_bytes() > HEADER_BYTES:
-            self._refuse_headers(TOO_LONG)
-            return
-        if self.url[:1] not in ORIGIN_FORMS:
-            self._ask_as_the_target_says()
-        self._owes_body()
-        super().on_headers_complete()
-
-    def _ask_as_the_target_says(self) -> None:
-        """Take the host out of `GET http://host/path`; what `Host` says does not count then.
-
-        RFC 9112, 3.2.2. Such a request was meant for a proxy, so it is judged by that name.
-        """
-        authority = self.url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
-        # In place: the scope has this very list.
-        self.headers[:] = [each for each in self.headers if each[0] != b"host"]
-        self.headers.append((b"host", authority))
-
-    def _header_bytes(self) -> int:
-        """Return the bytes of request line and headers, as they are usually written."""
-        assert self.parser is not None  # it is what calls
-        line = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
-        return line + sum(len(name) + len(value) + 4 for name, value in self.headers) + 2
-
-    def on_body(self, body: bytes) -> None:
-        if not self._refused:
-            self._owes_body()
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if self._refused:
-            return
-        self._owed = 0
-        if self._guest is not None:
-            self._guest.watch.read_within(0)
-        super().on_message_complete()
-
-    def _owes_body(self) -> None:
-        if self._guest is not None:
-            self._guest.watch.read_within(self._listener.limits.idle)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._guest is not None:
-            self._guest.unread(True)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._guest is not None:
-            self._guest.unread(False)
-
-    def handle_websocket_upgrade(self) -> None:
-        """Hand over the place as well: `connection_lost` is the other protocol's from here on.
-
-        What the other protocol's parser has a limit for is refused here, where it can be said.
-        """
-        if self._refused:
-            return
-        lines = [self.url, *(name + value for name, value in self.headers)]
-        if len(self.headers) > MAX_NUM_HEADERS or max(map(len, lines)) > HANDSHAKE_LINE:
-            self._refuse_headers(
-                f"a WebSocket handshake has at most {MAX_NUM_HEADERS} headers, "
-                f"and {HANDSHAKE_LINE} bytes in each of its lines"
-            )
-            return
-        guest, self._guest = self._guest, None
-        made: Any = self.ws_protocol_class
-
-        def with_guest(**how: Any) -> Any:  # noqa: ANN401  # uvicorn's
-            return made(guest=guest, outbox=self._listener.outbox, **how)
-
-        self.ws_protocol_class = cast("Any", with_guest)
-        super().handle_websocket_upgrade()
 
 
 class _Outbox:
@@ -266,17 +75,58 @@ class _Outbox:
 class _WebSocket(WebSocketsSansIOProtocol):
     """Uvicorn's WebSocket in the place of its HTTP connection."""
 
-    def __init__(self, *, guest: _Guest | None, outbox: _Outbox, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
+    def __init__(self, *, guest: Guest | None, outbox: _Outbox, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
         super().__init__(**how)
-        self._guest = guest
+        self.guest = guest
         self._outbox = outbox
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        if guest is not None:
-            guest.watch.read_within(0)
+        self._asked: Request | None = None
+        self._early: bytes | None = None
+
+    def ask(self, handshake: Request, early: bytes) -> None:
+        """Ask the application for its word on a handshake.
+
+        Args:
+            early: What came with it, for which the peer should have waited.
+        """
+        self._asked, self._early = handshake, b""
+        if self.guest is not None:
+            self.guest.unanswered = self._refuse_unanswered
+            self.guest.watch.read_within(UPGRADE_S, "handshake")
+        super().data_received(_HANDSHAKE)
+        if self.handshake_complete:
+            self._answered()
+        elif early:
+            self.data_received(early)
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is None:
+            super().data_received(data)
+            return
+        self._early += data  # no frame is read before the handshake is answered
+        self.transport.pause_reading()
+
+    def _answered(self) -> None:
+        early, self._early = self._early, None
+        if self.guest is not None:
+            self.guest.watch.read_within(0)
+        if early and not (self.close_sent or self.transport.is_closing()):
+            self.transport.resume_reading()
+            super().data_received(early)
+
+    def _refuse_unanswered(self) -> None:
+        """Answer 503 for an application that says neither yes nor no."""
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": VANISHED})
+        self.conn.send_response(
+            self.conn.reject(503, f"the handshake was not answered in {UPGRADE_S:g} s; try again")
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.disconnected = self.close_sent = self.handshake_complete = True
+        self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
+        super().handle_connect(self._asked or event)
         if self.handshake_initiated and not self.close_sent:
             cast("dict[str, Any]", self.scope)["extensions"][WRITE_TEXTS] = self.write_texts
 
@@ -306,6 +156,8 @@ class _WebSocket(WebSocketsSansIOProtocol):
         if self._unsent:
             self._flush()
         await super().send(message)
+        if self._early is not None and (self.handshake_complete or self.close_sent):
+            self._answered()
         if self.close_sent:  # refused, perhaps: uvicorn would log that as an unfinished handshake
             self.handshake_complete = True
 
@@ -337,19 +189,19 @@ class _WebSocket(WebSocketsSansIOProtocol):
         # For one that left without a close frame; uvicorn says 1005, a close frame without a code.
         self.queue.put_nowait({"type": "websocket.disconnect", "code": VANISHED})
         super().connection_lost(exc)
-        if self._guest is not None:
-            self._guest.leave()
-            self._guest = None
+        if self.guest is not None:
+            self.guest.leave()
+            self.guest = None
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._guest is not None:
-            self._guest.unread(True)
+        if self.guest is not None:
+            self.guest.unread(True)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._guest is not None:
-            self._guest.unread(False)
+        if self.guest is not None:
+            self.guest.unread(False)
 
 
 def _framed(text: bytes) -> bytes:
@@ -397,6 +249,7 @@ class HttpListener(StreamListener):
         self._state = ServerState()
         self.outbox: Final = _Outbox()
         self._drain_s = 1.0
+        self._sweeping: Timer | None = None
 
     def change_limits(self, limits: LimitSettings, *, frame_bytes: int | None = None) -> None:
         """Hold to other limits from here on; who is inside stays.
@@ -426,7 +279,7 @@ class HttpListener(StreamListener):
         config = UvicornConfig(
             app,
             loop="none",
-            http=_Http,
+            http=HttpConnection,
             ws=_WebSocket,
             ws_per_message_deflate=False,
             ws_ping_interval=PING_INTERVAL_S,
@@ -444,21 +297,45 @@ class HttpListener(StreamListener):
         self._uvicorn = config
         # Not `uvicorn.Server`: docs/decisions/0012 has why.
         await self._accept(
-            lambda: _Http(listener=self, config=config, server_state=self._state, app_state={})
+            lambda: HttpConnection(
+                listener=self, config=config, server_state=self._state, app_state={}
+            )
         )
+        self._sweep()
+
+    def _sweep(self) -> None:
+        for connection in self._state.connections:
+            guest: Guest | None = cast("Any", connection).guest
+            if guest is not None:
+                guest.sweep()
+        self._sweeping = self._clock.call_at(self._clock.now_us() + int(SWEEP_S * 1e6), self._sweep)
 
     def refuse(self, reason: str) -> None:
         """Count a connection that is ended for what it sent."""
         self._gate.refuse(reason)
 
-    def admit(self, transport: asyncio.Transport) -> _Guest | None:
+    def admit(self, transport: asyncio.Transport) -> Guest | None:
         """Give a connection its place; None when there is none for it."""
         source = self._gate.enter(host_of(transport.get_extra_info("peername")))
-        return None if source is None else _Guest(self._gate, self._clock, transport, source)
+        return None if source is None else Guest(self._gate, self._clock, transport, source)
+
+    def succeed(self, guest: Guest | None) -> _WebSocket:
+        """Return a WebSocket in the place of a connection."""
+        config = self._uvicorn
+        assert config is not None  # there is a connection, so it serves
+        return _WebSocket(
+            guest=guest,
+            outbox=self.outbox,
+            config=config,
+            server_state=self._state,
+            app_state={},
+        )
 
     async def stop(self, timeout_s: float | None = None) -> None:
         """Close the connections that are idle, wait for the others, and give the address free."""
         self.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for connection in list(self._state.connections):
             connection.shutdown()
         with suppress(TimeoutError):

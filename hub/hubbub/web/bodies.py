@@ -158,14 +158,23 @@ def check_utf8(body: bytes) -> None:
         raise MalformedError(f"the body is not UTF-8 at byte {error.start}") from None
 
 
-def decode(body: bytes, model: type[T]) -> T:
-    """Parse a small body into a model; an empty one is `{}`.
+def decode(body: bytes, model: type[T], *, may_be_empty: bool = False) -> T:
+    """Parse a small body into a model.
+
+    Args:
+        may_be_empty: Whether an empty body is `{}`.
 
     Raises:
-        MalformedError: not JSON, or nested too deep.
+        MalformedError: not JSON, empty, or nested too deep.
         InvalidError: JSON of another shape, with what to change.
     """
-    body = body.strip() or b"{}"
+    body = body.strip()
+    if not body:
+        if not may_be_empty:
+            names = _names_of(model)
+            members = f" with members of {', '.join(names)}" if names else ""
+            raise MalformedError(f"the body is empty; send a JSON object{members}")
+        body = b"{}"
     check_utf8(body)
     check_depth(body, DEPTH)
     try:

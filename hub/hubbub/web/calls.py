@@ -230,14 +230,18 @@ class Call:
                 await self._check_again()
                 yield chunk
 
-    async def json(self, model: type[T]) -> T:
+    async def json(self, model: type[T], *, may_be_empty: bool = False) -> T:
         """Return the body as a model.
 
+        Args:
+            may_be_empty: Whether no body at all means `{}`. Never where that means everything: a
+                body may be lost on its way.
+
         Raises:
-            MalformedError: not JSON.
+            MalformedError: not JSON, or empty.
             InvalidError: JSON of another shape.
         """
-        return decode(await self.body(), model)
+        return decode(await self.body(), model, may_be_empty=may_be_empty)
 
     async def settled(self) -> None:
         """Wait until outcomes that are known are written, so that a reader sees them.

@@ -188,6 +188,9 @@ class ReplaySomeIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     until: str | float | None = None
     rate: Annotated[float, Meta(gt=0)] | None = None
     dry_run: bool = False
+    all: Annotated[bool, Meta(description="needed where no filter is given, and only there")] = (
+        False
+    )
 
 
 def text(name: str, says: str) -> Parameter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -11,7 +12,10 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
+from hubbub_kenko import events
 from hubbub_kenko.events import _encoded
 from hubbub_kenko.wire import FrameError
 from hubbub_kenko.wire.polling import (
@@ -256,3 +260,39 @@ def test_a_number_that_json_has_not_is_told_by_both_transports(number: str) -> N
     packet: Any = Packet(encoded_packet=f'2/client,["message",{{"content":"x","data":{number}}}]')
     with pytest.raises(FrameError, match="cannot be read"):
         _encoded(packet.data[1])
+
+
+@pytest.mark.parametrize("steps", [[], ["2probe"]], ids=["no probe", "no upgrade"])
+async def test_an_upgrade_that_is_never_completed(
+    kenko: Kenko, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its WebSocket is closed, and the session goes on by polling."""
+    monkeypatch.setattr(events, "PROBE_S", 0.05)
+    async with polling(kenko) as client:
+        path = client.path.replace("polling", "websocket")
+        async with connect(kenko.url.replace("http", "ws") + path, proxy=None) as socket:
+            for step in steps:
+                await socket.send(step)
+                assert await socket.recv() == "3probe"
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+        await client.post("4")
+        while "6" in await client.poll():  # ends the poll that the probe would have taken over
+            pass
+
+
+async def test_an_upgrade_that_is_completed_has_no_deadline_left(
+    kenko: Kenko, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A WebSocket that took polling over may be silent."""
+    monkeypatch.setattr(events, "PROBE_S", 0.3)
+    async with polling(kenko) as client:
+        path = client.path.replace("polling", "websocket")
+        async with connect(kenko.url.replace("http", "ws") + path, proxy=None) as socket:
+            await socket.send("2probe")
+            assert await socket.recv() == "3probe"
+            await socket.send("5")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    while True:
+                        await socket.recv()  # a closed one raises

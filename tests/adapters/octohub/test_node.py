@@ -292,8 +292,12 @@ async def test_an_administrator_changes_what_a_node_is(tmp_path: Path) -> None:
             "node_1", ["render"], 3,
         )  # fmt: skip
         assert (rule["pc_id"], rule["connected"]) == ("node_*", False)
+        lost = await hub.http.put("/api/octohub/nodes/node_*", headers=hub.admin)
+        assert lost.status_code == 400  # a body that was lost does not take all that back
+        assert "the body is empty" in lost.text
         await hub.core.extensions.restart_adapter("octohub")
         nodes = (await hub.http.get("/api/octohub/nodes", headers=hub.admin)).json()
+        assert [one["max_concurrency"] for one in nodes["items"]] == [3]
         assert [one["pc_id"] for one in nodes["items"]] == ["node_*"]
         gone = await hub.http.delete("/api/octohub/nodes/node_*", headers=hub.admin)
         assert gone.status_code == 204

@@ -12,12 +12,14 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
-from websockets.http11 import MAX_NUM_HEADERS
 
+from hubbub.config import LimitSettings
 from hubbub.listeners import HttpListener
-from hubbub.listeners.http import HANDSHAKE_LINE, HEADER_BYTES, HEADERS_S
+from hubbub.listeners.http_deadlines import HEADERS_S
 from tests.hub.listeners.conftest import Bench
 
+HEADER_BYTES = LimitSettings().header_bytes
+HEADERS = LimitSettings().headers
 GET = b"GET /%s HTTP/1.1\r\nHost: hub\r\n\r\n"
 
 
@@ -56,7 +58,7 @@ async def works(listener: HttpListener) -> bool:
 
 def unread(listener: HttpListener) -> int:
     """Return how many clients leave so much unread that the application has to wait."""
-    guests = [getattr(one, "_guest", None) for one in listener._state.connections]
+    guests = [getattr(one, "guest", None) for one in listener._state.connections]
     return sum(guest is not None and guest.watch._write_us > 0 for guest in guests)
 
 
@@ -209,7 +211,7 @@ async def test_headers_at_the_limit(bench: Bench, over: int, status: int) -> Non
     """Request line, headers and the empty line together."""
     listener = await bench.http(app)
     peer = await bench.peer(listener)
-    start, end = b"GET / HTTP/1.1\r\nconnection: close\r\nx: ", b"\r\n\r\n"
+    start, end = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: ", b"\r\n\r\n"
     fill = HEADER_BYTES + over - len(start) - len(end)
     await peer.send(start + b"x" * fill)
     await peer.send(end)
@@ -221,27 +223,33 @@ HANDSHAKE = (
     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n%b\r\n"
 )
 OWN_HEADERS = 5
+ROOM = HEADER_BYTES - len(HANDSHAKE % (b"", b""))
 
 
 @pytest.mark.parametrize(
     ("path", "more", "status"),
     [
-        (b"x" * (HANDSHAKE_LINE - 1), b"", 101),
-        (b"x" * HANDSHAKE_LINE, b"", 431),
-        (b"", b"x: %b\r\n" % (b"x" * (HANDSHAKE_LINE - 1)), 101),
-        (b"", b"x: %b\r\n" % (b"x" * HANDSHAKE_LINE), 431),
-        (b"", b"x: y\r\n" * (MAX_NUM_HEADERS - OWN_HEADERS), 101),
-        (b"", b"x: y\r\n" * (MAX_NUM_HEADERS - OWN_HEADERS + 1), 431),
+        (b"x" * ROOM, b"", 101),
+        (b"x" * (ROOM + 1), b"", 431),
+        (b"", b"x: %b\r\n" % (b"x" * (ROOM - 5)), 101),
+        (b"", b"x: %b\r\n" % (b"x" * (ROOM - 4)), 431),
+        (b"", b"x: y\r\n" * (HEADERS - OWN_HEADERS), 101),
+        (b"", b"x: y\r\n" * (HEADERS - OWN_HEADERS + 1), 431),
     ],
     ids=["address", "long address", "header", "long header", "headers", "many headers"],
 )
-async def test_a_handshake_over_the_limits_of_its_parser(
-    bench: Bench, path: bytes, more: bytes, status: int
+@pytest.mark.parametrize("is_websocket", [True, False], ids=["websocket", "http"])
+async def test_a_head_at_the_limits(
+    bench: Bench, path: bytes, more: bytes, status: int, is_websocket: bool
 ) -> None:
-    """It is told, where the parser would let the connection fall."""
+    """One setting for HTTP and WebSocket, with the same answer over it."""
     listener = await bench.http(app)
     peer = await bench.peer(listener)
-    await peer.send(HANDSHAKE % (path, more))
+    sent = HANDSHAKE % (path, more)
+    if not is_websocket:
+        sent = sent.replace(b"upgrade: websocket", b"upgrayd: websocket")
+        status = 200 if status == 101 else status
+    await peer.send(sent)
     assert (await peer.line()).split()[1] == b"%d" % status
     assert bench.refused("too_large") == (status == 431)
     peer.vanish()

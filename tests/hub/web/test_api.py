@@ -251,11 +251,19 @@ async def test_dead_letters_are_replayed_by_filter(served: Served) -> None:
     assert counted == {"matched": 4, "replayed": 0, "refused": 0}
     one = await replay(subject="orders.2", reason="rejected", route="orders", since="1h")
     assert one == {"matched": 1, "replayed": 1, "refused": 0}
-    rest = await replay(rate=1000)
+    for nothing_said in ({}, {"rate": 1000}, {"endpoint": None}, {"all": False}):
+        answer = await served.client.post(f"{API}/deliveries/replay", json=nothing_said)
+        assert answer.status_code == 400, nothing_said
+        assert '{"all": true}' in answer.json()["detail"]
+    assert (await served.client.post(f"{API}/deliveries/replay")).status_code == 400
+    both = {"all": True, "endpoint": "plugin.desk"}
+    assert (await served.client.post(f"{API}/deliveries/replay", json=both)).status_code == 422
+    assert (await replay(dry_run=True))["matched"] == 3
+    rest = await replay(all=True, rate=1000)
     assert rest == {"matched": 3, "replayed": 3, "refused": 0}
     taken = await desk.wait_for(8)
     assert [envelope.json() for envelope in taken[4:]] == [2, 0, 1, 3]
-    assert await replay() == nothing
+    assert await replay(all=True) == nothing
     for bad in ({"rate": 0}, {"rate": "x"}, {"endpont": "x"}, {"subject": "a..b"}):
         answer = await served.client.post(f"{API}/deliveries/replay", json=bad)
         assert answer.status_code == 422, bad

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from hubbub.core import Core
-from hubbub.errors import InvalidError, NotFoundError
+from hubbub.errors import InvalidError, MalformedError, NotFoundError
 from hubbub.replay import Replays
 from hubbub.store.reads import deliveries as reads
 from hubbub.subjects import check_pattern
@@ -35,6 +35,9 @@ __all__ = ["operations"]
 PATH: Final = "/api/v1/deliveries"
 WAIT_S: Final = 10.0
 """Seconds that a replay by filter is waited for; the rest goes on in the background."""
+
+FILTERS: Final = ("endpoint", "route", "reason", "subject", "since", "until")
+"""What says which ones a replay is for; without any it has to say that all are meant."""
 
 _NUMBER: Final = re.compile(r"\d{1,19}", re.ASCII)
 
@@ -93,6 +96,7 @@ class Some(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: str | float | None = None
     rate: float | None = None
     dry_run: bool = False
+    all: bool = False
 
 
 class Replaying:
@@ -105,7 +109,7 @@ class Replaying:
     async def one(self, call: Call) -> Reply:
         """Replay one delivery; with other data as a new envelope."""
         number = _number(call)
-        other = await call.json(Other)
+        other = await call.json(Other, may_be_empty=True)  # this one, unchanged
         await call.settled()
         if other.data is msgspec.UNSET:
             again = await self._replays.one(number)
@@ -157,6 +161,7 @@ def _filter_of(given: Some, *, now_us: int) -> reads.DeliveryFilter:
     """Return the filter of a replay.
 
     Raises:
+        MalformedError: it says neither which ones nor that all are meant.
         InvalidError: a member is not valid.
     """
     if given.rate is not None and not (given.rate > 0 and math.isfinite(given.rate)):
@@ -165,6 +170,13 @@ def _filter_of(given: Some, *, now_us: int) -> reads.DeliveryFilter:
         text = getattr(given, name)
         if text is not None and "\0" in text:
             raise InvalidError(f"{name} has a NUL character; take it out")
+    is_some = any(getattr(given, name) is not None for name in FILTERS)
+    if is_some and given.all:
+        raise InvalidError(f"all is true beside {' or '.join(FILTERS)}; give one of both")
+    if not (is_some or given.all or given.dry_run):
+        raise MalformedError(
+            f'the body does not say which ones: give {", ".join(FILTERS)}, or {{"all": true}}'
+        )
     return reads.DeliveryFilter(
         endpoint=given.endpoint,
         route=given.route,
@@ -222,7 +234,7 @@ def operations(core: Core) -> tuple[Operation, ...]:
             PATH + "/replay",
             replaying.some,
             "Replay dead ones by filter",
-            spec=Spec(answers={200: ReplayCount}, body=ReplaySomeIn, body_needed=False),
+            spec=Spec(answers={200: ReplayCount}, body=ReplaySomeIn),
         ),
         Operation(
             "POST",
