@@ -24,6 +24,7 @@ HubError
 ├── UnavailableError      cannot now, may be tried again              (503)
 │   ├── DrainingError     the hub is stopping
 │   ├── MailboxFullError  a mailbox with policy `refuse` is full
+│   ├── MemoryFullError   the hub holds as much as it may
 │   ├── NoEndpointError   a request found nobody
 │   └── StoreUnavailableError  the database cannot be written
 ├── DeadlineError         no answer in time                           (504)
@@ -55,6 +56,7 @@ __all__ = [
     "KeyReusedError",
     "MailboxFullError",
     "MalformedError",
+    "MemoryFullError",
     "NameTakenError",
     "NoEndpointError",
     "NotFoundError",
@@ -328,6 +330,19 @@ class MailboxFullError(UnavailableError):
         super().__init__(
             f"mailbox {mailbox!r} holds {limit} deliveries and refuses more; "
             "try again when its consumer has caught up, or raise its limit"
+        )
+
+
+class MemoryFullError(UnavailableError):
+    """The hub holds as much as it may, and nothing of it can give way."""
+
+    code = "memory_full"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the hub holds messages of {limit_bytes} bytes that wait for others, which is its "
+            "limit; try again when they have been taken, or raise hub.memory"
         )
 
 

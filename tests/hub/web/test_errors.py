@@ -20,6 +20,7 @@ from hubbub.errors import (
     InvalidError,
     KeyReusedError,
     MailboxFullError,
+    MemoryFullError,
     RateLimitedError,
     SubjectError,
     TooLargeError,
@@ -75,6 +76,7 @@ def test_every_path_is_described(core: Core) -> None:
         (RateLimitedError(what="x", after_s=0.2, setting="y"), 429),
         (DrainingError(), 503),
         (MailboxFullError(mailbox="x", limit=1), 503),
+        (MemoryFullError(limit_bytes=1), 503),
     ],
 )
 def test_an_error_has_the_status_of_its_category(error: HubError, status: int) -> None:
