@@ -9,10 +9,11 @@ from typing import Final
 
 from hubbub.claims import Said, said_by
 from hubbub.clock import Ids
-from hubbub.envelope import TASK_REQUEST, TASK_UPDATE, Envelope
+from hubbub.envelope import TASK_REQUEST, TASK_RESULT, TASK_UPDATE, Envelope
 from hubbub.errors import ForbiddenError, InvalidError
 from hubbub.following import Following
 from hubbub.intake import Limits, check_envelope
+from hubbub.memory import MemoryBudget
 from hubbub.observe.metrics import Metrics
 from hubbub.planning import Plan, Planner
 from hubbub.ports import Clock, Planned, Record, RowsOf
@@ -75,6 +76,7 @@ class Admission:
         waiters: Waiters,
         rights: Rights,
         workers: Workers,
+        memory: MemoryBudget,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -87,6 +89,7 @@ class Admission:
         self._waiters = waiters
         self._rights = rights
         self._workers = workers
+        self._memory = memory
         self.stamper: Final = Stamper(ids)
         self.limits = limits
 
@@ -106,6 +109,7 @@ class Admission:
             HubError: the first reason to refuse; `index` says which member.
         """
         named = key is not None
+        size = 0
         for index, envelope in enumerate(envelopes):
             try:
                 self.check_one(envelope, principal, alone=len(envelopes) == 1)
@@ -113,6 +117,9 @@ class Admission:
                 error.index = index
                 raise
             named = named or bool(envelope.id or envelope.idempotency_key)
+            size += len(envelope.data)
+        if envelopes and envelopes[0].type != TASK_RESULT:  # which ends what waits
+            self._memory.admit(size)
         if guard is not None:
             guard.check(envelopes, now_s=self._clock.now_us() / 1e6)
         if not named:

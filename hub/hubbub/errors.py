@@ -324,12 +324,16 @@ class MailboxFullError(UnavailableError):
 
     code = "mailbox_full"
 
-    def __init__(self, *, mailbox: str, limit: int) -> None:
+    def __init__(self, *, mailbox: str, limit: int, limit_bytes: int | None = None) -> None:
         self.mailbox = mailbox
         self.limit = limit
+        if limit_bytes is None:
+            held, more = f"{limit} deliveries", ", or raise its limit"
+        else:
+            held, more = f"volatile deliveries of {limit_bytes} bytes", ", or send durable ones"
         super().__init__(
-            f"mailbox {mailbox!r} holds {limit} deliveries and refuses more; "
-            "try again when its consumer has caught up, or raise its limit"
+            f"mailbox {mailbox!r} holds {held} and refuses more; "
+            f"try again when its consumer has caught up{more}"
         )
 
 

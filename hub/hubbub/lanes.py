@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final
 
+from hubbub.memory import MemoryAccount
 from hubbub.values import Delivery
 
 __all__ = ["Line", "rank_of"]
@@ -77,14 +78,20 @@ class Line:
         fresh_first: Of those without a key first attempts go before retries.
         plain: How many of them are no tasks.
         stored: How many of them are durable, so that the store has them too.
+        volatile_bytes: What the payloads of those that are not take.
+        stored_bytes: What the payloads of durable ones take.
     """
 
     __slots__ = (
         "_busy", "_doubts", "_here", "_in_doubt", "_lanes", "_later", "_ready", "fresh_first",
-        "plain", "stored",
+        "plain", "stored", "stored_bytes", "volatile_bytes",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        volatile_bytes: MemoryAccount,
+        stored_bytes: MemoryAccount,
+    ) -> None:
         # Heaps with lazy removal: an entry counts only while `_here` holds its delivery.
         self._ready: list[_Entry] = []
         self._later: list[_Entry] = []
@@ -96,6 +103,8 @@ class Line:
         self.fresh_first = False
         self.plain = 0
         self.stored = 0
+        self.volatile_bytes: Final = volatile_bytes
+        self.stored_bytes: Final = stored_bytes
 
     def __len__(self) -> int:
         return len(self._here)
@@ -110,9 +119,17 @@ class Line:
     def __iter__(self) -> Iterator[Delivery]:
         return iter(list(self._here.values()))
 
+    def volatile(self) -> Iterator[Delivery]:
+        """Yield those that only memory has, as they came in; look no further once one is gone."""
+        return (delivery for delivery in self._here.values() if not delivery.durable)
+
     def busy_lanes(self) -> frozenset[str]:
         """Return the keys whose next must wait for one that is not done."""
         return frozenset(self._busy)
+
+    def room_for(self, delivery: Delivery) -> bool:
+        """Tell whether the payload of one more has room among those of its kind."""
+        return self._account_of(delivery).room_for(len(delivery.envelope.data))
 
     def add(self, delivery: Delivery, *, now_us: int, in_doubt: bool = False) -> None:
         """Put a delivery into the line.
@@ -207,6 +224,10 @@ class Line:
         lane.remove({id(delivery)})
 
     # Memory is bounded: what waits behind busy keys must not be all of it.
+
+    def behind_busy(self) -> int:
+        """Return how many durable ones wait behind busy keys."""
+        return sum(lane.stored for lane in self._busy.values())
 
     def blocked(self, room: int) -> frozenset[str]:
         """Return busy keys behind which enough waits here: their part of so many places."""
@@ -310,12 +331,17 @@ class Line:
         self._here[delivery.id] = delivery
         self.plain += not delivery.leased
         self.stored += delivery.durable
+        self._account_of(delivery).add(delivery.envelope.data)
 
     def _leave(self, delivery: Delivery) -> None:
         del self._here[delivery.id]
         self._in_doubt.pop(delivery.id, None)
         self.plain -= not delivery.leased
         self.stored -= delivery.durable
+        self._account_of(delivery).release(delivery.envelope.data)
+
+    def _account_of(self, delivery: Delivery) -> MemoryAccount:
+        return self.stored_bytes if delivery.durable else self.volatile_bytes
 
     def _occupy(self, key: str, delivery: Delivery) -> _Lane:
         lane = self._busy[key] = self._lanes.setdefault(key, _Lane())

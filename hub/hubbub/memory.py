@@ -137,26 +137,28 @@ class MemoryBudget:
         used_bytes: What all hold, each payload once.
         holders: How many times each payload is held, by its identity.
         holding: The accounts in which something is.
-        shed: How often each kind had to give way.
-        refused: How many publishes were refused over the limit.
     """
 
     def __init__(
-        self, limit_bytes: int = DEFAULT_BYTES, *, pressed: Callable[[], None] = lambda: None
+        self,
+        limit_bytes: int = DEFAULT_BYTES,
+        *,
+        pressed: Callable[[], None] = lambda: None,
+        gave_way: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Begin empty.
 
         Args:
             pressed: Called when something takes the hub over its limit: to call `relieve` soon,
                 as who adds may be in the middle of what it does.
+            gave_way: Called with the kind of each queue that had to.
         """
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self.holders: Final[dict[int, int]] = {}
         self.holding: Final[dict[MemoryAccount, None]] = {}
-        self.shed: Final[Counter[str]] = Counter()
-        self.refused = 0
         self._pressed = pressed
+        self._gave_way = gave_way
         self._told = False
 
     def account(
@@ -195,7 +197,6 @@ class MemoryBudget:
             return
         self.relieve(size_bytes)
         if not self.room_for(size_bytes):
-            self.refused += 1
             raise MemoryFullError(limit_bytes=self.limit_bytes)
 
     def relieve(self, size_bytes: int = 0) -> None:
@@ -210,7 +211,7 @@ class MemoryBudget:
             if self.used_bytes <= goal:
                 break
             if queue.held_bytes > 0:
-                self.shed[queue.kind] += 1
+                self._gave_way(queue.kind)
                 queue.shed()
 
     def grow(self, size_bytes: int) -> None:

@@ -17,13 +17,14 @@ from pydantic import BaseModel
 
 from hubbub.adapters import speaks_http
 from hubbub.config import AdapterSettings, Config, Settings
+from hubbub.config.container import container_bytes
 from hubbub.config.problems import dotted
 from hubbub.contributions import Offered, tls_problems
 from hubbub.core import Core
 from hubbub.errors import ConfigError, DrainingError, RouteError
 from hubbub.listeners.tls import is_renewal
 from hubbub.observe.logs import configure_logs
-from hubbub.rooms import defaults_of, policy_of
+from hubbub.rooms import defaults_of, memory_limit, policy_of
 from hubbub.values import Route
 
 __all__ = ["AT_ONCE", "Reloadable", "Reloaded", "Reloads"]
@@ -293,6 +294,8 @@ class Reloads:
         core.adapters.stop_timeout_s = core.listeners.stop_timeout_s = hub.drain_timeout
         core.plugins.fence.budget_s = hub.hook_budget
         core.watchdog.limit_s = hub.hook_limit
+        core.memory.limit_bytes = memory_limit(hub, container=container_bytes())
+        core.memory.relieve()
         core.retention.change(core.config.store, dedupe_window_s=hub.dedupe_window)
 
     async def _tell(self, done: Reloaded, by: str) -> None:

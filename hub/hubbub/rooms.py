@@ -16,6 +16,7 @@ from hubbub.asking import Asking
 from hubbub.attachments import Attachments
 from hubbub.clock import Ids, SystemClock
 from hubbub.config import AdapterSettings, Config, HubSettings
+from hubbub.config.container import container_bytes
 from hubbub.conversion import Conversions
 from hubbub.credentials import CredentialRegistry
 from hubbub.delivery.room import DeliveryRoom
@@ -27,6 +28,7 @@ from hubbub.envelope import PRESENCE, Envelope
 from hubbub.errors import HubError
 from hubbub.intake import Limits
 from hubbub.listeners import Listeners
+from hubbub.memory import DEFAULT_BYTES, MemoryBudget
 from hubbub.meter import Meter
 from hubbub.observe.logbook import LogBook
 from hubbub.observe.metrics import Metrics
@@ -55,7 +57,7 @@ from hubbub.workers import Workers
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-__all__ = ["Rooms", "defaults_of", "limits_of", "policy_of"]
+__all__ = ["Rooms", "defaults_of", "limits_of", "memory_limit", "policy_of"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -76,6 +78,17 @@ def policy_of(hub: HubSettings) -> DeliveryPolicy:
 def defaults_of(hub: HubSettings) -> TryHard:
     """Return what holds where neither asker, route nor adapter says, as `[hub]` says."""
     return TryHard(attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl)
+
+
+def memory_limit(hub: HubSettings, *, container: int | None) -> int:
+    """Return the bytes that all queues may hold together, as `[hub]` says.
+
+    Args:
+        container: What this process may take at all; None where nothing says so.
+    """
+    if hub.memory is not None:
+        return hub.memory
+    return DEFAULT_BYTES if container is None else min(DEFAULT_BYTES, container // 2)
 
 
 def limits_of(hub: HubSettings, adapters: Iterable[AdapterSettings] = ()) -> Limits:
@@ -154,6 +167,11 @@ class Rooms:
             told=self.adapters.lack,
             stop_timeout_s=hub.drain_timeout,
         )
+        self.memory: Final = MemoryBudget(
+            memory_limit(hub, container=container_bytes()),
+            pressed=self._relieve_soon,
+            gave_way=lambda kind: self.metrics.memory_shed[kind].inc(),
+        )
         # Values and the store
         self.conversions: Final = Conversions()
         self.transforms: Final = Transforms(
@@ -215,6 +233,7 @@ class Rooms:
             spawn=self.spawn,
             after_delivery=self._after_delivery,
             credentials=self.credentials,
+            memory=self.memory,
         )
         room.guard([entry.rule() for entry in self.config.guards.endpoint])
         return room
@@ -255,6 +274,7 @@ class Rooms:
             sources=Sources(self.config.hub.publish_rate, rules),
             rights=Rights(self.directory, self.planner),
             workers=self.workers,
+            memory=self.memory,
         )
 
     def _retention(self) -> Retention:
@@ -283,6 +303,10 @@ class Rooms:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task.failed", error=f"{type(error).__name__}: {error}", exc_info=error)
+
+    def _relieve_soon(self) -> None:
+        """The queues hold more than they may; who fills one may be in the middle of that."""
+        asyncio.get_running_loop().call_soon(self.memory.relieve)
 
     async def _close_listeners(self, name: str) -> None:
         await self.listeners.stop(name)

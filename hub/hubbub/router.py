@@ -32,6 +32,7 @@ from hubbub.envelope import TASK_RESULT, Envelope
 from hubbub.errors import DrainingError, HubError, InvalidError
 from hubbub.following import Following, Tap, Taps
 from hubbub.intake import Limits
+from hubbub.memory import MemoryBudget
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.planning import Planner
@@ -73,6 +74,7 @@ class Router:
         sources: Sources,
         rights: Rights,
         workers: Workers,
+        memory: MemoryBudget,
     ) -> None:
         self._engine = engine
         self._room = room
@@ -110,6 +112,7 @@ class Router:
             waiters=self.waiters,
             rights=rights,
             workers=workers,
+            memory=memory,
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hubbub.delivery import DeliveryRoom
-from hubbub.delivery.mailbox import Mailbox
+from hubbub.delivery.mailbox import VOLATILE_BYTES, Mailbox
 from hubbub.errors import MailboxFullError
 from hubbub.values import Delivery, DeliveryState, Outcome
 
@@ -35,9 +35,9 @@ class Spaces:
         alone = alone and len(deliveries) == 1
         if alone and deliveries[0].state is not DeliveryState.DONE:
             box = self._room.boxes.get(deliveries[0].mailbox)
-            if _lets_wait(box):
+            if _lets_wait(box, deliveries[0]):
                 async with self._room.credentials.within(credential):
-                    while _lets_wait(box):
+                    while _lets_wait(box, deliveries[0]):
                         await box.wait_for_space()
         self.reserve_now(deliveries, alone=alone)
 
@@ -53,7 +53,7 @@ class Spaces:
         alone = len(deliveries) == 1
         if alone and deliveries[0].state is not DeliveryState.DONE:
             box = self._room.boxes.get(deliveries[0].mailbox)
-            if _lets_wait(box):
+            if _lets_wait(box, deliveries[0]):
                 return False
         self.reserve_now(deliveries, alone=alone)
         return True
@@ -64,25 +64,33 @@ class Spaces:
             if delivery.state is DeliveryState.DONE:
                 continue
             box = self._room.boxes.get(delivery.mailbox)
-            if not box.full or self._make_room(box, delivery, alone=alone):
+            if not box.is_full_for(delivery) or self._make_room(box, delivery, alone=alone):
                 box.depth += 1
 
     def _make_room(self, box: Mailbox, delivery: Delivery, *, alone: bool) -> bool:
         """Do what a full mailbox's policy says; False when it is the new delivery that goes."""
         if box.overflow == "drop_oldest":
-            oldest = box.line.head(now_us=self._room.clock.now_us())
-            if oldest is not None:
+            while oldest := self._oldest(box):
+                by_number = box.full
                 self._room.endings.end(oldest, Outcome.DROPPED, "mailbox_full")
-                return True
+                if by_number or box.line.room_for(delivery):
+                    return True
         elif box.overflow != "drop_newest" and alone:
-            raise MailboxFullError(mailbox=box.name, limit=box.limit)
+            in_bytes = VOLATILE_BYTES if not box.full else None
+            raise MailboxFullError(mailbox=box.name, limit=box.limit, limit_bytes=in_bytes)
         lost = delivery.durable and box.overflow in ("refuse", "wait")
         delivery.state = DeliveryState.DONE
         delivery.outcome = Outcome.DEAD if lost else Outcome.DROPPED
         delivery.reason = "mailbox_full"
         return False
 
+    def _oldest(self, box: Mailbox) -> Delivery | None:
+        """Return what a full mailbox throws out: what is durable takes no bytes for good."""
+        if box.full:
+            return box.line.head(now_us=self._room.clock.now_us())
+        return next(box.line.volatile(), None)
 
-def _lets_wait(box: Mailbox) -> bool:
+
+def _lets_wait(box: Mailbox, delivery: Delivery) -> bool:
     """Tell whether a publisher has to wait for a place in a mailbox."""
-    return box.full and box.overflow == "wait"
+    return box.overflow == "wait" and box.is_full_for(delivery)

@@ -9,9 +9,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hubbub.envelope import Envelope
 from hubbub.lanes import Line, rank_of
+from hubbub.memory import MemoryBudget
 from hubbub.values import Delivery
 
 ENVELOPE = Envelope(source="t", subject="t")
+
+
+def a_line() -> Line:
+    """Return an empty line, in which nobody counts."""
+    memory = MemoryBudget()
+    return Line(memory.account("mailbox", limit_bytes=1), memory.account("window", limit_bytes=1))
 
 
 def delivery(
@@ -47,7 +54,7 @@ class LineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line = Line()
+        self.line = a_line()
         self.now_us = 0
         self.number = 0
         self.waiting: list[Delivery] = []
@@ -171,7 +178,7 @@ TestLine = LineMachine.TestCase
 
 def test_a_retry_without_a_key_holds_nobody_back() -> None:
     """Whoever waits for its retry is passed by others."""
-    line = Line()
+    line = a_line()
     first, second = delivery(1, rank=1), delivery(2, rank=2)
     line.add(first, now_us=0)
     line.add(second, now_us=0)
@@ -186,7 +193,7 @@ def test_a_retry_without_a_key_holds_nobody_back() -> None:
 @pytest.mark.parametrize("lane", ["k"])
 def test_a_retry_with_a_key_holds_back_its_key_only(lane: str) -> None:
     """The next of its key waits, others do not."""
-    line = Line()
+    line = a_line()
     first, second, other = delivery(1, lane=lane), delivery(2, lane=lane), delivery(3, rank=9)
     for one in (first, second, other):
         line.add(one, now_us=0)
@@ -204,7 +211,7 @@ def test_a_retry_with_a_key_holds_back_its_key_only(lane: str) -> None:
 
 def test_a_key_that_was_busy_before_a_restart_is_busy() -> None:
     """Its followers wait until it is free."""
-    line = Line()
+    line = a_line()
     first, second = delivery(1, lane="k"), delivery(2, lane="k")
     line.occupy(first)
     line.add(second, now_us=0)
@@ -215,7 +222,7 @@ def test_a_key_that_was_busy_before_a_restart_is_busy() -> None:
 
 def test_a_volatile_one_waits_behind_what_the_store_alone_has() -> None:
     """Until the store has been asked since: an answer from before the doubt decides nothing."""
-    line = Line()
+    line = a_line()
     early = delivery(1, rank=1, lane="k", durable=False)
     late = delivery(3, rank=3, lane="k", durable=False)
     for one in (early, late):

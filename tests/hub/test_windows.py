@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -30,6 +31,14 @@ from hubbub.values import Delivery, Submission
 from tests.hub.invariants.test_random_runs import window
 
 ENVELOPE = Envelope(source="t", subject="t")
+LARGE = Envelope(source="t", subject="t", data=bytes(15))
+
+
+def _within(found: list[Delivery], room_bytes: int) -> list[Delivery]:
+    """Return as many of the first as have room; one in any case."""
+    sizes = accumulate(len(one.envelope.data) for one in found)
+    fitting = sum(1 for size in sizes if size <= room_bytes)
+    return found[: max(1, fitting)]
 
 
 class WindowMachine(RuleBasedStateMachine):
@@ -42,7 +51,7 @@ class WindowMachine(RuleBasedStateMachine):
         self.store: list[Delivery] = []
         self.flying: list[Delivery] = []
         self.alive: dict[int, Delivery] = {}
-        self.reading: tuple[frozenset[str], int, dict[int, int]] | None = None
+        self.reading: tuple[frozenset[str], int, int, dict[int, int]] | None = None
         self.patched = window(4)
 
     @initialize(size=st.sampled_from([4, 6, 16]))
@@ -61,10 +70,14 @@ class WindowMachine(RuleBasedStateMachine):
     )
     def arrive(self, lanes: list[str | None], durable: bool) -> None:
         """Some come, in the order of their ranks."""
+        self.come(lanes, durable, ENVELOPE)
+
+    def come(self, lanes: list[str | None], durable: bool, envelope: Envelope) -> None:
+        """Some come, in the order of their ranks."""
         for lane in lanes:
             self.number += 1
             one = Delivery(
-                id=self.number, envelope=ENVELOPE, seq=self.number, mailbox="m", route="r",
+                id=self.number, envelope=envelope, seq=self.number, mailbox="m", route="r",
                 rank=self.number // 3, lane=lane, durable=durable,
             )  # fmt: skip
             self.alive[one.id] = one
@@ -72,8 +85,7 @@ class WindowMachine(RuleBasedStateMachine):
             here, moved = self.box.admit(one, now_us=0)
             if not here:
                 self.store.append(one)
-            if moved is not None:
-                self.store.append(moved)
+            self.store += moved
 
     @precondition(lambda self: self.box.line.head(now_us=0) is not None)
     @rule()
@@ -109,16 +121,18 @@ class WindowMachine(RuleBasedStateMachine):
         self.box.refilling, self.box.stirred = True, False
         blocked = self.box.blocked
         assert len(blocked) <= MAX_BUSY_LANES
-        self.reading = (blocked, self.box.places, self.box.line.doubts(but=blocked))
+        doubts = self.box.line.doubts(but=blocked)
+        self.reading = (blocked, self.box.places, self.box.room_bytes, doubts)
 
     @precondition(lambda self: self.reading is not None)
     @rule()
     def take_in(self) -> None:
         """What it gives is there."""
         assert self.reading is not None
-        (blocked, limit, doubts), self.reading = self.reading, None
-        found = sorted((d for d in self.store if d.lane not in blocked), key=lambda d: d.id)[:limit]
-        all_due = len(found) < limit
+        (blocked, limit, room_bytes, doubts), self.reading = self.reading, None
+        due = sorted((d for d in self.store if d.lane not in blocked), key=lambda d: d.id)
+        found = _within(due[:limit], room_bytes)
+        all_due = len(found) == len(due) < limit
         self.box.refilled(found, now_us=0, all_due=all_due)
         self.box.line.sure(doubts, up_to=None if all_due else found[-1])
         self.box.refilling = False
@@ -133,6 +147,8 @@ class WindowMachine(RuleBasedStateMachine):
         there = [d.id for d in self.store]
         assert sorted([*here, *there, *(d.id for d in self.flying)]) == sorted(self.alive)
         assert self.box.behind == len(there)
+        held = sum(len(d.envelope.data) for d in self.box.line if d.durable)
+        assert self.box.line.stored_bytes.held_bytes == held
         assert self.box.line.stored == sum(d.durable for d in self.box.line)
         # Twice as much for a moment: what was read of a key that was done meanwhile.
         assert self.box.line.stored <= 2 * mailbox_module.WINDOW + len(self.flying)
@@ -147,7 +163,38 @@ class WindowMachine(RuleBasedStateMachine):
         assert not idle, f"{idle} could go"
 
 
+class HeavyWindowMachine(WindowMachine):
+    """The same with payloads of which few have room, and a hub that holds too much at times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.box.line.stored_bytes.limit_bytes = 40
+
+    @rule(
+        lanes=st.lists(st.sampled_from([None, "k", "k", "l", "m"]), min_size=1, max_size=9),
+        durable=st.booleans(),
+    )
+    def arrive_large(self, lanes: list[str | None], durable: bool) -> None:
+        """Some come that are large."""
+        self.come(lanes, durable, LARGE)
+
+    @invariant()
+    def memory_is_bounded_in_bytes(self) -> None:
+        """Beside those that stand for their keys, or came back, and one."""
+        line = self.box.line
+        light = [d for d in line if d.durable and d.lane is None and not d.attempts]
+        assert sum(len(d.envelope.data) for d in light) <= 40 + len(LARGE.data)
+
+    @precondition(lambda self: self.reading is None)
+    @rule()
+    def drop_window(self) -> None:
+        """The hub holds too much: what the store has too is left to it."""
+        self.store += self.box.drop_window()
+        assert not [d for d in self.box.line if d.durable and d.lane is None and not d.attempts]
+
+
 TestWindow = WindowMachine.TestCase
+TestHeavyWindow = HeavyWindowMachine.TestCase
 
 
 def no_surplus(line: Line, room: int) -> int:
@@ -350,7 +397,9 @@ async def test_a_read_goes_on_where_something_of_it_ended_meanwhile(core: Core) 
 
     core.database.read = ends_meanwhile  # type: ignore[method-assign]
     taken = await core.engine.take("app.a", limit=2, now_us=core.clock.now_us())
-    assert [delivery.id for delivery in taken] == [delivery.id for delivery in others[:2]]
+    assert [delivery.id for delivery in taken.deliveries] == [
+        delivery.id for delivery in others[:2]
+    ]
 
 
 async def test_a_volatile_one_waits_for_those_of_its_key_in_the_store(core: Core) -> None:

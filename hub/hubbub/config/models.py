@@ -99,6 +99,13 @@ class HubSettings(Settings):
     max_body: Size = Field(
         default=_MIB, ge=1, description="Largest body of a request and largest envelope."
     )
+    memory: Size | None = Field(
+        default=None,
+        ge=_MIB,
+        description="What messages may take that wait in memory, each counted once; unset it is "
+        "512 MiB, or half of what the container allows if that is less. Over it slow readers miss "
+        "something, then publishes are 503.",
+    )
     batch_limit: int = Field(
         default=1000, ge=1, le=100_000, description="Members of one published batch."
     )

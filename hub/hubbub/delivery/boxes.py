@@ -12,6 +12,7 @@ import structlog
 from hubbub.delivery.mailbox import MAX_BUSY_LANES, Mailbox
 from hubbub.directory import Directory
 from hubbub.errors import StoreUnavailableError
+from hubbub.memory import MemoryBudget, Shed
 from hubbub.ports import Clock, Engine
 from hubbub.subjects import matches
 from hubbub.values import Delivery, Overflow
@@ -43,7 +44,14 @@ class Boxes:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         made: Callable[[Mailbox], None],
         filled: Callable[[Mailbox], None],
+        memory: MemoryBudget,
+        crowded: Callable[[Mailbox], None],
     ) -> None:
+        """Begin without any.
+
+        Args:
+            crowded: Called to make room in one that holds much that only memory has.
+        """
         self._engine = engine
         self._clock = clock
         self._directory = directory
@@ -52,6 +60,8 @@ class Boxes:
         self._spawn = spawn
         self._made = made
         self._filled = filled
+        self._memory = memory
+        self._crowded = crowded
         self._boxes: dict[str, Mailbox] = {}
         self.here: Final[dict[int, Delivery]] = {}
         self._reads: dict[str, list[asyncio.Future[None]]] = {}
@@ -66,7 +76,9 @@ class Boxes:
         box = self._boxes.get(name)
         if box is None:
             limit, overflow = self._bound_of(name)
-            box = self._boxes[name] = Mailbox(name, limit=limit, overflow=overflow)
+            box = self._boxes[name] = Mailbox(
+                name, limit=limit, overflow=overflow, memory=self._memory, shed=self._shed
+            )
             known = self._directory.get(name)
             box.line.fresh_first = known is not None and known.endpoint.fresh_first
             self._made(box)
@@ -106,9 +118,18 @@ class Boxes:
         here, moved = box.admit(delivery, now_us=now_us)
         if delivery.durable and here:
             self.hold(delivery)
-        if moved is not None:
-            self.let_go(moved)
+        for one in moved:
+            self.let_go(one)
         return box
+
+    def _shed(self, box: Mailbox, order: Shed) -> None:
+        """The hub holds too much: let a mailbox hold less."""
+        if order is Shed.VOLATILE:
+            self._crowded(box)
+            return
+        if not box.refilling:  # else the later of a key could come in, and the earlier go
+            for delivery in box.drop_window():
+                self.let_go(delivery)
 
     def hold(self, delivery: Delivery) -> None:
         """Note that memory has a durable delivery: the store gives it to nobody."""
@@ -191,13 +212,15 @@ class Boxes:
         now_us = self._clock.now_us()
         try:
             with self.reading():
-                found = await self._engine.take(
+                taken = await self._engine.take(
                     box.name,
                     limit=limit,
                     now_us=now_us,
                     skip_keys=box.line.busy_lanes(),
                     task_types=task_types,
+                    room_bytes=box.room_bytes,
                 )
+                found = taken.deliveries
                 self._know(found)
                 box.fetched(found, now_us=now_us)
         finally:
@@ -242,10 +265,14 @@ class Boxes:
                 box.dry = True
                 return
             with self.reading():
-                found = await self._engine.take(
-                    box.name, limit=limit, now_us=now_us, skip_keys=blocked
+                taken = await self._engine.take(
+                    box.name,
+                    limit=limit,
+                    now_us=now_us,
+                    skip_keys=blocked,
+                    room_bytes=box.room_bytes,
                 )
-                all_due = len(found) < limit
+                found, all_due = taken.deliveries, not taken.more
                 self._know(found)
                 box.refilled(found, now_us=now_us, all_due=all_due)
                 box.line.sure(doubts, up_to=None if all_due else found[-1])

@@ -24,6 +24,9 @@ __all__ = ["BATCH", "Direct"]
 BATCH: Final = 64
 """Envelopes given to an endpoint in one call."""
 
+BATCH_BYTES: Final = 256 * 1024
+"""Payload of those, beside one: an endpoint writes all of them at once."""
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -71,9 +74,11 @@ class Direct:
         """Hand over one batch; False when nothing is left, or something of it was not taken."""
         room = self._room
         batch: list[Delivery] = []
+        size = 0
         while len(batch) < BATCH and (chosen := room.next_for(link)) is not None:
             box, delivery = chosen
-            if not self._fits(link, delivery):
+            size += len(delivery.envelope.data)
+            if not self._fits(link, delivery) or (batch and size > BATCH_BYTES):
                 break
             if room.may_begin(delivery):
                 room.taken(box, delivery, link.address)

@@ -274,6 +274,7 @@ class Endings:
             self.again(delivery, NODE_LOST, due_us=now_us)
         else:
             if link is not None:
+                self._room.hands.take(delivery, link.account)
                 link.in_flight[delivery.id] = delivery
                 link.overtime.pop((delivery.id, delivery.attempts), None)  # one slot, not two
             if delivery.lease_until_us is not None:
@@ -303,6 +304,7 @@ class Endings:
     def _leave_hand(self, delivery: Delivery) -> str:
         """Free the slot a delivery held; returns the adapter's name for metrics."""
         address = delivery.endpoint or delivery.mailbox
+        self._room.hands.leave(delivery)
         self._room.guards.left(delivery)
         self._room.leases.left(delivery, address)
         link = self._room.link_of(address)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hubbub.delivery.guarding import EndpointGuard
+from hubbub.memory import MemoryAccount
 from hubbub.values import Delivery, Endpoint
 
 __all__ = ["EndpointLink"]
@@ -26,17 +27,24 @@ class EndpointLink:
         couriers: Tasks that carry, at most one a slot.
         takes_now: Whether its endpoint has a `deliver_now`.
         idle_since_us: When its last slot became free, so that a pool gives work evenly.
+        account: What is in flight on it takes.
         pumping: It is being given what waits; what ends meanwhile need not begin that anew.
     """
 
     __slots__ = (
-        "_changed", "_closed", "_guard", "_open", "_slots", "couriers", "endpoint",
+        "_changed", "_closed", "_guard", "_open", "_slots", "account", "couriers", "endpoint",
         "idle_since_us", "in_flight", "overtime", "pools", "promised", "pumping", "takes_now",
         "todo",
     )  # fmt: skip
 
-    def __init__(self, endpoint: Endpoint, changed: Callable[[EndpointLink, bool], None]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        changed: Callable[[EndpointLink, bool], None],
+        account: MemoryAccount,
+    ) -> None:
         self.endpoint: Final = endpoint
+        self.account: Final = account
         self.in_flight: Final[dict[int, Delivery]] = {}
         self.promised: Final[set[int]] = set()
         self.overtime: Final[dict[tuple[int, int], str | None]] = {}
@@ -69,7 +77,9 @@ class EndpointLink:
 
     @property
     def free(self) -> int:
-        """Slots in which nothing is."""
+        """Slots in which nothing is; none while it has enough to carry."""
+        if self.account.held_bytes >= self.account.limit_bytes:
+            return 0
         return self._open - self.busy
 
     @property

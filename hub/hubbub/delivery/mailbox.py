@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from hubbub.delivery.links import EndpointLink
 from hubbub.lanes import Line
+from hubbub.memory import MemoryAccount, MemoryBudget, Shed
 from hubbub.values import Delivery, Overflow, Requirement
 
 __all__ = ["WINDOW", "Mailbox", "is_pool", "pool_name", "requirement_of"]
@@ -19,6 +21,12 @@ WINDOW: Final = 256
 
 Half of it, at most, counts for those that wait behind busy keys: what is more of them makes room.
 """
+
+WINDOW_BYTES: Final = 8 * 1024 * 1024
+"""Payload of those; what is over it stays in the store, but for one."""
+
+VOLATILE_BYTES: Final = 32 * 1024 * 1024
+"""Payload of volatile deliveries that wait in one mailbox; over it the mailbox is full."""
 
 SOON_US: Final = 5_000_000
 """What is due later than this waits in the store, not in memory."""
@@ -96,16 +104,38 @@ class Mailbox:
     """
 
     __slots__ = (
-        "_arrivals", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "members",
+        "_arrivals", "_memory", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "members",
         "name", "overflow", "pumping", "refilling", "requirement", "stirred",
     )  # fmt: skip
 
-    def __init__(self, name: str, *, limit: int, overflow: Overflow) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        limit: int,
+        overflow: Overflow,
+        memory: MemoryBudget | None = None,
+        shed: Callable[[Mailbox, Shed], None] | None = None,
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            shed: Makes it smaller when the hub holds too much: of what is volatile, or durable.
+        """
+        self._memory = memory = memory or MemoryBudget()
+
+        def account(kind: str, limit_bytes: int, order: Shed) -> MemoryAccount:
+            how = None if shed is None else partial(shed, self, order)
+            return memory.account(kind, limit_bytes=limit_bytes, shed=how, order=order)
+
         self.name: Final = name
         self.requirement: Final = requirement_of(name)
         self.limit = limit
         self.overflow: Overflow = overflow
-        self.line: Final = Line()
+        self.line: Final = Line(
+            account("mailbox", VOLATILE_BYTES, Shed.VOLATILE),
+            account("window", WINDOW_BYTES, Shed.DURABLE),
+        )
         self.depth = 0
         self.behind = 0
         self.dry = False
@@ -121,6 +151,12 @@ class Mailbox:
     def full(self) -> bool:
         """Whether one more would be over its bound."""
         return self.depth >= self.limit
+
+    def is_full_for(self, delivery: Delivery) -> bool:
+        """Whether this one would be over its bounds; what is durable takes no memory for good."""
+        if self.depth >= self.limit:
+            return True
+        return not delivery.durable and not self.line.room_for(delivery)
 
     @property
     def empty(self) -> bool:
@@ -147,7 +183,21 @@ class Mailbox:
             and not self.dry
             and not self.refilling
             and self.places >= WINDOW - WINDOW // 2
+            and (not self._heavy or self.line.stored <= self.line.behind_busy())
         )
+
+    @property
+    def _heavy(self) -> bool:
+        """Whether memory is more than half full by bytes; one more is read if none of it can go."""
+        account = self.line.stored_bytes
+        return account.held_bytes > account.limit_bytes // 2
+
+    @property
+    def room_bytes(self) -> int:
+        """How much payload of what the store has may come into memory."""
+        free = self._memory.limit_bytes - self._memory.used_bytes
+        account = self.line.stored_bytes
+        return max(0, min(free, account.limit_bytes - account.held_bytes))
 
     @property
     def places(self) -> int:
@@ -160,32 +210,34 @@ class Mailbox:
     @property
     def blocked(self) -> frozenset[str]:
         """Busy keys of which memory has enough: they are left out of a refill."""
-        return self.line.blocked(WINDOW // 2)
+        return self.line.blocked(0 if self._heavy else WINDOW // 2)
 
-    def admit(self, delivery: Delivery, *, now_us: int) -> tuple[bool, Delivery | None]:
+    def admit(self, delivery: Delivery, *, now_us: int) -> tuple[bool, Sequence[Delivery]]:
         """Take a delivery whose space was reserved into memory, or leave it in the store.
 
         Returns:
-            Whether it is in memory now, and which one had to make room for it.
+            Whether it is in memory now, and which ones had to make room for it.
         """
-        moved: Delivery | None = None
+        moved: list[Delivery] = []
         if delivery.durable:
             if delivery.due_us > now_us + SOON_US:
                 self.behind += 1
-                return False, None
+                return False, ()
             if self.behind > 0 and (delivery.lane is not None or delivery.rank >= self.horizon):
                 self._leave(delivery)
-                return False, None
-            if self.line.stored >= WINDOW:
-                moved = max((d for d in self.line if _may_move(d)), key=_rank, default=None)
-                if moved is None or delivery.lane is not None or moved.rank <= delivery.rank:
-                    self.horizon = delivery.rank if moved is None else moved.rank
+                return False, ()
+            while self.line.stored >= WINDOW or not self.line.room_for(delivery):
+                last = max((d for d in self.line if _may_move(d)), key=_rank, default=None)
+                if last is None or delivery.lane is not None or last.rank <= delivery.rank:
+                    if not moved:
+                        self.horizon = delivery.rank if last is None else last.rank
                     self._leave(delivery)
-                    return False, None
-                self.line.drop(moved)
+                    return False, moved
+                self.line.drop(last)
                 # It may stand behind others that only the store has: they decide where that begins.
-                self.horizon = min(self.horizon, moved.rank) if self.behind > 0 else moved.rank
-                self._leave(moved)
+                self.horizon = min(self.horizon, last.rank) if self.behind > 0 else last.rank
+                self._leave(last)
+                moved.append(last)
         in_doubt = delivery.lane is not None and not delivery.durable and self.behind > 0
         self.line.add(delivery, now_us=now_us, in_doubt=in_doubt)
         if in_doubt:
@@ -225,6 +277,17 @@ class Mailbox:
         gone = self.line.let_go(number, room=WINDOW // 2)
         self.behind += len(gone)
         return gone
+
+    def drop_window(self) -> Sequence[Delivery]:
+        """Leave to the store what memory has of it; but for those that stand for their keys."""
+        gone = self.line.let_go(self.line.stored, room=0)
+        self.behind += len(gone)
+        moved = [one for one in self.line if _may_move(one)]
+        for one in moved:
+            self.line.drop(one)
+            self.horizon = min(self.horizon, one.rank) if self.behind > 0 else one.rank
+            self._leave(one)
+        return [*gone, *moved]
 
     def stir(self) -> None:
         """What is behind may be handed over now: it is new, due, or its lane is free."""

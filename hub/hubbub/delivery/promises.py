@@ -144,6 +144,7 @@ class Promises:
         link.promised.discard(delivery.id)
         room = self._room
         room.boxes.let_go(delivery)
+        room.hands.leave(delivery)
         room.guards.left(delivery)
         box = room.boxes.get(delivery.mailbox)
         box.free(delivery)

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from hubbub.conversion import Conversions
@@ -18,6 +19,7 @@ from hubbub.delivery.courier import Couriers
 from hubbub.delivery.direct import Direct
 from hubbub.delivery.endings import Endings
 from hubbub.delivery.guarding import Guarding
+from hubbub.delivery.hands import Hands
 from hubbub.delivery.leases import Leases
 from hubbub.delivery.lifecycle import Lifecycle
 from hubbub.delivery.links import EndpointLink
@@ -29,6 +31,7 @@ from hubbub.delivery.timers import Timers
 from hubbub.directory import Directory
 from hubbub.envelope import Envelope
 from hubbub.guards import GuardRule
+from hubbub.memory import MemoryBudget
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
 from hubbub.ports import Clock, Credentials, Engine, Planned
@@ -37,6 +40,12 @@ from hubbub.values import Delivery, DeliveryState, Endpoint, Outcome, Requiremen
 
 __all__ = ["DeliveryRoom", "Follow"]
 
+
+THROWN_OUT: Final = 1000
+"""Volatile deliveries dropped at once of one mailbox, when the hub holds too much."""
+
+MEMORY_FULL: Final = "memory_full"
+"""Why they were."""
 
 _CHANCE: Final = random.Random().random  # noqa: S311  # spreads retries
 """A source of its own: whoever seeds the shared one, a test say, finds it undisturbed."""
@@ -86,6 +95,7 @@ class DeliveryRoom:
         after_delivery: Callable[[Delivery], None] | None = None,
         chance: Callable[[], float] = _CHANCE,
         credentials: Credentials,
+        memory: MemoryBudget,
     ) -> None:
         self.engine: Final = engine
         self.credentials: Final = credentials
@@ -104,7 +114,10 @@ class DeliveryRoom:
             spawn=spawn,
             made=self._box_made,
             filled=self.pump,
+            memory=memory,
+            crowded=self._throw_out,
         )
+        self.hands: Final = Hands(memory)
         self.guards: Final = Guarding(
             clock=clock, metrics=metrics, call_at=self.timers.at, ready=self._guard_over
         )
@@ -183,7 +196,7 @@ class DeliveryRoom:
         own = self.boxes.find(endpoint.address)
         if own is not None:  # made before it was known, at a start
             own.line.fresh_first = endpoint.fresh_first
-        link = EndpointLink(endpoint, self._link_changed)
+        link = EndpointLink(endpoint, self._link_changed, self.hands.account())
         self._links[endpoint.address] = link
         guard = self.guards.of(endpoint.address)
         if guard is not None:
@@ -320,6 +333,18 @@ class DeliveryRoom:
         if link is not None:
             self.pump_link(link)
             self.leases.wake(address)
+
+    def _throw_out(self, box: Mailbox) -> None:
+        """The hub holds too much: of a mailbox drop what came first and only memory has.
+
+        Its endpoint is told that it is too slow, which mostly closes it. Of many small messages a
+        part is dropped at once, and the rest when the hub is found to hold too much again.
+        """
+        for delivery in list(islice(box.line.volatile(), THROWN_OUT)):
+            self.endings.end(delivery, Outcome.DROPPED, MEMORY_FULL)
+        link = self._links.get(box.name)
+        if link is not None:
+            link.endpoint.overloaded()
 
     # Handing over
     #
@@ -497,6 +522,8 @@ class DeliveryRoom:
 
     def given(self, delivery: Delivery, address: str) -> None:
         """Note that an endpoint has a delivery that is in no mailbox any more."""
+        link = self._links.get(address)
+        self.hands.take(delivery, None if link is None or link.endpoint.pull else link.account)
         delivery.state = DeliveryState.IN_FLIGHT
         delivery.attempts += 1
         delivery.endpoint = address

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
-from hubbub.ports import Change, EngineLimits, Kept, Record
+from hubbub.ports import Change, EngineLimits, Kept, Record, Taken
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal
 from hubbub.store.reads import deliveries as reads
@@ -45,32 +45,32 @@ class LocalEngine:
         now_us: int,
         skip_keys: frozenset[str] = frozenset(),
         task_types: frozenset[str] | None = None,
-    ) -> Sequence[Delivery]:
+        room_bytes: int | None = None,
+    ) -> Taken:
         """Return waiting deliveries that are due, lowest rank first, and hold them."""
         self._taking += 1
         try:
             while True:
+                how = {"limit": limit, "room_bytes": room_bytes}
+                query = (
+                    partial(reads.waiting, **how)
+                    if task_types is None
+                    else partial(reads.waiting_of, task_types=task_types, **how)
+                )
                 had = frozenset(self._held.get(box, ()))
-                if task_types is None:
-                    reach = limit + len(had)
-                    query = partial(reads.waiting, limit=reach)
-                else:
-                    reach = limit
-                    query = partial(reads.waiting_of, task_types=task_types, limit=reach, held=had)
-                found = await self._database.read(
-                    partial(query, mailbox=box, now_us=now_us, skip_keys=skip_keys)
+                found, more = await self._database.read(
+                    partial(query, mailbox=box, now_us=now_us, skip_keys=skip_keys, held=had)
                 )
                 # What was held at any time since the query began may be done by now: what is
                 # let go meanwhile stays held until here.
                 held = self._held.get(box, ())
-                fresh = [delivery for delivery in found if delivery.id not in held][:limit]
-                if len(fresh) == limit or len(found) < reach:
+                fresh = [delivery for delivery in found if delivery.id not in held]
+                if len(fresh) == len(found) or not more:
                     break
-                # Some of what it found was held meanwhile, and the store may have more of them:
-                # fewer than the limit would say that these are all.
+                # Some of what it found was held meanwhile, and there are others in their place.
             for delivery in fresh:
                 self.hold(delivery)
-            return fresh
+            return Taken(fresh, more)
         finally:
             self._taking -= 1
             if not self._taking:

@@ -22,7 +22,7 @@ from hubbub.listeners.streams import StreamListener
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock
 
-__all__ = ["WRITE_TEXTS", "HttpListener"]
+__all__ = ["WRITABLE", "WRITE_TEXTS", "HttpListener"]
 
 WRITE_TEXTS: Final = "hubbub.write_texts"
 """ASGI extension of a WebSocket: `write_texts(texts) -> bool` writes text frames without waiting.
@@ -31,6 +31,10 @@ False when nothing was written, because the peer is behind or gone; `send` waits
 written for one socket in one turn of the loop goes out together at its end: between two messages
 that are worked on, a write each would wake the peer each time.
 """
+
+WRITABLE: Final = "hubbub.writable"
+"""ASGI extension of a WebSocket: `await writable()` returns when `write_texts` would write, or the
+peer is gone."""
 
 HEADERS_S: Final = 10.0
 """How long a client may take from its first byte, or from connecting, to the end of its headers."""
@@ -278,7 +282,10 @@ class _WebSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.handshake_initiated and not self.close_sent:
-            cast("dict[str, Any]", self.scope)["extensions"][WRITE_TEXTS] = self.write_texts
+            cast("dict[str, Any]", self.scope)["extensions"] |= {
+                WRITE_TEXTS: self.write_texts,
+                WRITABLE: self.until_writable,
+            }
 
     def write_texts(self, texts: Iterable[bytes]) -> bool:
         """Write text frames, if they can be written now."""
@@ -295,6 +302,10 @@ class _WebSocket(WebSocketsSansIOProtocol):
         if self._unsent_bytes > UNSENT_BYTES:
             self._flush()
         return True
+
+    async def until_writable(self) -> None:
+        """Return when text frames can be written, or never any more."""
+        await self.writable.wait()
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []

@@ -93,6 +93,17 @@ class Metrics(Registry):
             "replies_late", "Answers that came after the request's deadline"
         )
         self.mailbox_depth = self.gauge("mailbox_depth", "Deliveries that wait", ("adapter",))
+        self.memory_bytes = self.gauge(
+            "memory_bytes",
+            "Payloads that wait in memory, by the kind of queue; all counts each once",
+            ("kind",),
+        )
+        self.memory_limit_bytes = self.gauge(
+            "memory_limit_bytes", "What all queues may hold together: hub.memory"
+        )
+        self.memory_shed = self.counter(
+            "memory_shed", "Times a queue gave way because the hub was over its limit", ("kind",)
+        )
         self.guard_holds = self.counter(
             "guard_holds", "Times a guard began to hold an endpoint back", ("adapter", "guard")
         )

@@ -11,7 +11,7 @@ from hubbub.ports.adapters import (
     PeerAdapter,
 )
 from hubbub.ports.credentials import Credentials
-from hubbub.ports.engine import Engine, EngineLimits, Kept, Verdict
+from hubbub.ports.engine import Engine, EngineLimits, Kept, Taken, Verdict
 from hubbub.ports.hub import HubApi
 from hubbub.ports.peers import Link, Listener
 from hubbub.ports.records import Change, Claim, ClaimKind, Planned, Record, Row, RowsOf, Stored
@@ -42,6 +42,7 @@ __all__ = [
     "Row",
     "RowsOf",
     "Stored",
+    "Taken",
     "Timer",
     "Verdict",
     "Work",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from hubbub.ports.records import Change, Claim, Record
 from hubbub.values import Delivery, Presence
 
-__all__ = ["Engine", "EngineLimits", "Kept", "Verdict"]
+__all__ = ["Engine", "EngineLimits", "Kept", "Taken", "Verdict"]
 
 Verdict = Literal["kept", "known", "exists"]
 
@@ -20,6 +20,17 @@ class Kept(msgspec.Struct, frozen=True):
 
     verdict: Verdict
     claim: Claim | None = None
+
+
+class Taken(NamedTuple):
+    """Waiting deliveries that were taken.
+
+    Attributes:
+        more: Others are due as well, perhaps: there was no room for them.
+    """
+
+    deliveries: Sequence[Delivery]
+    more: bool
 
 
 class EngineLimits(msgspec.Struct, frozen=True):
@@ -61,13 +72,15 @@ class Engine(Protocol):
         now_us: int,
         skip_keys: frozenset[str] = frozenset(),
         task_types: frozenset[str] | None = None,
-    ) -> Sequence[Delivery]:
+        room_bytes: int | None = None,
+    ) -> Taken:
         """Return waiting deliveries that are due, lowest rank first, and hold them.
 
         Args:
             skip_keys: Nothing of these keys.
             task_types: Only tasks of these types, and of a key only one before which nothing
                 stands that is not held.
+            room_bytes: What their payloads may take together; one is returned in any case.
         """
         ...
 

@@ -53,12 +53,26 @@ def waiting(
     limit: int,
     now_us: int,
     skip_keys: frozenset[str] = frozenset(),
-) -> list[Delivery]:
-    """Return deliveries that may be handed over now, lowest rank first."""
+    room_bytes: int | None = None,
+    held: frozenset[int] = frozenset(),
+) -> tuple[list[Delivery], bool]:
+    """Return deliveries that may be handed over now, lowest rank first.
+
+    Args:
+        room_bytes: What their payloads may take; the first is returned in any case.
+        held: Memory has these; they take nothing, and are not returned.
+
+    Returns:
+        Them, and whether some were found beyond limit or room.
+    """
     of = _delivery.c
     query = _delivery.select().where(*_due(mailbox, now_us, skip_keys))
-    query = query.order_by(of.rank, of.id).limit(limit)
-    return _whole(session, session.connection().execute(query).all())
+    query = query.order_by(of.rank, of.id).limit(limit + len(held))
+    rows = session.connection().execute(query).all()
+    fresh = [row for row in rows if row.id not in held][:limit]
+    within = _within(session, fresh, room_bytes)
+    more = len(rows) == limit + len(held) or len(within) < len(fresh)
+    return _whole(session, within), more
 
 
 def waiting_of(
@@ -69,15 +83,20 @@ def waiting_of(
     limit: int,
     now_us: int,
     skip_keys: frozenset[str] = frozenset(),
+    room_bytes: int | None = None,
     held: frozenset[int] = frozenset(),
-) -> list[Delivery]:
+) -> tuple[list[Delivery], bool]:
     """Return tasks of some types that may be handed over now, lowest rank first.
 
     Of a key at most the first: what stands before it may be of any type.
 
     Args:
+        room_bytes: What their payloads may take; the first is returned in any case.
         held: Memory has these. They are not returned, and nothing of their key waits for them
             here: memory sees to that.
+
+    Returns:
+        Them, and whether some were found beyond limit or room.
     """
     of = _delivery.c
     due = _due(mailbox, now_us, skip_keys)
@@ -101,7 +120,28 @@ def waiting_of(
                 found.append(row)
                 if len(found) == limit:
                     break
-    return _whole(session, found)
+    within = _within(session, found, room_bytes)
+    return _whole(session, within), len(found) == limit or len(within) < len(found)
+
+
+def _within(
+    session: Session, rows: Sequence[Row[Any]], room_bytes: int | None
+) -> Sequence[Row[Any]]:
+    """Return the first of some deliveries whose payloads have room; one in any case.
+
+    A payload's size is known without reading it, so that no more is read than there is room for.
+    """
+    if room_bytes is None or len(rows) <= 1:
+        return rows
+    of = _envelope.c
+    query = select(of.seq, func.length(of.data)).where(of.seq.in_({r.envelope_seq for r in rows}))
+    sizes: dict[int, int] = {seq: size for seq, size in session.connection().execute(query)}  # noqa: C416  # rows are no pairs for mypy
+    left = room_bytes
+    for place, row in enumerate(rows):
+        left -= sizes.pop(row.envelope_seq, 0)  # those of one envelope share it
+        if left < 0 and place:
+            return rows[:place]
+    return rows
 
 
 def _due(mailbox: str, now_us: int, skip_keys: frozenset[str]) -> list[ColumnElement[bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -15,6 +16,7 @@ from hubbub.core import Core
 from hubbub.envelope import Envelope, encode_json
 from hubbub.errors import CredentialEndedError, ForbiddenError
 from hubbub.intake import scoped
+from hubbub.memory import MemoryBudget
 from hubbub.ports import Stored
 from hubbub.store.reads import envelopes as reads
 from hubbub.subjects import check_pattern, matches
@@ -26,6 +28,12 @@ __all__ = ["OPERATIONS", "covers", "patterns_for"]
 
 QUEUE: Final = 1000
 """Envelopes that wait for a slow reader; what comes beyond that is a gap."""
+
+QUEUE_BYTES: Final = 4 * 1024 * 1024
+"""Payload of those; one of any size waits in any case."""
+
+PIECE_BYTES: Final = 256 * 1024
+"""Payload that is encoded and written at once, beside one envelope; the next when that is out."""
 
 KEEP_ALIVE_S: Final = 15.0
 LOOK_S: Final = 1.0
@@ -82,9 +90,10 @@ def patterns_for(principal: Principal, asked: Sequence[str]) -> tuple[str, ...]:
 class Reader:
     """What waits for one reader; bounded, with a mark where something is missing."""
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, patterns: Sequence[str], memory: MemoryBudget) -> None:
         self._patterns = patterns
         self._waiting: deque[Envelope | None] = deque()
+        self._account: Final = memory.account("sse", limit_bytes=QUEUE_BYTES, shed=self._drop)
         self.woken: Final = asyncio.Event()
 
     def tap(self, envelope: Envelope) -> None:
@@ -92,18 +101,40 @@ class Reader:
         if not any(matches(pattern, envelope.subject) for pattern in self._patterns):
             return
         waiting = self._waiting
-        if len(waiting) < QUEUE:
+        if len(waiting) < QUEUE and self._account.room_for(len(envelope.data)):
             waiting.append(envelope)
+            self._account.add(envelope.data)
         elif waiting[-1] is not None:
             waiting.append(None)
         self.woken.set()
 
-    def take(self) -> list[Envelope | None]:
-        """Return what waits; None stands for a gap."""
-        taken = list(self._waiting)
-        self._waiting.clear()
-        self.woken.clear()
+    def take(self, limit_bytes: int = PIECE_BYTES) -> list[Envelope | None]:
+        """Return what waits first; None stands for a gap.
+
+        Args:
+            limit_bytes: Payload of all but the last.
+        """
+        taken: list[Envelope | None] = []
+        size = 0
+        while self._waiting and size < limit_bytes:
+            envelope = self._waiting.popleft()
+            taken.append(envelope)
+            if envelope is not None:
+                size += len(envelope.data)
+                self._account.release(envelope.data)
+        if not self._waiting:
+            self.woken.clear()
         return taken
+
+    def close(self) -> None:
+        """Forget what waits."""
+        self.take(sys.maxsize)
+
+    def _drop(self) -> None:
+        """The hub holds too much: this reader misses what waits."""
+        self.close()
+        self._waiting.append(None)
+        self.woken.set()
 
 
 async def stream(call: Call) -> None:
@@ -114,7 +145,7 @@ async def stream(call: Call) -> None:
         call.principal, [value for name, value in call.query if name == "subject" and value]
     )
     closed = core.router.sources.connect(call.principal.source)
-    reader = Reader(patterns)
+    reader = Reader(patterns, core.memory)
     last = call.header(b"last-event-id")
     forget = core.router.tap(reader.tap)
     gone = asyncio.ensure_future(_left(call.receive))
@@ -134,6 +165,7 @@ async def stream(call: Call) -> None:
     finally:
         gone.cancel()
         forget()
+        reader.close()
         closed()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -14,7 +14,7 @@ from hubbub.core import Core
 from hubbub.envelope import TASK_RESULT, Envelope
 from hubbub.errors import BusyError, HubError, InvalidError, Reject, Retry, TooLargeError
 from hubbub.intake import is_over
-from hubbub.listeners.http import WRITE_TEXTS
+from hubbub.listeners.http import WRITABLE, WRITE_TEXTS
 from hubbub.ports import Link
 from hubbub.tasks import read_result
 from hubbub.times import parse_duration
@@ -31,6 +31,9 @@ __all__ = ["MAX_REQUESTS", "MAX_SUBSCRIPTIONS", "Connection"]
 
 ENDED: Final = 4401
 """Close code of a connection whose token was revoked or has expired."""
+
+BEHIND: Final = 4008
+"""Close code of a connection that reads so slowly that the hub holds too much for it."""
 
 NEWER: Final = 4009
 """Close code of a connection whose name another one has taken."""
@@ -63,7 +66,9 @@ class Connection:
         durable = options.durable or name.is_durable  # once it is, it is until it is gone
         self._resumed = name.is_durable
         linger_s = core.config.hub.stream_ttl if durable else 0.0
-        self._write_now: WriteNow | None = scope.get("extensions", {}).get(WRITE_TEXTS)
+        extensions: dict[str, Any] = scope.get("extensions", {})
+        self._write_now: WriteNow | None = extensions.get(WRITE_TEXTS)
+        self._until_writable: Callable[[], Awaitable[None]] | None = extensions.get(WRITABLE)
         self._endpoint = (
             StreamEndpoint(options, self._hand_over, self, linger_s=linger_s, owner=name.owner)
             if options.manual or self._write_now is None
@@ -124,6 +129,10 @@ class Connection:
     def make_way(self) -> None:
         """Let a newer connection of the same name take over; that one takes the link."""
         self._stop(NEWER, "a newer connection has this name")
+
+    def give_up(self) -> None:
+        """The hub holds too much, and this one reads too slowly: it may come back."""
+        self.end(BEHIND, "too much waits for this connection; read faster, or less")
 
     def end(self, code: int, reason: str) -> None:
         """End it; nothing is read or handed over from here on, whether the client listens or not.
@@ -304,14 +313,16 @@ class Connection:
         with suppress(OSError):
             await self._write(text)
 
-    async def _hand_over(self, text: bytes) -> None:
-        """Write a delivery.
+    async def _hand_over(self, text: Callable[[], bytes]) -> None:
+        """Write a delivery, which is encoded when there is room for it: until then others share it.
 
         Raises:
             Retry: the peer is gone.
         """
         try:
-            await self._write(text)
+            if self._until_writable is not None:
+                await self._until_writable()
+            await self._write(text())
         except OSError as error:
             raise Retry(0.0, reason="node_lost") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from hubbub.envelope import TASK_REQUEST, Envelope
@@ -17,7 +18,7 @@ from hubbub.web.sockets.options import Options
 
 __all__ = ["Peer", "StreamEndpoint", "Write", "WriteNow", "WrittenStream"]
 
-Write = Callable[[bytes], Coroutine[Any, Any, None]]
+Write = Callable[[Callable[[], bytes]], Coroutine[Any, Any, None]]
 WriteNow = Callable[[Sequence[bytes]], bool]
 
 
@@ -35,6 +36,10 @@ class Peer(Protocol):
 
     def end(self, code: int, reason: str) -> None:
         """End it with a close code."""
+        ...
+
+    def give_up(self) -> None:
+        """End it because it reads too slowly."""
         ...
 
 
@@ -76,8 +81,9 @@ class StreamEndpoint(Endpoint):
         """Write one envelope; with manual acknowledgement, wait for the answer."""
         self._number += 1
         number = self._number
+        frame = partial(frames.envelope_frame, number, envelope)
         if not self._manual:
-            await self._write(frames.envelope_frame(number, envelope))
+            await self._write(frame)
             return
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unanswered[number] = answer
@@ -85,7 +91,7 @@ class StreamEndpoint(Endpoint):
         if task_id is not None:
             self._tasks[task_id] = number
         try:
-            await self._write(frames.envelope_frame(number, envelope))
+            await self._write(frame)
             if self.link is not None:
                 self.link.sent(envelope.id)
             await answer
@@ -93,6 +99,10 @@ class StreamEndpoint(Endpoint):
             del self._unanswered[number]
             if task_id is not None:
                 self._tasks.pop(task_id, None)
+
+    def overloaded(self) -> None:
+        """The hub holds too much, and more for this client than for others."""
+        self.peer.give_up()
 
     def answer(self, number: int, problem: Exception | None = None) -> None:
         """Take the client's answer to a delivery.
