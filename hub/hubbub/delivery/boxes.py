@@ -33,7 +33,7 @@ class Boxes:
             written yet; by id.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the rooms below it, and what is told
         self,
         *,
         engine: Engine,

@@ -104,8 +104,8 @@ class Mailbox:
     """
 
     __slots__ = (
-        "_arrivals", "_memory", "_space", "behind", "depth", "dry", "horizon", "limit", "line", "members",
-        "name", "overflow", "pumping", "refilling", "requirement", "stirred",
+        "_arrivals", "_memory", "_space", "behind", "depth", "dry", "horizon", "limit", "line",
+        "members", "name", "overflow", "pumping", "refilling", "requirement", "stirred",
     )  # fmt: skip
 
     def __init__(

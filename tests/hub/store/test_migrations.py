@@ -85,7 +85,7 @@ def test_a_database_of_0002_comes_up_with_its_tasks(
     database = Database(url)
     database.open()
     assert database.read_now(tasks.counts) == {"queued": 1, "dispatched": 1}
-    waiting = database.read_now(
+    waiting, _ = database.read_now(
         lambda session: deliveries.waiting(session, "relay.child", limit=9, now_us=9)
     )
     assert [(one.id, one.task and one.task.id) for one in waiting] == [(1, "t1"), (4, None)]
