@@ -342,11 +342,12 @@ class MemoryFullError(UnavailableError):
 
     code = "memory_full"
 
-    def __init__(self, *, limit_bytes: int) -> None:
+    def __init__(self, *, limit_bytes: int, setting: str | None = "hub.memory") -> None:
         self.limit_bytes = limit_bytes
+        more = f", or raise {setting}" if setting else ""
         super().__init__(
-            f"the hub holds messages of {limit_bytes} bytes that wait for others, which is its "
-            "limit; try again when they have been taken, or raise hub.memory"
+            f"the hub holds messages of {limit_bytes} bytes that wait for others or to be "
+            f"written, which is its limit; try again when they are gone{more}"
         )
 
 

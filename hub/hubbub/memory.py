@@ -183,6 +183,11 @@ class MemoryBudget:
         """Whether more is held than may be."""
         return self.used_bytes > self.limit_bytes
 
+    @property
+    def tight(self) -> bool:
+        """Whether nothing should be taken into memory that can wait elsewhere."""
+        return self.used_bytes > self.limit_bytes - self.limit_bytes // RELIEF
+
     def room_for(self, size_bytes: int) -> bool:
         """Tell whether so much more is within the limit; an empty hub takes anything."""
         return not self.used_bytes or self.used_bytes + size_bytes <= self.limit_bytes

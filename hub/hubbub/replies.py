@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from hubbub.envelope import Envelope
+from hubbub.memory import MemoryBudget, Shed
 
 __all__ = ["ORIGINS", "Origin", "Origins", "Waiters"]
 
 ORIGINS: Final = 16_384
 """Envelopes whose origin is kept in memory; older durable ones are found in the store."""
+
+
+ORIGINS_BYTES: Final = 16 * 1024 * 1024
+"""Payload of those that are larger than `SMALL_BYTES`; of more, the oldest are forgotten."""
+
+SMALL_BYTES: Final = 1024
+"""Payload that counts by number only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +41,48 @@ class Origin:
 
 
 class Origins:
-    """The ring of recent origins, by envelope id."""
+    """The ring of recent origins, by envelope id.
 
-    def __init__(self, size: int = ORIGINS) -> None:
+    Their data is kept: whether somebody was given an envelope may be for its data to say.
+    """
+
+    def __init__(self, size: int = ORIGINS, memory: MemoryBudget | None = None) -> None:
         self._size = size
         self._ring: OrderedDict[str, Envelope] = OrderedDict()
+        self._large: OrderedDict[str, bytes] = OrderedDict()
+        self._account: Final = (memory or MemoryBudget()).account(
+            "origins", limit_bytes=ORIGINS_BYTES, shed=self._forget_large, order=Shed.DURABLE
+        )
 
     def remember(self, envelope: Envelope) -> None:
         """Note an envelope that somebody may answer; of two of one id the first."""
         ring = self._ring
+        if len(envelope.data) > SMALL_BYTES and envelope.id not in ring:
+            self._remember_large(envelope)
         ring.setdefault(envelope.id, envelope)
         if len(ring) > self._size:
-            ring.popitem(last=False)
+            gone, _ = ring.popitem(last=False)
+            if gone in self._large:
+                self._account.release(self._large.pop(gone))
 
     def find(self, envelope_id: str) -> Envelope | None:
         """Return a recent envelope."""
         return self._ring.get(envelope_id)
+
+    def _remember_large(self, envelope: Envelope) -> None:
+        while not self._account.room_for(len(envelope.data)):
+            self._forget_oldest()
+        self._large[envelope.id] = envelope.data
+        self._account.add(envelope.data)
+
+    def _forget_oldest(self) -> None:
+        gone, payload = self._large.popitem(last=False)
+        del self._ring[gone]
+        self._account.release(payload)
+
+    def _forget_large(self) -> None:
+        while self._large:
+            self._forget_oldest()
 
 
 class Waiters:

@@ -194,7 +194,11 @@ class Rooms:
         )
         self.ids: Final = Ids(self.clock)
         self.journal: Final = Journal(
-            self.database, metrics=self.metrics, settled=self._settled, unseen=self._unseen
+            self.database,
+            metrics=self.metrics,
+            memory=self.memory,
+            settled=self._settled,
+            unseen=self._unseen,
         )
         self.engine: Final = LocalEngine(self.database, self.journal)
         self.tokens: Final = Tokens(

@@ -84,7 +84,7 @@ class Router:
         self._taps = Taps()
         self._workers = workers
         self.sources: Final = sources
-        self.origins: Final = Origins()
+        self.origins: Final = Origins(memory=memory)
         self.waiters: Final = Waiters()
         self.draining = False
         spaces = Spaces(room)

@@ -15,7 +15,7 @@ from hubbub.errors import StoreUnavailableError
 from hubbub.memory import MemoryBudget, Shed
 from hubbub.ports import Clock, Engine
 from hubbub.subjects import matches
-from hubbub.values import Delivery, Overflow
+from hubbub.values import Delivery, DeliveryState, Overflow
 
 __all__ = ["Boxes"]
 
@@ -138,6 +138,8 @@ class Boxes:
 
     def let_go(self, delivery: Delivery) -> None:
         """Leave a delivery to the store, which gives it again, or where it never was."""
+        # As at its end: siblings hold each other, which only the garbage collector would undo.
+        delivery.siblings = ()
         self._engine.let_go(delivery)
         self.here.pop(delivery.id, None)
 
@@ -173,9 +175,16 @@ class Boxes:
 
     def _relate(self, delivery: Delivery) -> None:
         """Let a delivery from the store and its siblings in memory know each other."""
-        delivery.siblings = tuple(self.here.get(one.id, one) for one in delivery.siblings)
-        for sibling in delivery.siblings:
-            sibling.siblings = delivery.siblings
+        siblings = delivery.siblings = tuple(self.here.get(o.id, o) for o in delivery.siblings)
+        here = [one for one in siblings if one.id in self.here]
+        for one in here:
+            if one.state is not DeliveryState.DONE:
+                one.siblings = siblings
+        known = next((one for one in here if one is not delivery), None)
+        if known is not None:  # or memory would have its payload again
+            for one in siblings:
+                if one is delivery or one.id not in self.here:
+                    one.envelope = known.envelope
 
     def refill(self, box: Mailbox) -> None:
         """Read more of a mailbox from the store, if memory runs low."""

@@ -122,6 +122,7 @@ class Direct:
         room = self._room
         delivery.state = DeliveryState.DONE
         delivery.outcome = Outcome.DELIVERED
+        delivery.siblings = ()
         delivery.attempts = 1
         delivery.endpoint = delivery.mailbox
         delivery.updated_us = link.idle_since_us = now_us

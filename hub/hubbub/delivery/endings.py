@@ -155,6 +155,7 @@ class Endings:
         if delivery.task is not None:
             self._end_task(delivery, delivery.task, reason)
         else:
+            delivery.siblings = ()
             if delivery.durable:
                 self._room.engine.note(
                     Change(delivery=delivery, follows=sent_record(delivery)),

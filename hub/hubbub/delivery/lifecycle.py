@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hubbub.delivery.mailbox import Mailbox
 from hubbub.delivery.rules import NODE_LOST
+from hubbub.errors import StoreUnavailableError
 from hubbub.values import Delivery, Outcome
 
 if TYPE_CHECKING:
@@ -46,9 +48,13 @@ class Lifecycle:
     async def _bury(self, box: Mailbox) -> int:
         kept = 0
         while True:
+            durable = box.line.stored
             for delivery in box.line:
                 self._room.endings.end(delivery, Outcome.DEAD, "endpoint_gone")
-                kept += delivery.durable
+            kept += durable
+            if durable and box.behind > 0:  # else all of it would be in memory until it is written
+                with suppress(StoreUnavailableError):
+                    await self._room.engine.flush()
             box.dry = False
             if not await self._room.boxes.read_more(box) or not len(box.line):
                 return kept

@@ -183,7 +183,10 @@ class Mailbox:
             and not self.dry
             and not self.refilling
             and self.places >= WINDOW - WINDOW // 2
-            and (not self._heavy or self.line.stored <= self.line.behind_busy())
+            and (
+                not (self._heavy or self._memory.tight)
+                or self.line.stored <= self.line.behind_busy()
+            )
         )
 
     @property

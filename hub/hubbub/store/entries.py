@@ -30,6 +30,7 @@ class Entry(msgspec.Struct, eq=False):
         written: It is in the database; whether that is where it should be is not known yet.
         done: All is answered.
         patient: It may take longer than `store.timeout`.
+        payloads: What it keeps in memory, and is counted.
         number: Its place in order of arrival.
     """
 
@@ -46,6 +47,7 @@ class Entry(msgspec.Struct, eq=False):
     written: bool = False
     done: bool = False
     patient: bool = False
+    payloads: list[bytes] = msgspec.field(default_factory=list[bytes])
     number: int = 0
 
     @property

@@ -25,7 +25,9 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from hubbub.errors import ConflictError, HubError, StoreUnavailableError
+from hubbub.envelope import Envelope
+from hubbub.errors import ConflictError, HubError, MemoryFullError, StoreUnavailableError
+from hubbub.memory import MemoryBudget
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Change, Kept, Record
 from hubbub.store.commits import CutOffError, commit, held, probe, see_tables
@@ -44,6 +46,9 @@ from hubbub.store.rows import changed_values
 from hubbub.values import Delivery
 
 __all__ = ["Journal", "Statement"]
+
+JOURNAL_BYTES: Final = 64 * 1024 * 1024
+"""Payload that waits to be written; what comes beyond that is refused, but for one record."""
 
 LINGER_S: Final = 0.02
 """How long what nobody waits for may wait for a batch that takes it along, or that it makes. A kill
@@ -78,6 +83,7 @@ class Journal:
         database: Database,
         *,
         metrics: Metrics,
+        memory: MemoryBudget | None = None,
         settled: Callable[[Sequence[int]], None] = lambda _: None,
         unseen: Callable[[Sequence[Delivery]], None] = lambda _: None,
     ) -> None:
@@ -90,6 +96,9 @@ class Journal:
         """
         self._database = database
         self._metrics = metrics
+        self._account: Final = (memory or MemoryBudget()).account(
+            "journal", limit_bytes=JOURNAL_BYTES
+        )
         self._settled = settled
         self._unseen = unseen
         self._queue: Final = Queue()
@@ -138,11 +147,20 @@ class Journal:
 
         Raises:
             StoreUnavailableError: the database cannot be written.
+            MemoryFullError: so much waits to be written that this has no room.
         """
         size = 0
         for stored in record.envelopes:
             size += len(stored.envelope.data)
-        return self._submit(Entry(record=record, size=size, kept=then))
+        entry = Entry(record=record, size=size, kept=then)
+        if not self._account.room_for(size):
+            entry.future = asyncio.get_running_loop().create_future()
+            refusal = MemoryFullError(limit_bytes=JOURNAL_BYTES, setting=None)
+            asyncio.get_running_loop().call_soon(self._fail, [entry], refusal)
+            return entry.future
+        for stored in record.envelopes:
+            self._hold(entry, stored.envelope)
+        return self._submit(entry)
 
     async def settle(self, changes: Sequence[Change]) -> Sequence[bool]:
         """Write changes in one commit; True for each one that counted.
@@ -157,7 +175,9 @@ class Journal:
     def note(self, change: Change, then: Callable[[bool], None] | None = None) -> None:
         """Write a change with a next commit, kept until that succeeds; nobody waits for it."""
         snapshot = changed_values(change.delivery)
-        self._queue.add(Entry(changes=(change,), snapshots=(snapshot,), then=then))
+        entry = Entry(changes=(change,), snapshots=(snapshot,), then=then)
+        self._hold(entry, change.delivery.envelope)
+        self._queue.add(entry)
         if not self._lingers:
             self._lingers = True
             asyncio.get_running_loop().call_later(LINGER_S, self._lingered)
@@ -178,6 +198,18 @@ class Journal:
         """Return when all that was handed over before is written; at once where it never began."""
         if self._loop is not None:
             await self._submit(Entry())
+
+    def _hold(self, entry: Entry, envelope: Envelope) -> None:
+        """Count what an entry keeps in memory until it is answered."""
+        self._account.add(envelope.data)
+        entry.payloads.append(envelope.data)
+
+    def _let_go(self, entries: Sequence[Entry]) -> None:
+        """They are answered for good."""
+        for entry in entries:
+            for payload in entry.payloads:
+                self._account.release(payload)
+            entry.payloads.clear()
 
     def _submit(self, entry: Entry) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
@@ -458,6 +490,7 @@ class Journal:
                 future.set_exception(error)
 
     def _fail(self, entries: Sequence[Entry], error: HubError) -> None:
+        self._let_go(entries)
         self._answer([entry.future for entry in entries], error)
         for entry in entries:
             if entry.kept is not None:
@@ -465,6 +498,7 @@ class Journal:
 
     def _resolve(self, entries: list[Entry]) -> None:
         """Answer all who wait, in order of arrival; only then does anything move on."""
+        self._let_go(entries)
         for entry in entries:
             future = entry.future
             if future is not None and not future.done():
