@@ -27,10 +27,13 @@ every message."""
 class Shed(IntEnum):
     """Who gives way first when the hub is over its limit, lowest first."""
 
-    VOLATILE = 0
+    REMEMBERED = 0
+    """What is kept only to be quick, or kind; nobody waits for it."""
+
+    VOLATILE = 1
     """Readers that may miss something: they are told so, or closed."""
 
-    DURABLE = 1
+    DURABLE = 2
     """What the store has as well, and gives again."""
 
 

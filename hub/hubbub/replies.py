@@ -51,7 +51,7 @@ class Origins:
         self._ring: OrderedDict[str, Envelope] = OrderedDict()
         self._large: OrderedDict[str, bytes] = OrderedDict()
         self._account: Final = (memory or MemoryBudget()).account(
-            "origins", limit_bytes=ORIGINS_BYTES, shed=self._forget_large, order=Shed.DURABLE
+            "origins", limit_bytes=ORIGINS_BYTES, shed=self._forget_large, order=Shed.REMEMBERED
         )
 
     def remember(self, envelope: Envelope) -> None:

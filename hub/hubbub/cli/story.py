@@ -24,6 +24,7 @@ REASONS: Final = {
     "hold": "no endpoint came in the time the route held it",
     "loop": "it had been through the hub 16 times; two routes feed each other",
     "mailbox_full": "the mailbox was full; see hub.mailbox_limit and hub.overflow",
+    "memory_full": "the hub held too much, and the endpoint was too slow; see hub.memory",
     "no_converter": "the endpoint does not take this type, and no converter leads there",
     "no_eligible_node": "no worker took it in time; see hub.queue_ttl",
     "no_endpoint": "routes matched, but none of their endpoints is known",
