@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import strategies as st
@@ -158,7 +159,7 @@ def test_shedding_one_of_many_that_share_does_not_end_it() -> None:
             accounts[number].release(each)
 
     for number in range(12):
-        accounts.append(budget.account("sse", limit_bytes=LIMIT, shed=lambda n=number: drop(n)))
+        accounts.append(budget.account("sse", limit_bytes=LIMIT, shed=partial(drop, number)))
         accounts[number].add(payload)
     assert budget.used_bytes == 900
     assert budget.by_kind() == {"sse": 12 * 900}

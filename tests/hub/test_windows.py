@@ -26,6 +26,7 @@ from hubbub.delivery import mailbox as mailbox_module
 from hubbub.delivery.mailbox import MAX_BUSY_LANES, WINDOW, Mailbox
 from hubbub.envelope import TASK_REQUEST
 from hubbub.lanes import Line
+from hubbub.ports import Taken
 from hubbub.testing import RecordingEndpoint, settle
 from hubbub.values import Delivery, Submission
 from tests.hub.invariants.test_random_runs import window
@@ -263,7 +264,7 @@ def count_reads(core: Core) -> Iterator[int]:
     reads = 0
     take = core.engine.take
 
-    async def counted(*what: Any, **how: Any) -> Sequence[Delivery]:
+    async def counted(*what: Any, **how: Any) -> Taken:
         nonlocal reads
         reads += 1
         return await take(*what, **how)

@@ -51,15 +51,22 @@ class LocalEngine:
         self._taking += 1
         try:
             while True:
-                how = {"limit": limit, "room_bytes": room_bytes}
                 query = (
-                    partial(reads.waiting, **how)
+                    reads.waiting
                     if task_types is None
-                    else partial(reads.waiting_of, task_types=task_types, **how)
+                    else partial(reads.waiting_of, task_types=task_types)
                 )
                 had = frozenset(self._held.get(box, ()))
                 found, more = await self._database.read(
-                    partial(query, mailbox=box, now_us=now_us, skip_keys=skip_keys, held=had)
+                    partial(
+                        query,
+                        mailbox=box,
+                        limit=limit,
+                        now_us=now_us,
+                        skip_keys=skip_keys,
+                        room_bytes=room_bytes,
+                        held=had,
+                    )
                 )
                 # What was held at any time since the query began may be done by now: what is
                 # let go meanwhile stays held until here.
