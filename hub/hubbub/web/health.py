@@ -99,7 +99,8 @@ async def fill_gauges(core: Core) -> None:
     for box in core.room.boxes:
         waiting[_adapter_of(box.name)] += box.depth
     metrics.mailbox_depth.fill(waiting)
-    held: dict[Key, float] = {"all": core.memory.used_bytes, **core.memory.by_kind()}
+    held: dict[Key, float] = {"all": core.memory.used_bytes}
+    held.update(core.memory.by_kind().items())
     metrics.memory_bytes.fill(held)
     metrics.memory_limit_bytes.set(core.memory.limit_bytes)
     metrics.endpoints.fill(

@@ -71,7 +71,7 @@ def waiting(
     rows = session.connection().execute(query).all()
     fresh = [row for row in rows if row.id not in held][:limit]
     within = _within(session, fresh, room_bytes)
-    more = len(rows) == limit + len(held) or len(within) < len(fresh)
+    more = len(rows) == limit + len(held) or len(fresh) == limit or len(within) < len(fresh)
     return _whole(session, within), more
 
 
