@@ -194,6 +194,11 @@ class OctohubSettings(AdapterSettings):
         return self
 
     @property
+    def frame_bytes(self) -> int:
+        """The largest message of a WebSocket."""
+        return self.max_message_bytes
+
+    @property
     def sent_bytes(self) -> int:
         """The largest thing that a client may send at once."""
         return self.max_message_bytes

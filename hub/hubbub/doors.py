@@ -50,7 +50,6 @@ class Doors:
         await self.main.serve(
             build_app(self._core, loopback=self.main.is_loopback),
             drain_timeout_s=self._core.config.hub.drain_timeout,
-            frame_bytes=self._frame_bytes(),
         )
         self._core.changed.append(self.settle)
         await self.settle()
@@ -61,7 +60,7 @@ class Doors:
             if self._core.state != "ready":
                 return
             hub = self._core.config.hub
-            self.main.change_limits(hub.limits, frame_bytes=self._frame_bytes())
+            self.main.change_limits(hub.limits)
             try:
                 self.main.renew(hub.tls)
             except TlsError as error:
@@ -75,11 +74,6 @@ class Doors:
                 if door not in self._open:
                     await self._open_one(one, door)
                 self._serve_again(one, door)
-
-    def _frame_bytes(self) -> int:
-        """Each adapter keeps to its own limit; the port they share has room for the largest."""
-        adapters = [one.settings.limits.frame for one in self._core.adapters]
-        return max([self._core.config.hub.limits.frame, *adapters])
 
     def _wanted(self) -> dict[Door, RunningAdapter]:
         wanted: dict[Door, RunningAdapter] = {}

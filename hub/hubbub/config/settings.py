@@ -93,6 +93,12 @@ class LimitSettings(Settings):
         description="Largest frame: a line or packet over TCP, a datagram, a message over "
         "WebSocket.",
     )
+    buffered: Size = Field(
+        default=256 * 1024**2,
+        ge=1,
+        description="Bytes of frames and bodies that are under way to one listener, of all its "
+        "connections together, while none of them is whole; over it the largest is refused.",
+    )
     idle: Duration = Field(
         default=300.0,
         description="How long a connection stays while the peer owes bytes, or reads none of "
@@ -131,6 +137,11 @@ class AdapterSettings(Settings):
         """Web origins that may call the adapter's own paths, beside `hub.origins`."""
         origins: tuple[str, ...] = getattr(self, self.ORIGINS_KEY) if self.ORIGINS_KEY else ()
         return origins
+
+    @property
+    def frame_bytes(self) -> int:
+        """The largest WebSocket message on the adapter's paths, whatever port they are on."""
+        return self.limits.frame
 
     @property
     def sent_bytes(self) -> int:

@@ -8,12 +8,14 @@ from collections import deque
 from typing import Final, Self
 
 from hubbub.errors import HubError
+from hubbub.listeners.buffers import COUNTED_BYTES, Buffer
 from hubbub.listeners.connections import Connection
 
 __all__ = ["FrameConnection", "HttpLineError", "LineConnection"]
 
 WAITING_FRAMES: Final = 256
-"""Frames of one connection that wait for its `talk`; then nothing more is read."""
+"""Frames of one connection that wait for its `talk`; then nothing more is read. Nor is it once
+they have `limits.frame` bytes together."""
 
 
 HTTP_LINES: Final = (b"POST ", b"GET ", b"PUT ", b"OPTIONS ", b"Host:")
@@ -43,6 +45,8 @@ class FrameConnection(Connection, ABC):
         super().__init__()
         self._buffer = bytearray()
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._under_way: Buffer | None = None
         self._came = asyncio.Event()
         self._talking: asyncio.Task[None] | None = None
         self._cutting = False
@@ -60,6 +64,7 @@ class FrameConnection(Connection, ABC):
     def frame(self, frame: bytes) -> None:
         """Take one frame."""
         self._waiting.append(frame)
+        self._waiting_bytes += len(frame)
         self._came.set()
 
     async def talk(self) -> None:
@@ -69,6 +74,7 @@ class FrameConnection(Connection, ABC):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in, and begin to talk."""
+        self._under_way = self.home.gate.buffers.open(self._give_up)
         super().connection_made(transport)
         if self.is_open and type(self).talk is not FrameConnection.talk:
             self._talking = self.home.spawn(self._talk())
@@ -88,6 +94,13 @@ class FrameConnection(Connection, ABC):
             self._cut_all()
         finally:
             self._cutting = False
+        self._count()
+
+    def _count(self) -> None:
+        """Count what is kept, where it is much."""
+        kept = len(self._buffer) + self._waiting_bytes
+        if self._under_way is not None and (kept >= COUNTED_BYTES or self._under_way.size_bytes):
+            self._under_way.resize(kept)
 
     def _cut_all(self) -> None:
         buffer, limit, start = self._buffer, self.limits.frame, 0
@@ -104,7 +117,7 @@ class FrameConnection(Connection, ABC):
                 self.frame(frame)
             except HubError as error:
                 self.refuse(error.code)
-            if len(self._waiting) >= WAITING_FRAMES:
+            if len(self._waiting) >= WAITING_FRAMES or self._waiting_bytes >= limit:
                 self.pause()
         if start:
             del buffer[:start]
@@ -115,6 +128,14 @@ class FrameConnection(Connection, ABC):
         self.refuse("too_large")
         self.home.gate.refuse("too_large")
         self.close()
+
+    def _give_up(self) -> None:
+        """End, since all connections together have too much under way, and this one most."""
+        self._buffer.clear()
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self.refuse("buffered")
+        self.abort()
 
     def resume(self) -> None:
         """Read on, what was cut off first."""
@@ -132,6 +153,8 @@ class FrameConnection(Connection, ABC):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         super().connection_lost(exc)
+        self._buffer.clear()
+        self._count()
         self._came.set()
 
     async def _talk(self) -> None:
@@ -142,6 +165,9 @@ class FrameConnection(Connection, ABC):
         except Exception as error:  # noqa: BLE001  # the plugin boundary: counted and logged
             self._broken(error)
         finally:
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._count()
             self.close()
 
     def __aiter__(self) -> Self:
@@ -158,7 +184,10 @@ class FrameConnection(Connection, ABC):
                 raise StopAsyncIteration
             self._came.clear()
             await self._came.wait()
-        return self._waiting.popleft()
+        frame = self._waiting.popleft()
+        self._waiting_bytes -= len(frame)
+        self._count()
+        return frame
 
 
 class LineConnection(FrameConnection):

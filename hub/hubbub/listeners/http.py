@@ -11,18 +11,21 @@ from uvicorn import Config as UvicornConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import Frame
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
 
 from hubbub.clock import SystemClock
 from hubbub.config import Address, LimitSettings, TlsSettings
 from hubbub.config.models import PortLimits
+from hubbub.listeners.buffers import BUFFERS, COUNTED_BYTES, Buffers
 from hubbub.listeners.limits import Gate, Watch
 from hubbub.listeners.sockets import host_of
 from hubbub.listeners.streams import StreamListener
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock
 
-__all__ = ["WRITE_TEXTS", "HttpListener"]
+__all__ = ["LIMIT_FRAMES", "WRITE_TEXTS", "HttpListener"]
 
 WRITE_TEXTS: Final = "hubbub.write_texts"
 """ASGI extension of a WebSocket: `write_texts(texts) -> bool` writes text frames without waiting.
@@ -30,6 +33,12 @@ WRITE_TEXTS: Final = "hubbub.write_texts"
 False when nothing was written, because the peer is behind or gone; `send` waits for it. What is
 written for one socket in one turn of the loop goes out together at its end: between two messages
 that are worked on, a write each would wake the peer each time.
+"""
+
+LIMIT_FRAMES: Final = "hubbub.limit_frames"
+"""ASGI extension of a WebSocket: `limit_frames(size_bytes)` sets the largest message it takes.
+
+To be called before it is accepted; until then it is `limits.frame` of the listener.
 """
 
 HEADERS_S: Final = 10.0
@@ -60,6 +69,12 @@ HANDSHAKE_LINE: Final = MAX_LINE_LENGTH - 64
 """Bytes of the address, or of a header, of a WebSocket handshake: a line of it without method,
 version, colon and line end."""
 
+TOO_BIG: Final = 1009
+"""Close code of a message over the limit, and of the largest where too much is under way."""
+
+TOO_MUCH: Final = "too much is under way to this listener"
+"""Why the largest one is closed then (`limits.buffered`)."""
+
 NOT_UTF8: Final = 1007
 """Close code for text that cannot be read."""
 
@@ -81,6 +96,13 @@ class _Guest:
         self.transport = transport
         self.is_paused: Callable[[], bool] = bool
         self.watch: Final = Watch(clock, self.overdue)
+
+    @property
+    def limits(self) -> LimitSettings:
+        return self._gate.limits
+
+    def refuse(self, reason: str) -> None:
+        self._gate.refuse(reason)
 
     def overdue(self, reason: str) -> None:
         if reason == "idle" and self.is_paused():  # the application is slow, not the client
@@ -237,7 +259,8 @@ class _Http(HttpToolsProtocol):
         made: Any = self.ws_protocol_class
 
         def with_guest(**how: Any) -> Any:  # noqa: ANN401  # uvicorn's
-            return made(guest=guest, outbox=self._listener.outbox, **how)
+            listener = self._listener
+            return made(guest=guest, outbox=listener.outbox, buffers=listener.buffers, **how)
 
         self.ws_protocol_class = cast("Any", with_guest)
         super().handle_websocket_upgrade()
@@ -266,19 +289,112 @@ class _Outbox:
 class _WebSocket(WebSocketsSansIOProtocol):
     """Uvicorn's WebSocket in the place of its HTTP connection."""
 
-    def __init__(self, *, guest: _Guest | None, outbox: _Outbox, **how: Any) -> None:  # noqa: ANN401  # uvicorn's
+    def __init__(
+        self,
+        *,
+        guest: _Guest | None,
+        outbox: _Outbox,
+        buffers: Buffers,
+        **how: Any,  # noqa: ANN401  # uvicorn's
+    ) -> None:
         super().__init__(**how)
         self._guest = guest
         self._outbox = outbox
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
+        self._under_way: Final = buffers.open(self._give_up)
+        self._untaken_bytes = 0
+        self._owed = False
+        self._lingers = False
         if guest is not None:
+            guest.is_paused = lambda: self.read_paused
             guest.watch.read_within(0)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.handshake_initiated and not self.close_sent:
-            cast("dict[str, Any]", self.scope)["extensions"][WRITE_TEXTS] = self.write_texts
+            extensions = cast("dict[str, Any]", self.scope)["extensions"]
+            extensions[WRITE_TEXTS] = self.write_texts
+            extensions[LIMIT_FRAMES] = self.limit_frames
+
+    def limit_frames(self, size_bytes: int) -> None:
+        """Take messages of that size, put together from whatever frames."""
+        self.conn.max_message_size = size_bytes
+
+    # What is under way
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingers:
+            return  # read, so that the close frame is not lost with a reset
+        super().data_received(data)
+        conn = self.conn
+        kept = len(conn.reader.buffer) + (conn.current_size or 0) + self._untaken_bytes
+        if kept >= COUNTED_BYTES or self._under_way.size_bytes:
+            self._under_way.resize(kept)
+        waits = bool(conn.reader.buffer) or conn.current_size is not None
+        if (waits or self._owed) and self._guest is not None:
+            self._owed = waits
+            self._guest.watch.read_within(self._guest.limits.idle if waits else 0)
+
+    async def receive(self) -> Any:  # noqa: ANN401  # ASGI's
+        message = await super().receive()
+        if self._untaken_bytes and self.queue.empty():
+            self._untaken_bytes = 0
+            if self._under_way.size_bytes:
+                conn = self.conn
+                self._under_way.resize(len(conn.reader.buffer) + (conn.current_size or 0))
+        return message
+
+    def handle_cont(self, event: Frame) -> None:
+        """Put a message together as it comes: a list of empty frames would have no limit."""
+        whole = self.frames[0]
+        if not isinstance(whole, bytearray):
+            whole = bytearray(whole)
+            self.frames = cast("list[bytes]", [whole])
+        whole += event.data
+        if event.fin:
+            self.send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        """Answer, unless the peer reads nothing: what it is owed would have no limit."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def _give_up(self) -> None:
+        """Keep nothing more of what comes, and say why."""
+        if self.handshake_complete:
+            while not self.queue.empty():
+                self.queue.get_nowait()
+        self._untaken_bytes = 0
+        self.frames = []
+        if not self.close_sent and not self.disconnected:
+            self.conn.fail(TOO_BIG, TOO_MUCH)
+            self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        """Close, and let the peer hear why, which may be sending still."""
+        if self._guest is not None and isinstance(self.conn.parser_exc, PayloadTooBig):
+            self._guest.refuse("too_large")
+        said = self.conn.close_sent
+        if said is None:  # it sent frames before it was let in
+            self.transport.close()
+            return
+        end = {"type": "websocket.disconnect", "code": said.code, "reason": said.reason}
+        self.queue.put_nowait(cast("Any", end))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.frames = []
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._lingers = True  # bytes that nobody reads would make a reset of the end
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def write_texts(self, texts: Iterable[bytes]) -> bool:
         """Write text frames, if they can be written now."""
@@ -314,17 +430,21 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
         As uvicorn does it, except that it logs a traceback for what is the client's mistake.
         """
-        if self.curr_msg_data_type != "text" or self.close_sent:
-            super().send_receive_event_to_app()
+        data = self.frames[0]
+        self.frames = []
+        if self.close_sent:
             return
-        frames, self.frames = self.frames, []
-        try:
-            text = (frames[0] if len(frames) == 1 else b"".join(frames)).decode()
-        except UnicodeDecodeError:
-            self.conn.send_close(NOT_UTF8)
-            self.handle_parser_exception()
-            return
-        self.queue.put_nowait({"type": "websocket.receive", "text": text})
+        if self.curr_msg_data_type == "text":
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                self.conn.send_close(NOT_UTF8)
+                self.handle_parser_exception()
+                return
+            self.queue.put_nowait({"type": "websocket.receive", "text": text})
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": bytes(data)})
+        self._untaken_bytes += len(data)
         if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
@@ -337,6 +457,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         # For one that left without a close frame; uvicorn says 1005, a close frame without a code.
         self.queue.put_nowait({"type": "websocket.disconnect", "code": VANISHED})
         super().connection_lost(exc)
+        self._under_way.resize(0)
         if self._guest is not None:
             self._guest.leave()
             self._guest = None
@@ -398,29 +519,22 @@ class HttpListener(StreamListener):
         self.outbox: Final = _Outbox()
         self._drain_s = 1.0
 
-    def change_limits(self, limits: LimitSettings, *, frame_bytes: int | None = None) -> None:
-        """Hold to other limits from here on; who is inside stays.
-
-        Args:
-            frame_bytes: Largest WebSocket message of those who connect from here on, where that is
-                not `limits.frame`.
-        """
+    def change_limits(self, limits: LimitSettings) -> None:
+        """Hold to other limits from here on; who is inside stays."""
         super().change_limits(limits)
         if self._uvicorn is not None:
-            self._uvicorn.ws_max_size = frame_bytes or limits.frame
+            self._uvicorn.ws_max_size = limits.frame
 
     async def serve(
         self,
         app: Any,  # noqa: ANN401  # ASGI
         *,
         drain_timeout_s: float,
-        frame_bytes: int | None = None,
     ) -> None:
         """Begin to answer.
 
         Args:
             drain_timeout_s: How long `stop` waits for answers under way, unless it is told.
-            frame_bytes: Largest WebSocket message, where that is not `limits.frame`.
         """
         self._drain_s = drain_timeout_s
         config = UvicornConfig(
@@ -432,7 +546,7 @@ class HttpListener(StreamListener):
             ws_ping_interval=PING_INTERVAL_S,
             ws_ping_timeout=PING_TIMEOUT_S,
             timeout_keep_alive=KEEP_ALIVE_S,
-            ws_max_size=frame_bytes or self.limits.frame,
+            ws_max_size=self.limits.frame,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -443,9 +557,15 @@ class HttpListener(StreamListener):
         config.load()
         self._uvicorn = config
         # Not `uvicorn.Server`: docs/decisions/0012 has why.
+        state = {BUFFERS: self.buffers}
         await self._accept(
-            lambda: _Http(listener=self, config=config, server_state=self._state, app_state={})
+            lambda: _Http(listener=self, config=config, server_state=self._state, app_state=state)
         )
+
+    @property
+    def buffers(self) -> Buffers:
+        """What is under way to it."""
+        return self._gate.buffers
 
     def refuse(self, reason: str) -> None:
         """Count a connection that is ended for what it sent."""

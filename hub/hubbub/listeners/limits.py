@@ -11,6 +11,7 @@ from typing import Final
 from hubbub.config import LimitSettings
 from hubbub.config.settings import PER_SOURCE
 from hubbub.guards import TokenBucket
+from hubbub.listeners.buffers import Buffers
 from hubbub.listeners.sockets import source_of
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock, Timer
@@ -49,6 +50,7 @@ class Gate:
     Attributes:
         limits: What it holds to.
         rates: How often each source has come of late.
+        buffers: What is under way from those inside.
         open: Whether anybody may come in at all.
     """
 
@@ -65,6 +67,15 @@ class Gate:
         self._number = 0
         self._empty = asyncio.Event()
         self._empty.set()
+        self.buffers: Final = Buffers(
+            lambda: self.limits.buffered,
+            refuse=lambda: self.refuse("buffered"),
+            grew=self._grew,
+        )
+
+    def _grew(self, size_bytes: int) -> None:
+        if self._metrics is not None:
+            self._metrics.buffered_bytes[self._name].inc(size_bytes)
 
     def __len__(self) -> int:
         """Return how many are inside."""

@@ -12,6 +12,7 @@ from hubbub.config import Address, LimitSettings, TlsSettings, is_loopback_host
 from hubbub.listeners.limits import Gate
 from hubbub.listeners.sockets import BACKLOG, bind_stream
 from hubbub.listeners.tls import HANDSHAKE_S, is_renewal, renew, server_context
+from hubbub.memory import MemoryBudget
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Clock
 
@@ -54,6 +55,10 @@ class StreamListener:
     def limits(self) -> LimitSettings:
         """What it takes."""
         return self._gate.limits
+
+    def count_in(self, memory: MemoryBudget) -> None:
+        """Count what is under way to it for `hub.memory`."""
+        self._gate.buffers.count_in(memory)
 
     @property
     def is_loopback(self) -> bool:

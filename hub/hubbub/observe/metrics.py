@@ -59,6 +59,11 @@ class Metrics(Registry):
         self.connections = self.gauge(
             "connections", "Connections that are open, by the listener's adapter", ("adapter",)
         )
+        self.buffered_bytes = self.gauge(
+            "buffered_bytes",
+            "Bytes of frames and bodies that are not whole yet, by the listener's adapter",
+            ("adapter",),
+        )
         self.connections_refused = self.counter(
             "connections_refused",
             "Connections not let in, or closed over a limit, and why",

@@ -13,9 +13,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hubbub.adapters import RunningAdapter
 from hubbub.core import Core
 from hubbub.envelope import encode_json
 from hubbub.errors import HubError, NotFoundError
+from hubbub.listeners.http import LIMIT_FRAMES
 from hubbub.web import health
 from hubbub.web.api import all_operations
 from hubbub.web.board import Board, listener_routes
@@ -102,6 +104,8 @@ class HubApp(Starlette):
         except HubError as error:
             await self._unreadable(scope, send, error)
             return
+        if scope["type"] == "websocket":
+            self._limit_frames(scope)
         if self._is_own(path):
             await self.paths(scope, receive, send)
         elif scope["type"] == "http" and (app := self._direct.get(path)) is not None:
@@ -118,7 +122,14 @@ class HubApp(Starlette):
         """Tell whether a path is one of the hub's own API."""
         return bool(self.paths.operations) and (path.startswith(PREFIX) or self.paths.knows(path))
 
-    # Where a request goes; asked for those of foreign origins alone
+    def _limit_frames(self, scope: Scope) -> None:
+        """Have a WebSocket take messages as large as its path may, before any are kept."""
+        limit_frames = scope.get("extensions", {}).get(LIMIT_FRAMES)
+        adapter = self._adapter_at(scope)
+        if limit_frames is not None and adapter is not None:
+            limit_frames(adapter.settings.frame_bytes)
+
+    # Where a request goes; asked for WebSockets, and for those of foreign origins
 
     def _route_at(self, scope: Scope) -> BaseRoute | None:
         """Return the route of plugins or adapters that a request goes to."""
@@ -132,12 +143,17 @@ class HubApp(Starlette):
         wanted = header(scope["headers"], b"access-control-request-method")
         if wanted is not None and scope.get("method") == "OPTIONS":
             scope = {**scope, "method": wanted}
+        found = self._adapter_at(scope)
+        if found is None or found.settings.ORIGINS_KEY is None:
+            return None
+        settings = found.settings
+        return f"adapters.{found.name}.{settings.ORIGINS_KEY}", settings.web_origins
+
+    def _adapter_at(self, scope: Scope) -> RunningAdapter | None:
+        """Return the adapter that a path belongs to."""
         route = self._route_at(scope)
         name = None if route is None else self._adapter_of(route)
-        settings = next((one.settings for one in self.core.adapters if one.name == name), None)
-        if settings is None or settings.ORIGINS_KEY is None:
-            return None
-        return f"adapters.{name}.{settings.ORIGINS_KEY}", settings.web_origins
+        return next((one for one in self.core.adapters if one.name == name), None)
 
     def _is_linkable_at(self, scope: Scope) -> bool:
         """Tell whether a GET changes nothing: the hub's own do not, nor do paths of nobody."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from difflib import get_close_matches
 from typing import Final, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
-from hubbub.errors import InvalidError, MalformedError, TooLargeError
+from hubbub.errors import HubError, InvalidError, MalformedError, TooLargeError
 from hubbub.intake import check_depth
+from hubbub.listeners.buffers import BUFFERS, Buffers
 
 __all__ = [
     "ClientGoneError",
@@ -47,6 +49,17 @@ class UnreadBodyError(TooLargeError):
     """A body over the limit that was not read to its end; nothing can follow on its connection."""
 
 
+class TooMuchUnderWayError(UnreadBodyError):
+    """The largest body while its listener has more under way than `limits.buffered`."""
+
+    def __init__(self) -> None:
+        HubError.__init__(
+            self,
+            "too much is under way to this listener (limits.buffered), and this body is the "
+            "largest of it; send it again later, or in smaller parts",
+        )
+
+
 async def read_body(
     scope: Scope, receive: Receive, limit_bytes: int, *, setting: str | None = "hub.max_body"
 ) -> bytes:
@@ -61,23 +74,69 @@ async def read_body(
         ClientGoneError: the caller hung up.
     """
     check_length(scope, limit_bytes, what="the body", setting=setting)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        more: bool = message.get("more_body", False)
-        if size > limit_bytes:
-            refusal = await _over(receive, size, limit_bytes, more=more)
-            raise refusal(
-                what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting
-            )
-        if not more:
-            return b"".join(chunks) + chunk if chunks else chunk
-        chunks.append(chunk)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) <= limit_bytes:
+            return body
+    body_under_way = _UnderWay(scope, receive, message)
+    try:
+        return await body_under_way.read(limit_bytes, setting=setting)
+    finally:
+        body_under_way.close()
+
+
+class _UnderWay:
+    """A body that comes in pieces; what has come counts at its listener."""
+
+    def __init__(self, scope: Scope, receive: Receive, first: Message) -> None:
+        self._receive = receive
+        self._message = first
+        self._chunks: list[bytes] = []
+        self._waiting = asyncio.timeout(None)
+        buffers: Buffers | None = scope.get("state", {}).get(BUFFERS)
+        self._buffer = None if buffers is None else buffers.open(self._give_up)
+
+    async def read(self, limit_bytes: int, *, setting: str | None) -> bytes:
+        """Return it whole; errors as of `read_body`."""
+        try:
+            async with self._waiting:
+                return await self._read(limit_bytes, setting=setting)
+        except TimeoutError:
+            if not self._waiting.expired():
+                raise
+            raise TooMuchUnderWayError from None
+
+    async def _read(self, limit_bytes: int, *, setting: str | None) -> bytes:
+        size, message = 0, self._message
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            more: bool = message.get("more_body", False)
+            if size > limit_bytes:
+                self._chunks.clear()
+                self.close()
+                refusal = await _over(self._receive, size, limit_bytes, more=more)
+                raise refusal(
+                    what="the body", size_bytes=None, limit_bytes=limit_bytes, setting=setting
+                )
+            self._chunks.append(chunk)
+            if not more:
+                return b"".join(self._chunks)
+            if self._buffer is not None:
+                self._buffer.resize(size)
+            message = await self._receive()
+
+    def _give_up(self) -> None:
+        self._chunks.clear()
+        self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    def close(self) -> None:
+        """Count it no more."""
+        if self._buffer is not None:
+            self._buffer.resize(0)
 
 
 async def body_chunks(
