@@ -72,7 +72,9 @@ class KenkoAdapter:
         desk = Desk(hub, settings, apps=apps, history=history, metrics=metrics)
         room = Room(hub, settings, apps, history, desk)
         await self._admin.start(room)
-        self._closing.append(hub.metrics.on_scrape(lambda: metrics.show(desk.connections)))
+        self._closing.append(
+            hub.metrics.on_scrape(lambda: metrics.show(desk.connections, len(desk.handshakes)))
+        )
         self._room, self._desk = room, desk
         self._events = Events(desk) if settings.socketio else None
 

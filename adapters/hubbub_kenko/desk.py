@@ -74,6 +74,7 @@ class Desk:
     Attributes:
         render: Finds the words of messages that have a `key`; None sends the key itself.
         connections: Clients that are connected, registered or not.
+        handshakes: Sessions of Socket.IO that are no clients yet.
         draining: The hub stops; nobody registers any more.
     """
 
@@ -92,6 +93,7 @@ class Desk:
         self.metrics: Final = metrics
         self.render: Render | None = None
         self.connections: Final[set[Connection]] = set()
+        self.handshakes: Final[set[str]] = set()
         self.draining = False
         self.now_us: Final = hub.clock.now_us
         self._history = history
@@ -125,8 +127,8 @@ class Desk:
 
     @property
     def full(self) -> bool:
-        """Whether there is no place for one client more."""
-        return len(self.connections) >= self.settings.max_clients
+        """Whether there is no place for one client more; they count from their handshake on."""
+        return len(self.connections) + len(self.handshakes) >= self.settings.max_clients
 
     def may_enter(self, token: str | None, *, local: bool) -> bool:
         """Tell whether somebody with this token may connect; in constant time.

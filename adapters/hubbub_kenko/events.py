@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -27,11 +28,12 @@ from hubbub.web import (
 from hubbub_kenko import wire
 from hubbub_kenko.connection import GONE, Connection
 from hubbub_kenko.desk import Desk
-from hubbub_kenko.engine import Server
-from hubbub_kenko.session import OVERLOADED
-from hubbub_kenko.sockets import token_of
+from hubbub_kenko.engine import GONE_ERRORS, Server
+from hubbub_kenko.handshakes import Handshakes
+from hubbub_kenko.session import NOT_REGISTERED, OVERLOADED
+from hubbub_kenko.sockets import NO_PLACE, UNAVAILABLE, deny, token_of
 from hubbub_kenko.wire import Frame, FrameError
-from hubbub_kenko.wire.polling import PayloadError, read_payload
+from hubbub_kenko.wire.polling import PayloadError, RoomError, read_payload
 from hubbub_kenko.wording import preferred
 
 __all__ = ["MAX_UNREAD", "NAMESPACE", "Events"]
@@ -70,7 +72,7 @@ class EventConnection(Connection):
             desk.wrong("kenko_token", peer_of(scope))
         self.sid: Final = sid
         self._server = server
-        self._engine_sid: str = server.manager.eio_sid_from_sid(sid, NAMESPACE)
+        self.engine_sid: Final[str] = server.manager.eio_sid_from_sid(sid, NAMESPACE)
 
     async def _put(self, frame: Frame) -> None:
         event, data = wire.event_of(frame)
@@ -87,21 +89,18 @@ class EventConnection(Connection):
 
     def _queue(self) -> asyncio.Queue[Any]:
         """Return what waits to be written to the client, or to be polled by it."""
-        socket = self._server.eio.sockets.get(self._engine_sid)
+        socket = self._server.eio.sockets.get(self.engine_sid)
         if socket is None or socket.closed:
             raise ConnectionError("the client has left")
         queue: asyncio.Queue[Any] = socket.queue
         return queue
 
     async def _end(self, code: int, reason: str) -> None:
-        """Disconnect it; Socket.IO has no close codes."""
-        del code, reason
-        try:
+        """Disconnect it; Socket.IO has no close codes, its WebSocket has."""
+        with suppress(*GONE_ERRORS):  # it has gone by itself, or does not read
             async with asyncio.timeout(CLOSE_S):
                 await self._server.disconnect(self.sid, namespace=NAMESPACE)
-                await self._server.eio.disconnect(self._engine_sid)
-        except (TimeoutError, EngineIOError, SocketIOError, KeyError):
-            pass  # it has gone by itself, or does not read: its transport ends without it
+        await self._server.end(self.engine_sid, code, reason)
 
 
 class Events:
@@ -110,13 +109,20 @@ class Events:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._by_sid: dict[str, EventConnection] = {}
+        self._handshakes: Final = Handshakes(
+            desk, is_registered=self._is_registered, expire=self._expire
+        )
         self._server: Final = Server(
+            max_bytes=desk.settings.max_message_bytes,
+            refuses=self._refuses,
+            dropped=desk.refused,
+            began=self._handshakes.begin,
+            ended=self._handshakes.end,
             async_mode="asgi",
             async_handlers=False,  # in order, and no task for each
             cors_allowed_origins=[],  # the hub has looked at origins already, and tells them so
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_TIMEOUT_S,
-            max_http_buffer_size=desk.settings.max_message_bytes,
             logger=_quiet,
             engineio_logger=_quiet,
         )
@@ -137,28 +143,60 @@ class Events:
 
         Raises:
             PayloadError: some of it would not be.
+            TooLargeError: an event is over the limit with attachments that came before.
         """
         sids = [value for name, value in parse_query(query) if name == "sid"]
         sid = sids[0] if sids else ""  # of none and of an unknown one the library says so
         if sid not in self._server.eio.sockets:
             return body
-        return read_payload(
-            body,
-            connected=lambda namespace: self._server.is_connected(sid, namespace),
-            awaited=self._server.awaited(sid),
-        )
+        awaited, room_bytes = self._server.awaited(sid)
+        try:
+            return read_payload(
+                body,
+                connected=lambda namespace: self._server.is_connected(sid, namespace),
+                awaited=awaited,
+                room_bytes=room_bytes,
+            )
+        except RoomError as error:
+            self._server.forget(sid)
+            raise TooLargeError(
+                what="an event with its attachments",
+                size_bytes=None,
+                limit_bytes=self.max_bytes,
+                setting="adapters.kenko.max_message_bytes",
+            ) from error
 
     async def stop(self) -> None:
-        """End what the server does beside."""
+        """End what the server does beside, and those who are no clients yet."""
+        self._handshakes.close()
         await self._server.shutdown()
+
+    async def _refuses(self, scope: Scope, send: Send) -> bool:
+        """Answer a handshake for which there is no place; tell whether it was."""
+        if not (self._desk.draining or self._desk.full):
+            return False
+        if scope["type"] == "websocket":
+            await deny(scope, send, UNAVAILABLE, NO_PLACE)
+        else:
+            await _refuse(send, UNAVAILABLE, PayloadError(NO_PLACE))
+        return True
+
+    def _is_registered(self, engine_sid: str) -> bool:
+        sid = self._server.manager.sid_from_eio_sid(engine_sid, NAMESPACE)
+        connection = self._by_sid.get(sid)
+        return connection is not None and connection.session.registered
+
+    async def _expire(self, engine_sid: str) -> None:
+        await self._server.end(engine_sid, NOT_REGISTERED, "not registered in time")
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
         del auth  # nothing is asked for here
         desk = self._desk
-        if desk.draining or desk.full:
-            raise RefusedError("no client more just now")
+        if desk.draining:
+            raise RefusedError(NO_PLACE)
         connection = EventConnection(desk, self._server, sid, environ["asgi.scope"])
         self._by_sid[sid] = connection
+        self._handshakes.join(connection.engine_sid)
         desk.entered(connection)
 
     async def _disconnect(self, sid: str, reason: object = None) -> None:
@@ -166,6 +204,7 @@ class Events:
         connection = self._by_sid.pop(sid, None)
         if connection is not None:
             connection.gone(GONE)
+            self._handshakes.begin(connection.engine_sid)  # until it is known to be over
 
     async def _event(self, event: str, sid: str, *arguments: object) -> None:
         """Take one event; what cannot be read is answered, never raised."""

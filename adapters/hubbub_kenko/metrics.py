@@ -61,9 +61,15 @@ class KenkoMetrics:
         """Count frames to a client."""
         self.frames["out", kind if kind in KNOWN else "unknown"].inc(number)
 
-    def show(self, connections: Iterable[Connection]) -> None:
-        """Set the gauges."""
+    def show(self, connections: Iterable[Connection], handshakes: int) -> None:
+        """Set the gauges.
+
+        Args:
+            handshakes: Sessions of Socket.IO that are no clients yet.
+        """
         clients: Counter[tuple[str, ...] | str] = Counter()
+        if handshakes:
+            clients["connected", "socketio"] = handshakes
         depth: Counter[tuple[str, ...] | str] = Counter()
         for one in connections:
             clients[one.session.state.name.lower(), one.transport] += 1

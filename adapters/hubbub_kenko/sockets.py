@@ -24,7 +24,7 @@ from hubbub_kenko.session import TOO_LARGE
 from hubbub_kenko.wire import Frame, FrameError
 from hubbub_kenko.wording import preferred
 
-__all__ = ["Sockets"]
+__all__ = ["NO_PLACE", "UNAVAILABLE", "Sockets", "deny", "token_of"]
 
 CLOSE_S: Final = 1.0
 """How long a close frame may wait for a client that does not read."""
@@ -35,6 +35,7 @@ TURN: Final = 64
 UNAVAILABLE: Final = 503
 UNAUTHORIZED: Final = 401
 TOO_MANY: Final = 429
+NO_PLACE: Final = "no client more just now"
 CODES: Final = {
     UNAVAILABLE: "unavailable",
     UNAUTHORIZED: "unauthorized",
@@ -134,7 +135,7 @@ class Sockets:
         await receive()  # websocket.connect
         desk = self._desk()
         if desk is None or desk.draining or desk.full:
-            await _deny(scope, send, UNAVAILABLE, "no client more just now")
+            await deny(scope, send, UNAVAILABLE, NO_PLACE)
             return
         token = token_of(scope)
         if not desk.may_enter(token, local=is_local(scope)):
@@ -168,12 +169,12 @@ async def _deny_entry(scope: Scope, send: Send, wait_s: float, wrong: str) -> No
     """Answer a handshake whose token is missing or wrong; `wait_s` after too many of these."""
     if wait_s:
         message = "too many wrong access tokens came from this address"
-        await _deny(scope, send, TOO_MANY, message, (b"retry-after", b"%d" % math.ceil(wait_s)))
+        await deny(scope, send, TOO_MANY, message, (b"retry-after", b"%d" % math.ceil(wait_s)))
     else:
-        await _deny(scope, send, UNAUTHORIZED, wrong, (b"www-authenticate", b"Bearer"))
+        await deny(scope, send, UNAUTHORIZED, wrong, (b"www-authenticate", b"Bearer"))
 
 
-async def _deny(
+async def deny(
     scope: Scope, send: Send, status: int, message: str, *more: tuple[bytes, bytes]
 ) -> None:
     """Answer a handshake with an HTTP status, where the server can; else with 403."""
