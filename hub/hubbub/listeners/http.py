@@ -303,7 +303,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._under_way: Final = buffers.open(self._give_up)
-        self._untaken_bytes = 0
+        self._untaken = 0
         self._owed = False
         self._lingers = False
         if guest is not None:
@@ -328,7 +328,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             return  # read, so that the close frame is not lost with a reset
         super().data_received(data)
         conn = self.conn
-        kept = len(conn.reader.buffer) + (conn.current_size or 0) + self._untaken_bytes
+        kept = self._kept()
         if kept >= COUNTED_BYTES or self._under_way.size_bytes:
             self._under_way.resize(kept)
         waits = bool(conn.reader.buffer) or conn.current_size is not None
@@ -336,13 +336,15 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self._owed = waits
             self._guest.watch.read_within(self._guest.limits.idle if waits else 0)
 
+    def _kept(self) -> int:
+        return len(self.conn.reader.buffer) + (self.conn.current_size or 0) + self._untaken
+
     async def receive(self) -> Any:  # noqa: ANN401  # ASGI's
         message = await super().receive()
-        if self._untaken_bytes and self.queue.empty():
-            self._untaken_bytes = 0
+        if self._untaken:
+            self._untaken -= len(message.get("text") or message.get("bytes") or "")
             if self._under_way.size_bytes:
-                conn = self.conn
-                self._under_way.resize(len(conn.reader.buffer) + (conn.current_size or 0))
+                self._under_way.resize(self._kept())
         return message
 
     def handle_cont(self, event: Frame) -> None:
@@ -367,7 +369,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         if self.handshake_complete:
             while not self.queue.empty():
                 self.queue.get_nowait()
-        self._untaken_bytes = 0
+        self._untaken = 0
         self.frames = []
         if not self.close_sent and not self.disconnected:
             self.conn.fail(TOO_BIG, TOO_MUCH)
@@ -442,9 +444,10 @@ class _WebSocket(WebSocketsSansIOProtocol):
                 self.handle_parser_exception()
                 return
             self.queue.put_nowait({"type": "websocket.receive", "text": text})
+            self._untaken += len(text)
         else:
             self.queue.put_nowait({"type": "websocket.receive", "bytes": bytes(data)})
-        self._untaken_bytes += len(data)
+            self._untaken += len(data)
         if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
