@@ -68,6 +68,7 @@ class Core(Facade):
             adapters=self.adapters,
             hub=self,
         )
+        self.metrics.on_scrape(lambda: self.metrics.store_log_bytes.set(self.database.log_bytes))
         hub = config.hub
         self.auth_failures: Final = CredentialGuard(
             hub.auth_failure_limit,
@@ -243,5 +244,6 @@ class Core(Facade):
     async def _rarely(self) -> None:
         self.accepted.note(self.clock.now_us(), total_of(self.metrics.envelopes_accepted))
         await self.retention.sweep()
+        await self.database.shorten_log()
         self.contributions.forget_owners(lambda address: self.directory.get(address) is not None)
         self.room.forget_idle()

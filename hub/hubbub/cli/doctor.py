@@ -279,6 +279,7 @@ def _database(config: Config) -> Finding:
     from sqlalchemy.exc import SQLAlchemyError
 
     from hubbub.errors import StoreUnavailableError
+    from hubbub.store.connections import LOG_BYTES
     from hubbub.store.database import Database
 
     database = Database(config.store_url, sync=config.store.sync, timeout_s=config.store.timeout)
@@ -287,6 +288,14 @@ def _database(config: Config) -> Finding:
         if database.path is not None and not database.path.exists():
             return Finding("database", True, f"{database.path} is made at the first start")
         database.verify()
+        if database.log_bytes > 2 * LOG_BYTES:
+            return Finding(
+                "database",
+                False,
+                f"its log has {database.log_bytes} bytes: something keeps an old state of it open",
+                "end what else has it open, such as a sqlite3 shell; then it is cut short within a "
+                "minute",
+            )
         return _revision(database.engine)
     except StoreUnavailableError as error:
         return Finding("database", False, str(error), "look at its file, its folder and its rights")

@@ -122,6 +122,7 @@ class Metrics(Registry):
         self.plugin_errors = self.counter(
             "plugin_errors", "Exceptions and overruns in plugin code", ("plugin", "hook")
         )
+        self.store_log_bytes = self.gauge("store_log_bytes", "What the log of SQLite takes on disk")
         self.journal_commit_seconds = self.histogram(
             "journal_commit_seconds", "One commit of the journal", buckets=COMMIT_BUCKETS_S
         )

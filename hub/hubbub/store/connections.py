@@ -34,6 +34,7 @@ from hubbub.values import DeliveryState, Outcome, TaskState
 T = TypeVar("T")
 
 __all__ = [
+    "LOG_BYTES",
     "READ_THREADS",
     "Bounds",
     "DriverError",
@@ -44,6 +45,10 @@ __all__ = [
 ]
 
 READ_THREADS: Final = 4
+
+LOG_BYTES: Final = 64 * 1024 * 1024
+"""What SQLite's log keeps of the disk. It grows over that only while somebody reads an old state,
+this hub or another process; then it is cut short (`PRAGMA journal_size_limit`)."""
 
 _WRITE_WAIT_S: Final = 1.0
 """How long a statement waits at most for a file that another process has locked."""
@@ -324,6 +329,7 @@ def _file(engine: Engine, bounds: Bounds, *, wait_s: float) -> None:
             f"synchronous = {bounds.sync}",
             "temp_store = MEMORY",
             "cache_size = -32768",
+            f"journal_size_limit = {LOG_BYTES}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

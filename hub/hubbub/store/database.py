@@ -21,6 +21,7 @@ from sqlmodel import Session, SQLModel
 from hubbub.errors import NotFoundError, StoreUnavailableError
 from hubbub.file_modes import make_folder
 from hubbub.store.connections import (
+    LOG_BYTES,
     READ_THREADS,
     Bounds,
     abort_of,
@@ -37,6 +38,7 @@ from hubbub.store.outages import StoreDamagedError, is_damage, is_outage, reason
 from hubbub.store.ownership import FileOwnership, ServerOwnership, StoreOwnedError
 from hubbub.store.statements import driver_of
 from hubbub.store.tables import table_of
+from hubbub.store.upkeep import shorten_log
 
 __all__ = ["Database", "StoreOwnedError"]
 
@@ -100,6 +102,21 @@ class Database:
         if not is_file(self._url) or not self._url.database:
             return None
         return Path(self._url.database)
+
+    @property
+    def log_bytes(self) -> int:
+        """What the log of SQLite takes on disk; 0 for a server."""
+        path = self.path
+        if path is None:
+            return 0
+        with suppress(OSError):
+            return path.with_name(path.name + "-wal").stat().st_size
+        return 0
+
+    async def shorten_log(self) -> None:
+        """Cut the log short where it is too long, and nobody reads an old state any more."""
+        if self.log_bytes > LOG_BYTES:
+            await self.read(lambda session: shorten_log(session.get_bind().engine), patient=True)
 
     @property
     def place(self) -> str:

@@ -10,7 +10,7 @@ from sqlmodel import Session
 from hubbub.errors import StoreUnavailableError
 from hubbub.store.outages import is_outage
 
-__all__ = ["Migration", "migrations", "vacuum"]
+__all__ = ["Migration", "migrations", "shorten_log", "vacuum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,27 @@ def vacuum(engine: Engine) -> None:
             if isinstance(error, connection.dialect.loaded_dbapi.Error) or is_outage(error):
                 raise StoreUnavailableError(f"it cannot be made smaller now: {error}") from error
             raise
+
+
+def shorten_log(engine: Engine) -> None:
+    """Bring the log of SQLite into the file and cut it short, where nobody reads an old state.
+
+    Commits do so themselves; this is for a log that grew while somebody read, and that no commit
+    has come to since. It waits for nobody: what cannot be done now is done the next time.
+    """
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        (wait_ms,) = driver.execute("PRAGMA busy_timeout").fetchone()
+        driver.execute("PRAGMA busy_timeout = 0")
+        try:
+            # The first one copies, and lets others write; the second holds them up for a moment.
+            for how in ("PASSIVE", "TRUNCATE"):
+                driver.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
+        except connection.dialect.loaded_dbapi.Error:
+            return  # somebody writes, or has locked the file
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {wait_ms}")
 
 
 def migrations(session: Session) -> list[Migration]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from hubbub.cli import doctor
 from hubbub.cli.app import main
+from hubbub.store.connections import LOG_BYTES
 from hubbub.testing import running_hub
 from tests.hub.cli.conftest import RunningHub
 
@@ -55,6 +58,24 @@ async def test_the_database_of_a_hub_is_looked_at(
     code, found = run(capsys)
     assert code == 1
     assert "chmod 600" in found["token"]["mend"]
+
+
+async def test_a_log_that_something_keeps_long_is_named(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """Twice what it is cut to is still all right."""
+    path = folder / "var" / "hub.db"
+    async with running_hub(folder / "var", store_url=f"sqlite:///{path}"):
+        pass
+    (folder / "var" / "hub.toml").unlink()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("SELECT count(*) FROM envelope").fetchall()
+        log = path.with_name("hub.db-wal")
+        for size, ok in ((2 * LOG_BYTES, True), (2 * LOG_BYTES + 1, False)):
+            os.truncate(log, size)
+            found = run(capsys)[1]["database"]
+            assert found["ok"] is ok, found
+    assert "sqlite3" in found["mend"]
 
 
 def test_what_others_may_use_is_named(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
