@@ -12,7 +12,7 @@ from hubbub.clock import Ids
 from hubbub.envelope import TASK_REQUEST, TASK_UPDATE, Envelope
 from hubbub.errors import ForbiddenError, InvalidError
 from hubbub.following import Following
-from hubbub.intake import Limits, check_envelope
+from hubbub.intake import Limits, check_envelope, check_stored
 from hubbub.observe.metrics import Metrics
 from hubbub.planning import Plan, Planner
 from hubbub.ports import Clock, Planned, Record, RowsOf
@@ -194,6 +194,8 @@ class Admission:
             plan = self._planner.plan(
                 stamped, seq=seq, durable=durable, request=request, now_us=now_us
             )
+        if len(stamped.data) > self.limits.data_bytes and _is_stored(plan):
+            check_stored(stamped, self.limits)
         return Offer(stamped, seq, plan, request)
 
     def reserve_at_once(self, offer: Offer) -> bool:
@@ -273,3 +275,7 @@ class Admission:
             return Plan([], [], "no_origin", durable)
         answer = envelope.replace(to=(origin.address,))
         return self._planner.plan(answer, seq=seq, durable=durable)
+
+
+def _is_stored(plan: Plan) -> bool:
+    return plan.durable or any(delivery.durable for delivery in plan.deliveries)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, cast
@@ -25,6 +25,7 @@ __all__ = [
     "allowed",
     "body_hash",
     "check_envelope",
+    "check_stored",
     "check_text",
     "has_control",
     "is_hubs_own",
@@ -61,17 +62,36 @@ class Limits:
     """How large an envelope may be.
 
     Attributes:
-        sent_bytes: The largest thing that a client may send, by whatever way; measured where it
-            comes in, as the client sent it.
+        sent_bytes: The largest thing that a client may send, by whatever way of the hub's own;
+            measured where it comes in, as the client sent it.
+        kept_bytes: What the clients of an adapter may send, by its name, where that is more.
+        frame_bytes: The largest frame of an adapter, by its name: so large it may be in what is
+            not stored.
     """
 
     sent_bytes: int = 1024 * 1024
     data_depth: int = 64
+    kept_bytes: Mapping[str, int] = field(default_factory=dict[str, int])
+    frame_bytes: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def data_bytes(self) -> int:
         """The largest data that can come of it; what is larger was measured nowhere."""
-        return self.sent_bytes * GROWTH + ADDED_BYTES
+        return _grown(self.sent_bytes)
+
+    def stored_data_bytes(self, source: str) -> int:
+        """The largest data of a source that is stored."""
+        owner = source.partition(".")[0]
+        return _grown(max(self.sent_bytes, self.kept_bytes.get(owner, 0)))
+
+    def volatile_data_bytes(self, source: str) -> int:
+        """The largest data of a source that is not."""
+        owner = source.partition(".")[0]
+        return max(self.stored_data_bytes(source), _grown(self.frame_bytes.get(owner, 0)))
+
+
+def _grown(sent_bytes: int) -> int:
+    return sent_bytes * GROWTH + ADDED_BYTES
 
 
 def check_envelope(envelope: Envelope, limits: Limits) -> None:
@@ -107,9 +127,11 @@ def check_envelope(envelope: Envelope, limits: Limits) -> None:
 def _check_data(envelope: Envelope, limits: Limits) -> None:
     data = envelope.data
     if len(data) > limits.data_bytes:
-        raise TooLargeError(
-            what="data", size_bytes=len(data), limit_bytes=limits.data_bytes, setting="hub.max_body"
-        )
+        most = limits.volatile_data_bytes(envelope.source)
+        if len(data) > most:
+            raise TooLargeError(
+                what="data", size_bytes=len(data), limit_bytes=most, setting="hub.max_body"
+            )
     if envelope.content_type is None:
         check_depth(data, limits.data_depth)
         decoded = readable(data)
@@ -119,6 +141,22 @@ def _check_data(envelope: Envelope, limits: Limits) -> None:
         raise InvalidError(
             f"content_type {envelope.content_type!r} is JSON, which None says; "
             "Envelope.new sees to it"
+        )
+
+
+def check_stored(envelope: Envelope, limits: Limits) -> None:
+    """Check an envelope of which something is to be stored.
+
+    Raises:
+        TooLargeError: it is so large as only what is volatile may be.
+    """
+    most = limits.stored_data_bytes(envelope.source)
+    if len(envelope.data) > most:
+        raise TooLargeError(
+            what="data that is stored",
+            size_bytes=len(envelope.data),
+            limit_bytes=most,
+            setting="hub.max_body",
         )
 
 

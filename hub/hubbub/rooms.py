@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -78,10 +78,14 @@ def defaults_of(hub: HubSettings) -> TryHard:
     return TryHard(attempts=hub.attempts, timeout_s=hub.timeout, queue_ttl_s=hub.queue_ttl)
 
 
-def limits_of(hub: HubSettings, adapters: Iterable[AdapterSettings] = ()) -> Limits:
+def limits_of(hub: HubSettings, adapters: Mapping[str, AdapterSettings]) -> Limits:
     """Return the limits of an envelope, as `[hub]` and the tables of adapters say."""
-    sent_bytes = max(hub.max_body, hub.limits.frame, *(one.sent_bytes for one in adapters))
-    return Limits(sent_bytes=sent_bytes, data_depth=hub.data_depth)
+    return Limits(
+        sent_bytes=max(hub.max_body, hub.limits.frame),
+        data_depth=hub.data_depth,
+        kept_bytes={name: one.sent_bytes for name, one in adapters.items()},
+        frame_bytes={name: one.limits.frame for name, one in adapters.items()},
+    )
 
 
 class Rooms:
@@ -268,7 +272,7 @@ class Rooms:
 
     def limits(self) -> Limits:
         """Return the limits of an envelope, as hub.toml says them now."""
-        return limits_of(self.config.hub, (one.settings for one in self.adapters))
+        return limits_of(self.config.hub, {one.name: one.settings for one in self.adapters})
 
     # What they call
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from hubbub.intake import (
     check_text,
     is_over,
 )
+from hubbub.testing import running_hub
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text('a"\\[]{}', max_size=6),
@@ -123,3 +125,48 @@ def test_the_largest_data_has_a_bound() -> None:
                 check_envelope(envelope, limits)
         else:
             check_envelope(envelope, limits)
+
+
+LARGE_FRAMES = """
+[hub]
+max_body = 1000
+limits = { frame = 1000 }
+[adapters.kenko]
+enabled = true
+max_message_bytes = 2000
+limits = { frame = 100_000 }
+[[routes]]
+name = "kept"
+match = "kept.>"
+to = ["stream.later"]
+hold = "1h"
+durable = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "subject", "durable", "sent_bytes"),
+    [
+        ("api.test", "a.b", False, 1000),
+        ("api.test", "a.b", True, 1000),
+        ("kenko.app.x", "a.b", True, 2000),
+        ("kenko.app.x", "a.b", False, 100_000),
+        ("kenko.app.x", "kept.b", False, 2000),
+        ("kenkoo.app", "a.b", False, 1000),
+    ],
+)
+async def test_what_an_adapter_says_and_nobody_stores_may_be_as_large_as_its_frames(
+    tmp_path: Path, source: str, subject: str, durable: bool, sent_bytes: int
+) -> None:
+    """At the limit and one byte over it; what a route stores counts as stored."""
+    async with running_hub(tmp_path / "hub", LARGE_FRAMES) as core:
+        for over in (0, 1):
+            text = "x" * (sent_bytes * GROWTH + ADDED_BYTES - 2 + over)
+            envelope = Envelope.new(
+                source=source, subject=subject, type="t", data=text, durable=durable
+            )
+            if over:
+                with pytest.raises(TooLargeError, match=r"hub\.max_body"):
+                    await core.publish(envelope)
+            else:
+                await core.publish(envelope)

@@ -145,8 +145,11 @@ class AdapterSettings(Settings):
 
     @property
     def sent_bytes(self) -> int:
-        """The largest thing that one of the adapter's clients may send at once."""
-        return self.limits.frame
+        """What one of the adapter's clients may send at once to be stored, beside `hub.max_body`.
+
+        What is not stored may be as large as `limits.frame`.
+        """
+        return 0
 
 
 @cache

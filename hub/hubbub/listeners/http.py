@@ -340,7 +340,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         return len(self.conn.reader.buffer) + (self.conn.current_size or 0) + self._untaken
 
     async def receive(self) -> Any:  # noqa: ANN401  # ASGI's
-        message = await super().receive()
+        message: Any = await super().receive()
         if self._untaken:
             self._untaken -= len(message.get("text") or message.get("bytes") or "")
             if self._under_way.size_bytes:
@@ -349,10 +349,10 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
     def handle_cont(self, event: Frame) -> None:
         """Put a message together as it comes: a list of empty frames would have no limit."""
-        whole = self.frames[0]
+        whole: Any = self.frames[0]
         if not isinstance(whole, bytearray):
             whole = bytearray(whole)
-            self.frames = cast("list[bytes]", [whole])
+            self.frames = [whole]
         whole += event.data
         if event.fin:
             self.send_receive_event_to_app()
