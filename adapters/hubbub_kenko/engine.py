@@ -16,15 +16,13 @@ from socketio.exceptions import SocketIOError
 from starlette.types import Scope, Send
 
 from hubbub.listeners.buffers import BUFFERS, Buffer, Buffers
+from hubbub_kenko.session import TOO_LARGE, UNREADABLE
 from hubbub_kenko.wire.polling import MAX_PACKETS, MAX_POLLED, AttachmentsError, Packet
 
 __all__ = ["GONE_ERRORS", "Server"]
 
 CLOSE_S: Final = 1.0
 """How long a client may take to hear that its session is over."""
-
-UNREADABLE: Final = 1003
-TOO_BIG: Final = 1009
 
 GONE_ERRORS: Final = (TimeoutError, EngineIOError, SocketIOError, KeyError, OSError, RuntimeError)
 """What comes of ending a session that has gone by itself, or does not read."""
@@ -65,8 +63,9 @@ class _Socket(_Driver):  # type: ignore[misc,valid-type]  # published without ty
 
     async def __call__(self, environ: Any) -> str:  # noqa: ANN401
         """Serve it; the library leaves its session open when it cannot read a packet."""
+        untyped: Any = super()
         try:
-            await super().__call__(environ)
+            await untyped.__call__(environ)
         except Exception:  # noqa: BLE001  # garbage of a client
             await self.end(UNREADABLE, "no packet of Engine.IO")
         finally:
@@ -90,7 +89,8 @@ class _Engine(_Transports):  # type: ignore[misc,valid-type]  # published withou
     def __init__(self, **how: Any) -> None:  # noqa: ANN401
         untyped: Any = super()
         untyped.__init__(**how)
-        self._async = {**self._async, "websocket": _Socket}
+        drivers: dict[str, Any] = vars(self)["_async"]
+        self._async: dict[str, Any] = {**drivers, "websocket": _Socket}
 
     def create_queue(self, *args: Any, **how: Any) -> _Polled:  # noqa: ANN401
         """Return a queue for what one client has to get."""
@@ -195,7 +195,7 @@ class Server(_Sessions):  # type: ignore[misc,valid-type]  # published without t
                 await self._drop(eio_sid, UNREADABLE, "an attachment that nothing announced")
                 return
             if pending.size_bytes + len(data) > self.max_bytes:
-                await self._drop(eio_sid, TOO_BIG, f"over {self.max_bytes} bytes")
+                await self._drop(eio_sid, TOO_LARGE, f"over {self.max_bytes} bytes")
                 return
         elif pending is not None:
             await self._drop(eio_sid, UNREADABLE, "an attachment is to come before it")
@@ -203,14 +203,14 @@ class Server(_Sessions):  # type: ignore[misc,valid-type]  # published without t
         try:
             await untyped._handle_eio_message(eio_sid, data)  # noqa: SLF001  # our own base
         except AttachmentsError as error:
-            await self._drop(eio_sid, TOO_BIG, str(error))
+            await self._drop(eio_sid, TOO_LARGE, str(error))
             return
         finally:
             self._count(eio_sid)
 
     async def _drop(self, eio_sid: str, code: int, reason: str) -> None:
         """End a session for what it sent: how it goes on from there is not known."""
-        self._dropped("too_large" if code == TOO_BIG else "bad_attachment")
+        self._dropped("too_large" if code == TOO_LARGE else "bad_attachment")
         await self.end(eio_sid, code, reason)
 
     def _count(self, eio_sid: str) -> None:
@@ -232,4 +232,4 @@ class Server(_Sessions):  # type: ignore[misc,valid-type]  # published without t
     def _give_up(self, eio_sid: str) -> None:
         self.forget(eio_sid)
         reason = "too much is under way to this listener"
-        self.start_background_task(self._drop, eio_sid, TOO_BIG, reason)
+        self.start_background_task(self._drop, eio_sid, TOO_LARGE, reason)

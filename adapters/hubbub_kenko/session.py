@@ -48,6 +48,7 @@ __all__ = [
     "REPLACED",
     "SHUTDOWN",
     "TOO_LARGE",
+    "UNREADABLE",
     "UNTRUSTED",
     "Close",
     "PauseReason",
@@ -59,6 +60,7 @@ __all__ = [
 ]
 
 SHUTDOWN: Final = 1001
+UNREADABLE: Final = 1003
 TOO_LARGE: Final = 1009
 OVERLOADED: Final = 1013
 NOT_REGISTERED: Final = 4001

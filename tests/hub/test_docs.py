@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -206,7 +207,7 @@ def test_limits_are_those_of_the_code(text: str, name: str) -> None:
         table: object = OctohubSettings()
     else:
         assert name in {row.key for row in describe(CoreSettings)}
-        table = getattr(CoreSettings(), head)
+        table = attrgetter(head)(CoreSettings())
     default: object = getattr(table, last)
     assert default == value_of(text)
 

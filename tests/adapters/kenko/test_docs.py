@@ -52,6 +52,7 @@ def test_every_close_code_is_named() -> None:
     codes = {
         session.SHUTDOWN,
         session.TOO_LARGE,
+        session.UNREADABLE,
         session.NOT_REGISTERED,
         session.HEARTBEAT_MISSED,
         session.ABUSE,

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from socketio.exceptions import ConnectionError as RefusedError
@@ -243,7 +244,8 @@ async def test_a_path_has_its_own_limit(tmp_path: Path, path: str) -> None:
     limits = "limits = { frame = 1000 }"
     table = f"max_message_bytes = {LARGEST}"
     async with running_kenko(tmp_path, table, hub=limits) as kenko, kenko.client(path) as app:
-        (ours,) = kenko.hub.main._state.connections
-        assert ours.conn.max_message_size == LARGEST  # type: ignore[union-attr]
+        connections: Any = kenko.hub.main._state.connections
+        (ours,) = connections
+        assert ours.conn.max_message_size == LARGEST
         await app.send(b"x" * (LARGEST + 1))
         assert await app.closed() == 1009
