@@ -98,12 +98,16 @@ class History:
         self._hub = hub
 
     async def begin(self) -> None:
-        """Note that nobody is connected any more, and forget who left long ago."""
+        """Note that nobody is connected any more, and forget who left long ago.
+
+        None is forgotten while the time is not to be trusted.
+        """
         now_us = self._hub.clock.now_us()
         left = update(_app).where(col(KenkoAppRow.state) != State.DISCONNECTED)
         values = {"state": State.DISCONNECTED.value, "disconnected_at": now_us}
         await self._run(left.values(**values, close_code=HUB_STOPPED), [])
-        await self.forget(before_us=now_us - KEPT_US)
+        if self._hub.retention_hold is None:
+            await self.forget(before_us=now_us - KEPT_US)
 
     async def forget(self, *, before_us: int) -> None:
         """Forget those who left before a time."""

@@ -54,11 +54,15 @@ class Housekeeping:
     async def sweep(self) -> None:
         """Remove what is too old, and note which nodes are here.
 
+        While the time is not to be trusted all stays, and what is noted of nodes too.
+
         Raises:
             StoreUnavailableError: nothing was removed.
         """
         hub, settings = self._hub, self._settings
         now_us = hub.clock.now_us()
+        if hub.retention_hold is not None:
+            return
         once_us = now_us - int(2 * settings.signature_window * 1e6)
         await hub.execute(remembered.forget_once(before_us=once_us), patient=True)
         here = [connection.pc_id for connection in self._nodes]

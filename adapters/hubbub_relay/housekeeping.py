@@ -43,8 +43,13 @@ async def keep_house(hub: Hub, settings: RelaySettings) -> None:
 
 
 async def purge(hub: Hub, settings: RelaySettings) -> int:
-    """Remove records that are too old, or were cleared long ago; returns how many went."""
+    """Remove records that are too old, or were cleared long ago; returns how many went.
+
+    None while the time is not to be trusted.
+    """
     now_ms = hub.clock.now_us() // 1000
+    if hub.retention_hold is not None:
+        return 0
     days = settings.retention_days
     before_ms = now_ms - days * DAY_MS if days else 0
     removed = 0

@@ -14,6 +14,12 @@ from hubbub.ports import Clock, Timer
 __all__ = ["Ids", "SystemClock", "seq_of_time", "time_of_seq"]
 
 
+# Of Linux; on macOS CLOCK_MONOTONIC goes on while the machine sleeps. Windows has neither.
+_BOOTTIME: Final[int | None] = getattr(
+    time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None)
+)
+
+
 class SystemClock:
     """Wall time that never steps back: the monotonic clock, moved on when the wall is ahead."""
 
@@ -33,6 +39,16 @@ class SystemClock:
             self._compared_us = steady_us
             self._base_us = max(self._base_us, time.time_ns() // 1000 - steady_us)
         return self._base_us + steady_us
+
+    def wall_us(self) -> int:
+        """Return what the machine's clock says; it may be set, also back."""
+        return time.time_ns() // 1000
+
+    def boot_us(self) -> int:
+        """Return microseconds that have passed, those of a suspended machine too; never set."""
+        if _BOOTTIME is None:
+            return time.monotonic_ns() // 1000
+        return time.clock_gettime_ns(_BOOTTIME) // 1000
 
     def call_at(self, time_us: int, callback: Callable[[], None]) -> Timer:
         """Call back on the running loop at a time of `now_us`."""

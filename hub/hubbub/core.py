@@ -94,6 +94,7 @@ class Core(Facade):
         self.database.open()
         self.make_tables()
         self.ids.continue_after(self.database.read_now(envelope_reads.newest_seq))
+        self.hold.begin(self.config.store)
         self.tokens.load()
         self._let_admin_in()
         await self.engine.start()

@@ -157,6 +157,11 @@ class Facade(Rooms):
         }
         await self.journal.execute((insert(AuditRow), [row]))
 
+    @property
+    def retention_hold(self) -> str | None:
+        """Why nothing may be deleted for its age now, and what to do; None when it may."""
+        return self.hold.reason
+
     # Who is here, and what was set
 
     def known(self, pattern: str) -> Sequence[Endpoint]:

@@ -17,6 +17,7 @@ from sqlmodel import Session, col, select
 from hubbub.clock import seq_of_time
 from hubbub.config import StoreSettings
 from hubbub.ports import Clock
+from hubbub.retention_hold import RetentionHold
 from hubbub.store.database import Database
 from hubbub.store.journal import Journal
 from hubbub.store.tables import (
@@ -78,12 +79,14 @@ class Retention:
         database: Database,
         journal: Journal,
         clock: Clock,
+        hold: RetentionHold,
     ) -> None:
         self._policies = policies_of(store)
         self._window_us = int(dedupe_window_s * 1e6)
         self._database = database
         self._journal = journal
         self._clock = clock
+        self._hold = hold
 
     def change(self, store: StoreSettings, *, dedupe_window_s: float) -> None:
         """Keep by other policies from the next sweep on."""
@@ -91,8 +94,19 @@ class Retention:
         self._window_us = int(dedupe_window_s * 1e6)
 
     async def sweep(self) -> int:
-        """Remove what is too old or too much; returns how many envelopes went."""
+        """Remove what is too old or too much; returns how many envelopes went.
+
+        While the time is not to be trusted nothing is too old; bounds in number hold.
+        """
         now_us = self._clock.now_us()
+        await self._hold.note()
+        removed = await self._remove_old(now_us) if self._hold.reason is None else 0
+        if any(policy.count or policy.bytes for policy in self._policies):
+            bounds = await self._database.read(self._bounds, patient=True)
+            removed += await self._remove(max(bounds), bounds)
+        return removed
+
+    async def _remove_old(self, now_us: int) -> int:
         cutoffs = [
             seq_of_time(now_us - int(policy.age_s * 1e6)) if policy.age_s else 0
             for policy in self._policies
@@ -102,11 +116,7 @@ class Retention:
             col(TaskRow.seq) < cutoffs[-1], col(TaskRow.envelope_seq).is_(None)
         )
         await self._journal.execute((claims, []), (orphans, []), patient=True)
-        removed = await self._remove(max(cutoffs), cutoffs)
-        if any(policy.count or policy.bytes for policy in self._policies):
-            bounds = await self._database.read(self._bounds, patient=True)
-            removed += await self._remove(max(bounds), bounds)
-        return removed
+        return await self._remove(max(cutoffs), cutoffs)
 
     async def prune(self, before_us: int, *, dry_run: bool) -> int:
         """Remove all envelopes before a time of which nothing waits, whatever the policies keep.

@@ -37,6 +37,7 @@ from hubbub.ports import Clock
 from hubbub.preparing import Preparer
 from hubbub.recovery import take_up
 from hubbub.retention import Retention
+from hubbub.retention_hold import RetentionHold
 from hubbub.rights import Rights
 from hubbub.router import Router
 from hubbub.routes import Routes
@@ -192,6 +193,9 @@ class Rooms:
         self.router: Final = self._router()
         self.asking: Final = Asking(self.router, self.router.admission, self.clock, self.ids)
         # Upkeep
+        self.hold: Final = RetentionHold(
+            database=self.database, journal=self.journal, clock=self.clock, metrics=self.metrics
+        )
         self.retention: Final = self._retention()
         self.sweeper: Final = Sweeper(
             room=self.room,
@@ -264,6 +268,7 @@ class Rooms:
             database=self.database,
             journal=self.journal,
             clock=self.clock,
+            hold=self.hold,
         )
 
     def limits(self) -> Limits:

@@ -86,7 +86,7 @@ class Keeper:
     async def _roll_up(self, rows: list[Read]) -> None:
         now_s = self._this_minute()
         statements = [adding(rows)]
-        if now_s - self._forgot_s >= HOUR_S:
+        if now_s - self._forgot_s >= HOUR_S and self._hub.retention_hold is None:
             self._forgot_s = now_s
             statements += forgetting(
                 before_s=now_s - int(self._settings.kept),

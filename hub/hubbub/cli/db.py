@@ -1,4 +1,4 @@
-"""`hubbub db`: bring the database up to date, copy it, put a copy back."""
+"""`hubbub db`: bring the database up to date, copy it, put a copy back, let retention go on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from hubbub.cli.options import ConfigFile, Overrides
-from hubbub.cli.output import print_line, quiet_logs
+from hubbub.cli.client import HubClient
+from hubbub.cli.options import DEFAULT_URL, AsJson, ConfigFile, Overrides, Token, Url
+from hubbub.cli.output import print_json, print_line, quiet_logs
 
 __all__ = ["group"]
 
 group = typer.Typer(
-    help="The database: upgrade, backup, restore.", no_args_is_help=True, rich_markup_mode=None
+    help="The database: upgrade, backup, restore, confirm-clock.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -50,6 +53,28 @@ def restore(
 
     kept = backups.restore(_url(config, overrides), file)
     print_line(f"restored {file}" + (f"; what was there before is {kept}" if kept else ""))
+
+
+@group.command("confirm-clock")
+def confirm_clock(
+    time: Annotated[
+        str, typer.Argument(metavar="TIME", help="What time it is: 2026-01-02T03:04Z.")
+    ],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what time it is after a far jump of the clock, so that retention goes on."""
+    with HubClient(url, token) as hub:
+        answer = hub.post("/api/v1/retention/confirm", {"time": time})
+    if as_json:
+        print_json(answer)
+        return
+    held = answer["held"]
+    print_line(
+        f"the hub's clock is right: {answer['time']}"
+        + (f"; retention goes on, which was stopped because {held}" if held else "")
+    )
 
 
 def _url(config: Path | None, overrides: list[str] | None) -> str:

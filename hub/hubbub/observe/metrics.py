@@ -113,6 +113,9 @@ class Metrics(Registry):
         )
         self.tasks = self.gauge("tasks", "Tasks, by state", ("state",))
         self.routes = self.gauge("routes", "Routes in the table")
+        self.retention_held = self.gauge(
+            "retention_held", "1 while nothing is deleted for its age, until the time is confirmed"
+        )
         self.adapter_up = self.gauge("adapter_up", "1 while the adapter is up", ("adapter",))
         self.plugin_errors = self.counter(
             "plugin_errors", "Exceptions and overruns in plugin code", ("plugin", "hook")

@@ -293,6 +293,15 @@ class HubApi(Protocol):
         """
         ...
 
+    @property
+    def retention_hold(self) -> str | None:
+        """Why nothing may be deleted for its age now, and what to do; None when it may.
+
+        After a far jump of the machine's clock everything seems old. Who clears up reads the time
+        first, and asks then.
+        """
+        ...
+
     async def database_bytes(self) -> int:
         """Return what the database takes on disk."""
         ...

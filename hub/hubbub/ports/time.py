@@ -23,6 +23,14 @@ class Clock(Protocol):
         """Return microseconds since the epoch; never steps back."""
         ...
 
+    def wall_us(self) -> int:
+        """Return what the machine's clock says; it may be set, also back."""
+        ...
+
+    def boot_us(self) -> int:
+        """Return microseconds that have passed, those of a suspended machine too; never set."""
+        ...
+
     def call_at(self, time_us: int, callback: Callable[[], None]) -> Timer:
         """Call back once that time has come."""
         ...

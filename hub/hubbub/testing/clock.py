@@ -25,12 +25,33 @@ class FakeClock:
 
     def __init__(self, start_us: int = 1_767_323_045_000_000) -> None:
         self._now_us = start_us
+        self._wall_behind_us = 0
+        self._jumped_us = 0
         self._timers: list[tuple[int, int, _FakeTimer]] = []
         self._order = count()
 
     def now_us(self) -> int:
         """Return microseconds since the epoch."""
         return self._now_us
+
+    def wall_us(self) -> int:
+        """Return what the machine's clock says: the hub's time, unless it was set back."""
+        return self._now_us - self._wall_behind_us
+
+    def boot_us(self) -> int:
+        """Return microseconds that have passed, whatever the clock was set to."""
+        return self._now_us - self._jumped_us
+
+    def jump(self, seconds: float) -> None:
+        """Set the machine's clock forward, or back, in no time.
+
+        The hub's time follows forward only. What falls due by it runs with the next `advance`.
+        """
+        wall_us = self.wall_us() + int(seconds * 1e6)
+        ahead_us = max(0, wall_us - self._now_us)
+        self._now_us += ahead_us
+        self._jumped_us += ahead_us
+        self._wall_behind_us = self._now_us - wall_us
 
     def call_at(self, time_us: int, callback: Callable[[], None]) -> _FakeTimer:
         """Call back once the clock was moved to that time."""

@@ -66,6 +66,7 @@ async def ready(call: Call) -> Reply:
     parts = Parts(
         hub=HubPart(core.state),
         store=Part("up" if problem is None else "failed", problem),
+        retention=Part("up" if core.hold.reason is None else "held", core.hold.reason),
         adapters=adapters,
         plugins={
             plugin.name: PluginPart(plugin.state, plugin.reason or None) for plugin in core.plugins

@@ -18,6 +18,7 @@ __all__ = [
     "MAX_LIMIT",
     "choice",
     "cursor_of",
+    "is_duration",
     "limit_of",
     "number_after",
     "page",
@@ -117,6 +118,11 @@ def pattern_of(call: Call, name: str = "subject") -> str | None:
     return None if text is None else check_pattern(text)
 
 
+def is_duration(text: str) -> bool:
+    """Tell whether a time is said as a duration before now."""
+    return re.fullmatch(r"[\d.]+\s*(ms|s|m|h|d)", text, re.ASCII) is not None
+
+
 def time_in(text: str | float, *, what: str, now_us: int) -> int:
     """Read a time of the past: RFC 3339, seconds since the epoch, or a duration before now.
 
@@ -125,7 +131,7 @@ def time_in(text: str | float, *, what: str, now_us: int) -> int:
     """
     if isinstance(text, str):
         text = _LOST_PLUS.sub(r"+\1", text)
-        if re.fullmatch(r"[\d.]+\s*(ms|s|m|h|d)", text, re.ASCII):
+        if is_duration(text):
             return max(0, now_us - int(parse_duration(text, what=what) * 1e6))
         if re.fullmatch(r"\d{9,12}(\.\d{1,6})?", text, re.ASCII):
             text = float(text)

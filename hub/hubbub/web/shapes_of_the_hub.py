@@ -196,6 +196,7 @@ class Parts(msgspec.Struct, forbid_unknown_fields=True):
 
     hub: HubPart
     store: Part
+    retention: Part
     adapters: dict[str, AdapterPart]
     plugins: dict[str, PluginPart]
 

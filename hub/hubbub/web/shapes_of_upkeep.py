@@ -12,6 +12,8 @@ from hubbub.web.shapes import Count, Next, Time
 __all__ = [
     "BackupList",
     "BackupView",
+    "ConfirmIn",
+    "Confirmed",
     "LevelIn",
     "Levels",
     "LogList",
@@ -93,6 +95,19 @@ class Pruned(msgspec.Struct, forbid_unknown_fields=True):
     matched: Count
     removed: Count
     dry_run: bool
+
+
+class ConfirmIn(msgspec.Struct, forbid_unknown_fields=True):
+    """What time it is, by another clock than the hub's; within an hour."""
+
+    time: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Confirmed(msgspec.Struct, forbid_unknown_fields=True):
+    """The hub's time, and what had stopped retention."""
+
+    time: Time
+    held: str | None
 
 
 class Vacuumed(msgspec.Struct, forbid_unknown_fields=True):

@@ -129,3 +129,25 @@ async def test_how_long_nodes_are_remembered_is_said(tmp_path: Path, days: str, 
         await clock.advance(2 * DAY_S + EVERY_S)
         await until(hub, "octohub_once", lambda found: not found)
         await until(hub, "octohub_node", lambda found: len(found) == left)
+
+
+async def test_a_far_jump_of_the_clock_forgets_nothing(tmp_path: Path) -> None:
+    """A nonce that is forgotten could be used again once the clock is set right."""
+    clock = FakeClock()
+    async with octohub(tmp_path, f'{SETTINGS}node_retention = "2d"\n', clock=clock) as hub:
+        answer = await hub.http.put(
+            "/api/octohub/nodes/one", json={"labels": {"a": "b"}}, headers=hub.admin
+        )
+        assert answer.status_code == 200
+        await hub.url()
+        tables = ("octohub_once", "octohub_node")
+        before = [await rows(hub, table) for table in tables]
+        assert all(before)
+        clock.jump(30 * DAY_S)
+        await clock.advance(EVERY_S)
+        await hub.core.journal.flush()
+        assert [await rows(hub, table) for table in tables] == before
+        await hub.core.hold.confirm(clock.now_us())
+        await clock.advance(EVERY_S)
+        for table in tables:
+            await until(hub, table, lambda found: not found)

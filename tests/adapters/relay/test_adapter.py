@@ -86,6 +86,22 @@ async def test_old_records_are_archived_and_removed(run_relay: RunRelay, tmp_pat
         assert await purge(relay.core, settings) == 0
 
 
+async def test_records_outlive_a_far_jump_of_the_clock(run_relay: RunRelay) -> None:
+    """Old ones and cleared ones, until an operator has confirmed the time."""
+    clock = FakeClock()
+    async with run_relay(SETTINGS + "retention_days = 2\n", clock=clock) as relay:
+        settings = relay.core.settings("relay", RelaySettings)
+        for clear in (True, False):
+            await relay.send(type="message")
+            if clear:
+                await relay.client.post("/clear", headers={"X-Relay-API-Key": BOSS})
+        clock.jump(30 * DAY_S)
+        await relay.send(type="message")
+        assert await purge(relay.core, settings) == 0
+        await relay.core.hold.confirm(clock.now_us())
+        assert await purge(relay.core, settings) == 2
+
+
 async def test_cleared_records_can_be_brought_back_for_7_days(run_relay: RunRelay) -> None:
     """Then they go."""
     clock = FakeClock()

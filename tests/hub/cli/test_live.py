@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,18 @@ def test_healthcheck(call: Call) -> None:
     answer = call("healthcheck")
     assert (answer.code, answer.out) == (0, "ready\n")
     assert call("healthcheck", "--json").json["ready"] is True
+
+
+def test_the_clock_is_confirmed(call: Call) -> None:
+    """By the time it is; another one is refused, and says what to do."""
+    now = datetime.now(UTC).isoformat()
+    answer = call("db", "confirm-clock", now)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("the hub's clock is right: 20")
+    assert call("db", "confirm-clock", now, "--json").json["held"] is None
+    answer = call("db", "confirm-clock", "2001-02-03T04:05Z")
+    assert answer.code == 1
+    assert "set the machine's clock" in answer.err
 
 
 def test_a_wrong_token_says_what_to_do(call: Call) -> None:

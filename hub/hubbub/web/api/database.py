@@ -13,11 +13,14 @@ from hubbub.core import Core
 from hubbub.envelope import rfc3339
 from hubbub.errors import ConflictError, InvalidError
 from hubbub.store import backups, pruning, sizes, upkeep
+from hubbub.times import parse_time
 from hubbub.web import pages
 from hubbub.web.calls import Call, Operation, Reply, Spec
 from hubbub.web.shapes_of_upkeep import (
     BackupList,
     BackupView,
+    Confirmed,
+    ConfirmIn,
     MigrationList,
     Pruned,
     PruneIn,
@@ -53,6 +56,11 @@ async def prune(call: Call) -> Reply:
     wanted, core = await call.json(PruneIn), call.core
     now_us = core.clock.now_us()
     before_us = pages.time_in(wanted.older_than, what="older_than", now_us=now_us)
+    if pages.is_duration(wanted.older_than) and not wanted.dry_run and core.hold.reason is not None:
+        raise ConflictError(
+            f"older_than {wanted.older_than!r} counts from the hub's clock, which is not confirmed "
+            f"({core.hold.reason}); or give a time, such as {rfc3339(before_us)}"
+        )
     if wanted.table == ENVELOPE:
         matched = await core.retention.prune(before_us, dry_run=wanted.dry_run)
     else:
@@ -76,6 +84,15 @@ async def prune(call: Call) -> Reply:
             "dry_run": wanted.dry_run,
         },
     )
+
+
+async def confirm(call: Call) -> Reply:
+    """Let retention go on, by a time that an operator has looked at."""
+    wanted, core = await call.json(ConfirmIn), call.core
+    held = await core.hold.confirm(parse_time(wanted.time, what="time"))
+    now = rfc3339(core.clock.now_us())
+    await core.audit(call.principal.name, "retention.confirm", now, held or "nothing was held")
+    return Reply(200, {"time": now, "held": held})
 
 
 async def _table(core: Core, name: str) -> Table:
@@ -155,7 +172,14 @@ OPERATIONS: Final = (
         "/api/v1/database/prune",
         prune,
         "Remove rows that are older than a time, or count them",
-        spec=Spec(answers={200: Pruned}, body=PruneIn),
+        spec=Spec(answers={200: Pruned}, body=PruneIn, problems=(409,)),
+    ),
+    Operation(
+        "POST",
+        "/api/v1/retention/confirm",
+        confirm,
+        "Say what time it is after a far jump of the clock, so that retention goes on",
+        spec=Spec(answers={200: Confirmed}, body=ConfirmIn, problems=(409,)),
     ),
     Operation(
         "POST",
