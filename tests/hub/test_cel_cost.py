@@ -93,7 +93,7 @@ def test_a_long_text_counts_as_several_items() -> None:
     ],
 )
 def test_three_macros_in_each_other_are_refused(text: str) -> None:
-    """A route that would never run says so when it is made."""
+    """Over MAX_NESTING a route would never run, and says so when it is made."""
     with pytest.raises(RouteError, match="nested deeper than 2"):
         compile_where({}, text)
 

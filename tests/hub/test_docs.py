@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -29,7 +30,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
-LIMIT = re.compile(r"^\| [^|]+ \| ([^|]+) \| `([\w.]+)` \|$", re.MULTILINE)
+LIMIT = re.compile(r"\| .+ \| (.+) \| `([\w.]+)` \| .+ \| `(tests/[\w/]+\.py)::(\w+)` \|")
+LIMITS_HEAD = "| limit | default | setting or name | over it, a client sees | test |"
 
 PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "toml": tomllib.loads}
 HOOK_FACTS = ("Args:", "Returns:", "Order:", "Errors:", "Since:")
@@ -187,17 +189,72 @@ def value_of(text: str) -> object:
     return int(number) * SHORT_FORMS[unit] if unit else int(number)
 
 
-LIMITS = [
-    limit
-    for page in ("operating.md", "security.md")
-    for limit in LIMIT.findall(text_of(DOCS / page))
+def limit_rows(page: Path) -> Iterator[str]:
+    """Yield the rows of a page's tables of limits."""
+    inside = False
+    for line in text_of(page).splitlines():
+        inside = line.startswith("|") and (inside or line == LIMITS_HEAD)
+        if inside and line != LIMITS_HEAD and not line.startswith("|---"):
+            yield line
+
+
+ROWS = [
+    pytest.param(row, id=f"{named(page)}:{row.split('|')[1].strip()}")
+    for page in PAGES
+    for row in limit_rows(page)
 ]
+LIMITS = [found for row in ROWS if (found := LIMIT.fullmatch(str(row.values[0]))) is not None]
 
 
-@pytest.mark.parametrize(("text", "name"), LIMITS, ids=str)
+@pytest.mark.parametrize("row", ROWS)
+def test_a_limit_says_all_that_is_to_know(row: str) -> None:
+    """Each row has its five cells."""
+    assert LIMIT.fullmatch(row) is not None, (
+        f"complete this row of a table of limits:\n{row}\nas\n"
+        "| limit | default | `hub.setting`, or `hubbub.module.NAME` | what a client sees over it | "
+        "`tests/hub/test_limits.py::test_name` |"
+    )
+
+
+def source_of_test(path: str, name: str) -> str | None:
+    """Return the text of a test with its parameters; None when there is none of that name."""
+    text = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else ""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    return None
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "test"), [found.group(2, 3, 4) for found in LIMITS], ids=str
+)
+def test_limits_are_tested(name: str, path: str, test: str) -> None:
+    """The test that a row names is there, and says the name of the limit."""
+    source = source_of_test(path, test)
+    assert source is not None, f"{path} has no function {test}: the row of {name} names it"
+    last = name.rpartition(".")[2]
+    assert re.search(rf"\b{last}\b", source), (
+        f"{path}::{test} says nothing of {last}: use the constant or the setting there, or name "
+        "it in its docstring, or name another test in the row"
+    )
+
+
+def test_limits_stand_in_one_table() -> None:
+    """That of Operating; a page of an adapter has those of its protocol alone."""
+    pages = {named(page) for page in PAGES if next(limit_rows(page), None)}
+    assert {page for page in pages if "/adapters/" not in page} == {"docs/operating.md"}
+    names = [found.group(2) for found in LIMITS]
+    assert [name for name in names if names.count(name) > 1] == []
+
+
+@pytest.mark.parametrize(("text", "name"), [found.group(1, 2) for found in LIMITS], ids=str)
 def test_limits_are_those_of_the_code(text: str, name: str) -> None:
     """A limit in the manual is the default of its setting, or the constant it names."""
     head, _, last = name.rpartition(".")
+    if head == "guards":
+        assert getattr(CoreSettings().guards, last) == ()
+        return
     if head.startswith("hubbub"):
         constant: object = getattr(importlib.import_module(head), last)
         assert constant == value_of(text)
@@ -206,7 +263,7 @@ def test_limits_are_those_of_the_code(text: str, name: str) -> None:
         table: object = OctohubSettings()
     else:
         assert name in {row.key for row in describe(CoreSettings)}
-        table = getattr(CoreSettings(), head)
+        table = attrgetter(head)(CoreSettings())
     default: object = getattr(table, last)
     assert default == value_of(text)
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import pytest
 from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
 from hubbub.testing import FakeClock
-from hubbub_octohub.accounts import Accounts
-from tests.adapters.octohub.serving import SETTINGS, Octohub, octohub
+from hubbub_octohub.accounts import HASHING, MAX_WAITING, Accounts
+from tests.adapters.octohub.serving import SETTINGS, WAIT_S, Octohub, octohub
 from tests.adapters.octohub.test_users import EMAIL, PASSWORD, add, log_in
 
 LIMITS = f"""{SETTINGS}
@@ -57,7 +59,10 @@ async def notes(hub: Octohub) -> list[dict[str, Any]]:
 
 
 async def test_so_many_passwords_may_be_tried(tmp_path: Path) -> None:
-    """Then not even the right one is looked at; audited once; another source is not touched."""
+    """Over `login_failure_limit` in `login_failure_window` not even the right one is looked at.
+
+    It is audited once, and another source is not touched.
+    """
     clock = FakeClock()
     async with octohub(tmp_path, LIMITS, clock=clock) as hub:
         await add(hub)
@@ -96,7 +101,10 @@ async def test_a_user_who_is_not_there_is_limited_alike(tmp_path: Path) -> None:
 
 
 async def test_one_source_and_many_users_many_sources_and_one_user(tmp_path: Path) -> None:
-    """Both have limits; who has logged in somewhere does so there again, whoever fails."""
+    """Both have limits, `login_failure_limit_per_source` and `login_failure_limit_per_user`.
+
+    Who has logged in somewhere does so there again, whoever fails.
+    """
     async with octohub(tmp_path, LIMITS) as hub:
         await add(hub)
         assert (await log_in(hub)).status_code == 200
@@ -159,6 +167,42 @@ def accounts_of(hub: Octohub) -> Accounts:
     adapter: Any = hub.core.adapters.get("octohub").adapter
     accounts: Accounts = adapter._api.room.accounts
     return accounts
+
+
+class WaitingHasher(PasswordHasher):
+    """Looks at passwords once it is let, and says how many it looks at at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+        self.let = threading.Event()
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
+        self.number += 1
+        self.let.wait(WAIT_S)
+        raise VerifyMismatchError
+
+
+async def test_few_passwords_are_hashed_at_once(tmp_path: Path) -> None:
+    """HASHING at once, MAX_WAITING of which the rest waits; one more login is 429 at once."""
+    async with octohub(tmp_path) as hub:
+        waiting = WaitingHasher()
+        accounts_of(hub)._hasher = waiting
+        logins = [
+            asyncio.create_task(wrong(hub, f"user{number}@example.org"))
+            for number in range(MAX_WAITING + 1)
+        ]
+        try:
+            done, _ = await asyncio.wait(
+                logins, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            assert [each.result() for each in done] == [429]
+            assert waiting.number == HASHING
+        finally:
+            waiting.let.set()
+        answers = await asyncio.gather(*logins)
+        assert set(answers) <= {400, 429}  # over the limit of this source, by then
+        assert waiting.number <= MAX_WAITING
 
 
 async def test_logins_of_one_user_at_the_same_time_all_succeed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 from collections.abc import Callable
@@ -11,8 +12,8 @@ import httpx2
 import pytest
 
 from hubbub.config import TlsSettings, load_config
-from hubbub.listeners import TlsError
-from hubbub.listeners.tls import server_context
+from hubbub.listeners import TlsError, streams
+from hubbub.listeners.tls import HANDSHAKE_S, server_context
 from hubbub.testing import TcpPeer, serving_hub
 from tests.hub.listeners.conftest import OPENSSL, Bench, Files
 from tests.hub.listeners.test_http import app
@@ -128,3 +129,15 @@ async def test_a_peer_that_never_shakes_hands_harms_nobody(bench: Bench, files: 
     for each in silent:
         each.vanish()
         await each.close()
+
+
+async def test_a_handshake_has_a_deadline(
+    bench: Bench, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HANDSHAKE_S, here a short one: who agrees on no encryption by then is hung up on."""
+    monkeypatch.setattr(streams, "HANDSHAKE_S", 0.2)
+    listener = await bench.tcp(Echo, tls=files.settings)
+    silent = await TcpPeer.connect(listener.address)
+    async with asyncio.timeout(HANDSHAKE_S / 2):
+        assert await silent.rest() == b""
+    await silent.close()

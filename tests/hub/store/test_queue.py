@@ -55,6 +55,12 @@ def test_outcomes_stand_aside_while_there_are_only_new_rows() -> None:
     assert not waiting
 
 
+def test_a_batch_has_a_limit() -> None:
+    """MAX_BATCH_ENTRIES in one commit; what is over it is in the next."""
+    waiting = filled(*(fresh() for _ in range(queue.MAX_BATCH_ENTRIES + 1)))
+    assert [len(waiting.gather(due=True)) for _ in range(2)] == [queue.MAX_BATCH_ENTRIES, 1]
+
+
 def test_whatever_may_be_about_the_same_rows_is_written_in_order_of_arrival() -> None:
     """A retry before its outcome, an outcome before a statement that looks for it."""
     first, second = change(), change()

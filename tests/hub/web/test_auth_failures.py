@@ -67,7 +67,7 @@ async def audited(served: Served) -> list[dict[str, Any]]:
 
 
 async def test_wrong_tokens_are_slowed_down_and_a_valid_one_is_taken(tmp_path: Path) -> None:
-    """Exactly the limit is 401; then 429 with a time; audited once, and counted."""
+    """Exactly `hub.auth_failure_limit` are 401; then 429 with a time; audited once, and counted."""
     async with serving(tmp_path / "hub", TOML) as served:
         answers = [await tried(served, f"wrong{number}") for number in range(LIMIT + 2)]
         assert [one.status_code for one in answers] == [401] * LIMIT + [429] * 2

@@ -149,7 +149,7 @@ async def test_what_does_not_go_together_is_refused(
 
 
 async def test_a_media_type_has_at_most_256_characters(served: Served) -> None:
-    """At its edge; one more is refused above."""
+    """MAX_MEDIA_TYPE at its edge; one more is refused above."""
     body = {**STRUCTURED, "datacontenttype": "text/" + "x" * 251, "data": "x"}
     await post(served, json.dumps(body).encode())
 
