@@ -174,7 +174,10 @@ class RoutingTable:
     def match(
         self, envelope: Envelope, *, but: Callable[[Route], bool] | None = None
     ) -> list[CompiledRoute]:
-        """Return the routes an envelope matches, in order; fallbacks only when nothing else did.
+        """Return the routes an envelope matches, in order.
+
+        Fallbacks are among them unless a route of the file, the API or a plugin is. Who subscribed
+        something looks on, and takes it away from nobody; of a task it is its worker.
 
         Args:
             but: Tells which of them are left out.
@@ -187,9 +190,10 @@ class RoutingTable:
             holds = [c for c in holds if not but(c.route)]
         if len(holds) > 1:
             holds.sort(key=_place)
-            first = [c for c in holds if not c.route.fallback]
-            if first:
-                return first
+            if holds[-1].route.fallback:
+                first = [c for c in holds if not c.route.fallback]
+                if any(_takes_away(c.route, envelope) for c in first):
+                    return first
         return holds
 
     def any_match(self, subject: str, envelope_type: str) -> bool:
@@ -289,6 +293,11 @@ def check_route(route: Route) -> None:
         raise RouteError(f"route {route.name!r} has no `to`; name an address or a pattern")
     if not route.name:
         raise RouteError("a route has no name; give it one that is its own")
+
+
+def _takes_away(route: Route, envelope: Envelope) -> bool:
+    """Tell whether a route that is no fallback silences those: a task has one worker."""
+    return route.origin != "private" or envelope.type == TASK_REQUEST
 
 
 def _place(compiled: CompiledRoute) -> tuple[int, int, int | str]:

@@ -52,9 +52,23 @@ def test_a_fallback_is_for_what_nobody_else_wants() -> None:
     table.put(Route(name="f1", match=">", to=("t",), fallback=True, origin="file"))
     table.put(Route(name="f2", match="a.>", to=("t",), fallback=True))
     assert names(table, "a.b") == ["f1", "f2"]
-    table.put(Route(name="r", match="a.b", to=("t",), origin="private"))
+    table.put(Route(name="r", match="a.b", to=("t",)))
     assert names(table, "a.b") == ["r"]
     assert names(table, "a.c") == ["f1", "f2"]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_a_subscription_silences_no_fallback(origin: Origin) -> None:
+    """Who only looks on takes nothing away; beside a route of anybody else no fallback holds."""
+    table = RoutingTable()
+    table.put(Route(name="watch", match=">", to=("w",), origin="private"))
+    table.put(Route(name="f", match="a", to=("t",), fallback=True))
+    assert names(table, "a") == ["watch", "f"]
+    table.put(Route(name="r", match="a", to=("t",), origin=origin))
+    left = ["watch", "r", "f"] if origin == "private" else ["r", "watch"]
+    assert names(table, "a") == left
+    table.remove("r")
+    assert names(table, "a") == ["watch", "f"]
 
 
 def test_a_route_whose_condition_fails_leaves_the_fallback() -> None:
@@ -153,7 +167,10 @@ def test_a_look_up_finds_what_a_scan_finds(
         made.append(route)
     made.sort(key=lambda route: ORIGINS.index(route.origin))
     covers = [route for route in made if matches(route.match, subject)]
-    wanted = [route for route in covers if not route.fallback] or covers
+    covers.sort(key=lambda route: route.fallback)
+    if any(not route.fallback and route.origin != "private" for route in covers):
+        covers = [route for route in covers if not route.fallback]
+    wanted = covers
     assert names(table, subject) == [route.name for route in wanted]
 
 

@@ -82,3 +82,23 @@ async def test_a_fallback_does_not_come_back_to_who_said_it(tmp_path: Path) -> N
         await other.wait_for(1)
         core.table.put(Route(name="r", match="chat", to=("plugin.*",)))
         assert (await core.publish(said("chat", "plugin.one"))).deliveries == 2
+
+
+async def test_who_looks_on_takes_nothing_away(tmp_path: Path) -> None:
+    """A subscription to everything leaves the wiring of an adapter as it was; each has it once."""
+    async with running_hub(tmp_path / "hub") as core:
+        watcher, taker = RecordingEndpoint("plugin.watcher"), RecordingEndpoint("wired.taker")
+        for peer in (watcher, taker):
+            core.attach(peer)
+        core.table.put(Route(name="f", match="said", to=("wired.*",), fallback=True))
+        await core.subscribe(watcher, ">")
+        await core.subscribe(taker, "said")
+        receipt = await core.publish(Envelope.new(source="api.test", subject="said", data=1))
+        assert receipt.deliveries == 2
+        for peer in (watcher, taker):
+            await peer.wait_for(1)
+        await settle()
+        assert [len(peer.taken) for peer in (watcher, taker)] == [1, 1]
+        core.table.put(Route(name="mine", match="said", to=("plugin.nobody",)))
+        await core.publish(Envelope.new(source="api.test", subject="said", data=2))
+        await watcher.wait_for(2)

@@ -121,7 +121,11 @@ class RouteSettings(Settings):
         description='How many of the endpoints get it: "all", "one" that has a free slot, or '
         '"sticky", the same one for the same key.',
     )
-    fallback: bool = Field(default=False, description="Only where no other route matched.")
+    fallback: bool = Field(
+        default=False,
+        description="Only where no other route of hub.toml, the API or a plugin matched; "
+        "subscriptions do not count.",
+    )
     hold: Duration = Field(
         default=0.0,
         description="How long a durable envelope is kept when no endpoint is known yet.",

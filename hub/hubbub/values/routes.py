@@ -35,7 +35,7 @@ class Route:
         types: Envelope types it is for; empty for all. A fallback is also for types that can be
             converted to one of them.
         labels: Labels an endpoint must have.
-        fallback: Only where no other route matched.
+        fallback: Only where no other route matched; private ones, subscriptions, do not count.
         hold_s: Seconds a durable envelope is kept when no endpoint is known yet.
         key: JSON path of the ordering key; None keeps the envelope's own.
         durable: None leaves it to the publisher and the source.

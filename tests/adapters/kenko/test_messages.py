@@ -256,12 +256,18 @@ async def test_a_request_is_answered_by_an_application(tmp_path: Path) -> None:
 
 
 async def test_subscriptions_are_routes(kenko: Kenko) -> None:
-    """Private ones; they go with the application, and one message comes once."""
+    """Private ones; they go with the application, and one message comes once.
+
+    They take nothing from who subscribed nothing, and so hears all that no route takes.
+    """
     async with kenko.app(subscribe=["weather.>", "*.rain"]) as app, kenko.app() as other:
-        assert (await kenko.ask("wet", "weather.rain"))["deliveries"] == 1
-        assert (await app.next("message"))["content"] == "wet"
+        assert (await kenko.ask("wet", "weather.rain"))["deliveries"] == 2
+        for each in (app, other):
+            assert (await each.next("message"))["content"] == "wet"
+            await each.silence()
+        assert (await kenko.ask("dry", "desert.sun"))["deliveries"] == 1
+        assert (await other.next("message"))["content"] == "dry"
         await app.silence()
-        await other.silence()
 
 
 async def test_a_durable_message_waits_for_the_start(tmp_path: Path) -> None:
