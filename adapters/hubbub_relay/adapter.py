@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -195,4 +196,4 @@ def _mirror(hub: Hub, settings: RelaySettings) -> Mirror | None:
     async def read_after(number: int) -> tuple[Sequence[Event], int]:
         return await hub.read(lambda session: events.after(session, number))
 
-    return Mirror(Path(settings.mirror_file), read_after)
+    return Mirror(Path(settings.mirror_file), read_after, partial(hub.lack, "mirror file"))

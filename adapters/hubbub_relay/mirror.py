@@ -63,9 +63,17 @@ class Mirror:
         lag: Records that are in the log and not yet in the file.
     """
 
-    def __init__(self, path: Path, read_after: ReadAfter) -> None:
+    def __init__(
+        self, path: Path, read_after: ReadAfter, told: Callable[[str | None], None]
+    ) -> None:
+        """Begin with nothing written.
+
+        Args:
+            told: Called with why the file cannot be used; with None once it can.
+        """
         self._path = path
         self._read_after = read_after
+        self._told = told
         self._position = 0
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -77,25 +85,40 @@ class Mirror:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        more = await self._find_place()
         while True:
-            try:
-                more = await self.step()
-            except (HubError, OSError) as error:
-                log.warning("relay.mirror_failed", file=str(self._path), error=str(error))
-                await asyncio.sleep(POLL_S)
-                more = await self._find_place()
-            if not more:
-                await self._rest()
+            if await self._find_place():
+                await self._follow()
+            await asyncio.sleep(POLL_S)
 
     async def _find_place(self) -> bool:
-        """Go on where the file ends; False when it cannot be read."""
+        """Go on where the file ends; False when it cannot be read, and nothing may be written."""
         try:
             self._position = await asyncio.to_thread(last_id, self._path)
         except OSError as error:
             log.warning("relay.mirror_unreadable", file=str(self._path), error=str(error))
+            self._told(self._why(error))
             return False
+        if self._path.exists():  # so it can be written, too
+            self._told(None)
         return True
+
+    async def _follow(self) -> None:
+        """Write what comes, until that fails."""
+        try:
+            while True:
+                if not await self.step():
+                    await self._rest()
+        except HubError as error:  # why, `/readyz` says of the store
+            log.warning("relay.mirror_failed", file=str(self._path), error=str(error))
+        except OSError as error:
+            log.warning("relay.mirror_failed", file=str(self._path), error=str(error))
+            self._told(self._why(error))
+
+    def _why(self, error: OSError) -> str:
+        return (
+            f"{self._path} cannot be used ({error.strerror}); workers that read it get no tasks. "
+            "Mend it, or choose another adapters.relay.mirror_file"
+        )
 
     async def _rest(self) -> None:
         try:
@@ -116,6 +139,7 @@ class Mirror:
             ]
             if lines:
                 await asyncio.to_thread(self._append, b"\n".join(lines) + b"\n")
+                self._told(None)
             if found:
                 self._position = found[-1].id
             self.lag = max(0, newest - self._position) if found else 0

@@ -11,6 +11,7 @@ import structlog
 
 from hubbub.config import AdapterSettings
 from hubbub.errors import NotFoundError, UnsafeSettingsError
+from hubbub.intake import check_text
 from hubbub.observe.metrics import Metrics
 from hubbub.ports import Adapter, Clock, HubApi
 
@@ -24,6 +25,15 @@ LAST_RETRY_S: Final = 60.0
 PEERS_S: Final = 1.0
 """How long peers may take to be told that the hub stops; those who do not read never are."""
 
+MAX_LACKS: Final = 32
+"""Things that one adapter may say it lacks; further ones are only logged."""
+
+MAX_REASON: Final = 300
+"""Characters that are kept of what an adapter says of one."""
+
+_OWN: Final = "own "
+"""Before what an adapter itself lacks, so that no listener has the same name."""
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -33,7 +43,7 @@ class RunningAdapter:
 
     Attributes:
         started: Whether its `start` has succeeded.
-        lacks: Its listeners that are down, and why.
+        lacks: Its listeners that are down, and what it says itself that it lacks, and why.
         starts: How often it was started; its paths may be others each time.
     """
 
@@ -179,6 +189,31 @@ class Adapters:
         if running.started:
             self._judge(running)
 
+    def lack_own(self, name: str, what: str, reason: str | None) -> None:
+        """Note what an adapter says that it lacks, or has again (`HubApi.lack`).
+
+        Raises:
+            InvalidError: not a short text.
+        """
+        running = self._running.get(name)
+        if running is None:
+            return
+        check_text("what an adapter lacks", what)
+        key, said = _OWN + what, None
+        if reason is not None:
+            said = f"{what}: {reason}"[:MAX_REASON]
+        before = running.lacks.get(key)
+        if said == before:
+            return
+        if said is None:
+            log.info("adapter.lacks_no_more", adapter=name, what=what)
+        else:
+            log.warning("adapter.lacks", adapter=name, what=what, reason=reason)
+            own = sum(key.startswith(_OWN) for key in running.lacks)
+            if before is None and own >= MAX_LACKS:
+                return
+        self.lack(name, key, said)
+
     def _judge(self, running: RunningAdapter) -> None:
         """Say how an adapter that has started is."""
         running.state = "degraded" if running.lacks else "up"
@@ -186,6 +221,9 @@ class Adapters:
         self._metrics.adapter_up[running.name].set(not running.lacks)
 
     async def _start(self, running: RunningAdapter) -> None:
+        running.lacks = {
+            key: reason for key, reason in running.lacks.items() if not key.startswith(_OWN)
+        }
         try:
             await running.adapter.start(running.hub)
         except UnsafeSettingsError as error:  # only other settings mend that, not another try

@@ -106,7 +106,7 @@ class Contributions:
                 self._unreadable.discard(adapter.name)
                 self.offered[adapter.name] = Offered(adapter, plugin, settings)
                 if isinstance(settings, AdapterSettings) and settings.enabled:
-                    self._adapters.add(adapter, settings, self.hub_for(plugin))
+                    self._adapters.add(adapter, settings, self.hub_for(plugin, adapter))
         return problems
 
     def check_sections(self, config: Config) -> list[str]:
@@ -214,9 +214,10 @@ class Contributions:
             for address in [address for address in self.owners if not known(address)]:
                 del self.owners[address]
 
-    def hub_for(self, plugin: Plugin) -> HubApi:
-        """Return the hub as one plugin sees it."""
-        return cast("HubApi", _HubOf(self._hub, plugin.name, self.owners))
+    def hub_for(self, plugin: Plugin, adapter: Adapter | None = None) -> HubApi:
+        """Return the hub as one plugin sees it, or an adapter that it brought."""
+        lack = None if adapter is None else partial(self._adapters.lack_own, adapter.name)
+        return cast("HubApi", _HubOf(self._hub, plugin.name, self.owners, lack=lack))
 
 
 def _a(kind: type[T], given: object) -> T:
@@ -244,8 +245,16 @@ def _is_adapter(given: object) -> bool:
 class _HubOf:
     """The hub, with a note of whose endpoints are attached; everything else is the hub's own."""
 
-    def __init__(self, hub: HubApi, plugin: str, owners: dict[str, str]) -> None:
+    def __init__(
+        self,
+        hub: HubApi,
+        plugin: str,
+        owners: dict[str, str],
+        *,
+        lack: Callable[[str, str | None], None] | None,
+    ) -> None:
         self._hub = hub
+        self.lack = lack or hub.lack
         self._plugin = plugin
         self._owners = owners
         self.publish = hub.publish  # the path of messages: no detour

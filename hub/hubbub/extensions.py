@@ -65,7 +65,11 @@ class Extensions:
             await self._core.adapters.stop_one(name)
             self._core.adapters.remove(name)
         elif settings.enabled:
-            self._core.adapters.add(offered.adapter, settings, self._core.hub_for(offered.plugin))
+            self._core.adapters.add(
+                offered.adapter,
+                settings,
+                self._core.contributions.hub_for(offered.plugin, offered.adapter),
+            )
             await self._core.adapters.start_one(name)
         await self._core.say_changed()
 

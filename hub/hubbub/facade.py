@@ -13,7 +13,7 @@ from sqlmodel import Session
 from hubbub.attachments import Attachment
 from hubbub.config import Address, LimitSettings, Settings, TlsSettings, is_loopback_host
 from hubbub.envelope import Envelope
-from hubbub.errors import DrainingError, HubError, UnavailableError
+from hubbub.errors import DrainingError, HubError, PluginError, UnavailableError
 from hubbub.guards import GuardRule
 from hubbub.listeners import Connection, Datagrams, TcpListener, UdpListener
 from hubbub.planning import TryHard
@@ -235,6 +235,17 @@ class Facade(Rooms):
         )
         await self.listeners.open(name, listener, listener.serve, own_limits=limits is not None)
         return listener
+
+    def lack(self, what: str, reason: str | None) -> None:
+        """Say what an adapter lacks: of the hub that its `start` was given, which knows whose.
+
+        Raises:
+            PluginError: always; this one is nobody's.
+        """
+        raise PluginError(
+            f"{what}: {reason or 'there again'}; only an adapter lacks something: call `lack` of "
+            "the hub that its `start` was given"
+        )
 
     # The hub itself
 

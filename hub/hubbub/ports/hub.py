@@ -351,6 +351,21 @@ class HubApi(Protocol):
         """Open a UDP address for an adapter, in the same way."""
         ...
 
+    def lack(self, what: str, reason: str | None) -> None:
+        """Say that something an adapter needs is missing, or is there again.
+
+        While anything is, the adapter is `degraded`, and `/readyz` and `/api/v1/adapters` say why.
+        A restart begins without. For the hub that `start` of an adapter was given.
+
+        Args:
+            what: A few words, the same for both calls, such as "account 4711".
+            reason: Why it is missing and what to do, no secret in it; None when it is there.
+
+        Raises:
+            PluginError: called by a plugin, not by an adapter.
+        """
+        ...
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside; it is ended when the hub stops."""
         ...

@@ -180,3 +180,57 @@ async def test_the_mirror_keeps_the_umask(run_relay: RunRelay, tmp_path: Path) -
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+async def state_of(relay: Relay, state: str) -> str:
+    """Return why the adapter is as it is, once it is so."""
+    adapter = relay.core.adapters.get("relay")
+    async with asyncio.timeout(10):
+        while adapter.state != state:  # noqa: ASYNC110  # the state of an adapter is only looked at
+            await asyncio.sleep(0.01)
+    return adapter.reason
+
+
+async def test_a_file_that_cannot_be_written_is_said(
+    run_relay: RunRelay, mirrored: tuple[str, Path]
+) -> None:
+    """The adapter is `degraded` and names it; once it can be written nothing is left out."""
+    toml, file = mirrored
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.mkdir()
+    async with run_relay(toml) as relay:
+        reason = await state_of(relay, "degraded")
+        assert reason.startswith(f"mirror file: {file} cannot be used (Is a directory)")
+        assert "adapters.relay.mirror_file" in reason
+        await relay.task()
+        file.rmdir()
+        assert await state_of(relay, "up") == ""
+        assert len(await lines(file, 1)) == 1
+        file.rename(file.with_suffix(".aside"))
+        file.mkdir()
+        await relay.task()
+        await state_of(relay, "degraded")
+        file.rmdir()
+        file.with_suffix(".aside").rename(file)
+        await state_of(relay, "up")
+        assert [record["id"] for record in await lines(file, 2)] == [1, 2]
+
+
+async def test_what_stands_in_a_file_that_was_away_is_not_written_again(
+    run_relay: RunRelay, mirrored: tuple[str, Path]
+) -> None:
+    """Workers would do it again: nothing is written before it is known where the file ends."""
+    toml, file = mirrored
+    async with run_relay(toml) as relay:
+        await relay.task()
+        await lines(file, 1)
+    aside = file.with_suffix(".aside")
+    file.rename(aside)
+    file.mkdir()
+    async with run_relay(toml) as relay:
+        await state_of(relay, "degraded")
+        file.rmdir()
+        aside.rename(file)
+        await relay.task()
+        assert [record["id"] for record in await lines(file, 2)] == [1, 2]
+        assert await state_of(relay, "up") == ""
