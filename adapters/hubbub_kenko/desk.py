@@ -247,7 +247,7 @@ class Desk:
             await self.hub.subscribe(app, pattern, limit=MAX_SUBSCRIPTIONS)
         app.link = await self.hub.attach_for_good(app)
         self.apps.add(app)
-        await self._history.joined(app.row())
+        self._history.joined(app.row())
         return app
 
     def forget(self, app: App) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import BigInteger, Index, delete, insert, select, update
+from sqlalchemy import BigInteger, Index, delete, select, update
 from sqlmodel import Field, Session, SQLModel, col
 
 from hubbub import Hub
@@ -85,6 +85,11 @@ def shown(row: KenkoAppRow) -> dict[str, Any]:
     }
 
 
+def _noted(error: HubError | None) -> None:
+    if error is not None:
+        log.warning("kenko.history_not_written", error=str(error))
+
+
 def _text(time_us: int | None) -> str | None:
     if time_us is None:
         return None
@@ -114,9 +119,11 @@ class History:
         old = delete(_app).where(col(KenkoAppRow.disconnected_at) < before_us)
         await self._run(old, [])
 
-    async def joined(self, row: KenkoAppRow) -> None:
-        """Note a registration."""
-        await self._run(insert(_app), [row.model_dump()])
+    def joined(self, row: KenkoAppRow) -> None:
+        """Note a registration; what is noted after it is written after it."""
+        values = row.model_dump()
+        of_row = tuple(values[column.name] for column in _app.columns)
+        self._hub.keep_soon([(_app, of_row)], done=_noted)
 
     async def changed(self, row: KenkoAppRow) -> None:
         """Note how an application is now."""

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import structlog
 from sqlalchemy import insert
 from sqlmodel import Session
 
 from hubbub.attachments import Attachment
 from hubbub.config import Address, LimitSettings, Settings, TlsSettings, is_loopback_host
 from hubbub.envelope import Envelope
-from hubbub.errors import DrainingError, HubError, PluginError, UnavailableError
+from hubbub.errors import (
+    DrainingError,
+    HubError,
+    PluginError,
+    StoreUnavailableError,
+    UnavailableError,
+)
 from hubbub.guards import GuardRule
 from hubbub.listeners import Connection, Datagrams, TcpListener, UdpListener
 from hubbub.planning import TryHard
-from hubbub.ports import Kept, Record, RowsOf
+from hubbub.ports import Kept, Record, Row, RowsOf
 from hubbub.rooms import Rooms
 from hubbub.store import sizes
 from hubbub.store.journal import Statement
@@ -33,6 +41,8 @@ __all__ = ["Facade"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Facade(Rooms):
@@ -129,6 +139,12 @@ class Facade(Rooms):
         if self.router.draining:
             raise DrainingError
         return await self.engine.keep(record)
+
+    def keep_soon(
+        self, rows: Sequence[Row], *, done: Callable[[HubError | None], None] | None = None
+    ) -> None:
+        """Keep rows of an adapter's own with the journal's next commit; nobody waits for it."""
+        self.journal.keep(Record(rows=list(rows))).add_done_callback(partial(_kept, done))
 
     async def execute(self, *statements: Statement, patient: bool = False) -> None:
         """Run statements on an adapter's own tables, off the path of messages.
@@ -303,3 +319,14 @@ class Facade(Rooms):
         settings = self.adapters.get(adapter).settings
         hosts = [self.config.hub.host, *(address.host for address in settings.listen)]
         return all(map(is_loopback_host, hosts))
+
+
+def _kept(done: Callable[[HubError | None], None] | None, future: asyncio.Future[Kept]) -> None:
+    """Tell what became of rows that nobody waited for."""
+    error = future.exception()
+    if error is not None and not isinstance(error, HubError):
+        error = StoreUnavailableError(f"{type(error).__name__}: {error}")
+    if done is not None:
+        done(error)
+    elif error is not None:
+        log.warning("hub.rows_not_kept", error=str(error))

@@ -12,7 +12,7 @@ from hubbub.errors import HubError
 from hubbub.ports.credentials import Credentials
 from hubbub.ports.engine import Kept
 from hubbub.ports.peers import Link, Listener
-from hubbub.ports.records import Record, RowsOf
+from hubbub.ports.records import Record, Row, RowsOf
 from hubbub.ports.time import Clock
 from hubbub.ports.work import Work
 from hubbub.values import Delivery, Endpoint, Principal, Receipt, Submission
@@ -269,6 +269,22 @@ class HubApi(Protocol):
 
         Raises:
             StoreUnavailableError: the database cannot be written.
+        """
+        ...
+
+    def keep_soon(
+        self, rows: Sequence[Row], *, done: Callable[[HubError | None], None] | None = None
+    ) -> None:
+        """Keep rows of the adapter's own with the journal's next commit, without a coroutine.
+
+        For what comes in great numbers from sockets. What is kept is kept in the order of the
+        calls, and `done` of it called in that order; what stands in one call is in one commit.
+
+        Args:
+            rows: As in `Record.rows`.
+            done: Called on the loop, after this has returned: with None after the commit, else
+                with why it was refused. As with a publish that was refused while the database was
+                away, the rows may be there all the same. Without it a refusal is logged.
         """
         ...
 
