@@ -52,7 +52,7 @@ async def alive(call: Call) -> Reply:
 async def ready(call: Call) -> Reply:
     """Tell whether the hub takes messages, with the culprit named."""
     core = call.core
-    problem = core.journal.problem
+    problem, held = core.journal.problem, core.hold.reason
     adapters: dict[str, AdapterPart] = {}
     culprits: list[str] = []
     if core.state != "ready":
@@ -66,11 +66,11 @@ async def ready(call: Call) -> Reply:
     parts = Parts(
         hub=HubPart(core.state),
         store=Part("up" if problem is None else "failed", problem),
-        retention=Part("up" if core.hold.reason is None else "held", core.hold.reason),
         adapters=adapters,
         plugins={
             plugin.name: PluginPart(plugin.state, plugin.reason or None) for plugin in core.plugins
         },
+        retention=None if held is None else Part("held", held),
     )
     if culprits:
         return Reply(503, Readiness("not ready", parts, culprits))

@@ -191,14 +191,14 @@ class PluginPart(msgspec.Struct, forbid_unknown_fields=True):
     reason: str | None
 
 
-class Parts(msgspec.Struct, forbid_unknown_fields=True):
-    """Every part of the hub."""
+class Parts(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Every part of the hub; `retention` only while nothing is deleted for its age."""
 
     hub: HubPart
     store: Part
-    retention: Part
     adapters: dict[str, AdapterPart]
     plugins: dict[str, PluginPart]
+    retention: Part | None = None
 
 
 class Readiness(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
