@@ -109,6 +109,7 @@ class Core(Facade):
         self.telling.start()
         await self.adapters.start()
         await self.listeners.begin()
+        self.dials.begin()
         self.state = "ready"
 
     def load(self, states: Mapping[str, tuple[str, str]] | None = None) -> None:
@@ -140,6 +141,7 @@ class Core(Facade):
         """Take nothing new; wait for what is in flight, up to `drain_timeout`."""
         self.state = "draining"
         self.listeners.close()
+        self.dials.hold()
         self.router.draining = True
         self.work.close()
         self.sweeper.stop()
@@ -152,7 +154,7 @@ class Core(Facade):
         if self.state not in ("draining", "stopped"):
             await self.drain()
         await self.adapters.stop()
-        await self.listeners.stop()
+        await asyncio.gather(self.listeners.stop(), self.dials.stop())
         with suppress(StoreUnavailableError):
             await self.journal.flush()  # plugins are told of what ended before they are ended
         await self.extensions.ended()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,6 +15,7 @@ from hubbub.core import Core
 from hubbub.listeners import HttpListener, Opened, TlsError
 from hubbub.web.app import HubApp, build_adapter_app, build_app
 from hubbub.web.board import listener_routes
+from hubbub.web.guarded import guarded
 
 __all__ = ["Doors"]
 
@@ -44,6 +46,7 @@ class Doors:
         self._open: dict[Door, Opened] = {}
         self._apps: dict[Door, tuple[HubApp, int]] = {}
         self._settling = asyncio.Lock()
+        core.app_guard = partial(guarded, core)
 
     async def open(self) -> None:
         """Begin to answer; what is needed to lose nothing must run by now."""

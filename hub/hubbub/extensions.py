@@ -89,6 +89,8 @@ class Extensions:
                 self._core.adapters.fail(
                     name, f"plugin {plugin.name!r} is {plugin.state}: {plugin.reason}"
                 )
+            for dial in self._core.dials.of(plugin.name):
+                dial.close()
             return
         ending = self._core.spawn(self._end_plugin(plugin, addresses, adapters, shutdown))
         self._ending.add(ending)
@@ -113,6 +115,7 @@ class Extensions:
             )
             if wrong is not None:
                 log.warning("plugin.shutdown_failed", plugin=plugin.name, reason=wrong)
+        await self._core.dials.stop(plugin.name)
         for address in addresses:
             link = self._core.room.link_of(address)
             if link is not None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import insert
 from sqlmodel import Session
 
+from hubbub.addresses import Addresses
 from hubbub.attachments import Attachment
-from hubbub.config import Address, LimitSettings, Settings, TlsSettings, is_loopback_host
+from hubbub.config import Settings, is_loopback_host
 from hubbub.envelope import Envelope
 from hubbub.errors import DrainingError, HubError, UnavailableError
 from hubbub.guards import GuardRule
-from hubbub.listeners import Connection, Datagrams, TcpListener, UdpListener
 from hubbub.planning import TryHard
 from hubbub.ports import Kept, Record, RowsOf
-from hubbub.rooms import Rooms
 from hubbub.store import sizes
 from hubbub.store.journal import Statement
 from hubbub.store.tables import AuditRow
@@ -35,7 +34,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
 
 
-class Facade(Rooms):
+class Facade(Addresses):
     """What plugins and adapters may do with the rooms of their hub."""
 
     # Endpoints
@@ -178,58 +177,6 @@ class Facade(Rooms):
     def plugin_settings(self, name: str, model: type[S]) -> S:
         """Return the `[plugins.<name>]` table."""
         return self.config.section("plugins", name, model)
-
-    # Addresses of their own
-
-    async def listen_tcp(
-        self,
-        name: str,
-        address: Address,
-        make: Callable[[], Connection],
-        *,
-        limits: LimitSettings | None = None,
-        tls: TlsSettings | Literal[False] | None = None,
-    ) -> TcpListener:
-        """Open a TCP address for an adapter; while it is taken the adapter is degraded."""
-        settings = self.adapters.get(name).settings
-        listener = TcpListener(
-            address,
-            make,
-            name=name,
-            limits=limits or settings.limits,
-            tls=settings.tls if tls is None else tls or None,
-            clock=self.clock,
-            metrics=self.metrics,
-            spawn=self.spawn,
-        )
-        await self.listeners.open(
-            name,
-            listener,
-            listener.serve,
-            own_limits=limits is not None,
-            own_tls=tls is not None,
-        )
-        return listener
-
-    async def listen_udp(
-        self,
-        name: str,
-        address: Address,
-        make: Callable[[], Datagrams],
-        *,
-        limits: LimitSettings | None = None,
-    ) -> UdpListener:
-        """Open a UDP address for an adapter; while it is taken the adapter is degraded."""
-        listener = UdpListener(
-            address,
-            make,
-            name=name,
-            limits=limits or self.adapters.get(name).settings.limits,
-            clock=self.clock,
-            metrics=self.metrics,
-        )
-        await self.listeners.open(name, listener, listener.serve, own_limits=limits is not None)
-        return listener
 
     # The hub itself
 

@@ -291,6 +291,7 @@ class Reloads:
         core.planner.try_hard(defaults_of(hub))
         core.room.change(policy_of(hub))
         core.adapters.stop_timeout_s = core.listeners.stop_timeout_s = hub.drain_timeout
+        core.dials.stop_timeout_s = hub.drain_timeout
         core.plugins.fence.budget_s = hub.hook_budget
         core.watchdog.limit_s = hub.hook_limit
         core.retention.change(core.config.store, dedupe_window_s=hub.dedupe_window)

@@ -28,6 +28,7 @@ from hubbub.errors import HubError
 from hubbub.intake import Limits
 from hubbub.listeners import Listeners
 from hubbub.meter import Meter
+from hubbub.net import Dials
 from hubbub.observe.logbook import LogBook
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer
@@ -91,6 +92,8 @@ class Rooms:
         changed: Called when plugins, adapters or their tables have changed.
         finished: Tasks that ended since the start, by state.
         app: What the one port serves; None before it does.
+        app_guard: Puts the rule of `request_trust` before an application of an adapter, given the
+            adapter and whether its listener is bound to loopback; None in a hub without sockets.
         state: `starting`, `ready`, `draining` or `stopped`.
     """
 
@@ -154,6 +157,8 @@ class Rooms:
             told=self.adapters.lack,
             stop_timeout_s=hub.drain_timeout,
         )
+        self.dials: Final = Dials(stop_timeout_s=hub.drain_timeout)
+        self.app_guard: Callable[[str, ASGIApp, bool], ASGIApp] | None = None
         # Values and the store
         self.conversions: Final = Conversions()
         self.transforms: Final = Transforms(
@@ -285,7 +290,7 @@ class Rooms:
             log.error("task.failed", error=f"{type(error).__name__}: {error}", exc_info=error)
 
     async def _close_listeners(self, name: str) -> None:
-        await self.listeners.stop(name)
+        await asyncio.gather(self.listeners.stop(name), self.dials.stop(name))
 
     def _settled(self, ids: Sequence[int]) -> None:
         self.engine.settled(ids)

@@ -19,12 +19,19 @@ from hubbub.config.models import (
 )
 from hubbub.config.origins import WebOrigin, is_loopback_host
 from hubbub.config.routes import RouteCaseSettings, RouteSettings, kept_route
-from hubbub.config.settings import AdapterSettings, LimitSettings, Settings, TlsSettings
+from hubbub.config.settings import (
+    AdapterSettings,
+    ClientTlsSettings,
+    LimitSettings,
+    Settings,
+    TlsSettings,
+)
 from hubbub.config.units import Address, Duration, Secret, Size, duration_text, size_text
 
 __all__ = [
     "AdapterSettings",
     "Address",
+    "ClientTlsSettings",
     "Config",
     "Duration",
     "EndpointGuardSettings",

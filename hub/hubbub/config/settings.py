@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, ClassVar, Final, TypeVar, cast, get_args
+from typing import Annotated, ClassVar, Final, Self, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,12 +14,20 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 
 from hubbub.config.units import Address, Duration, Size, folder_of
 
-__all__ = ["AdapterSettings", "LimitSettings", "Settings", "TlsSettings", "adapter_model"]
+__all__ = [
+    "AdapterSettings",
+    "ClientTlsSettings",
+    "LimitSettings",
+    "Settings",
+    "TlsSettings",
+    "adapter_model",
+]
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -65,6 +73,28 @@ class TlsSettings(Settings):
         default=None,
         description="Authorities, PEM; clients must then show a certificate of one of them.",
     )
+
+
+class ClientTlsSettings(Settings):
+    """How a link that the hub opens speaks TLS; the files are read at each attempt to connect."""
+
+    ca: Annotated[Path, AfterValidator(_beside_the_file)] | None = Field(
+        default=None,
+        description="Authorities that the peer's certificate may be of, PEM; unset those of the "
+        "system. Relative to the folder of hub.toml.",
+    )
+    cert: Annotated[Path, AfterValidator(_beside_the_file)] | None = Field(
+        default=None, description="Certificate that is shown to the peer, PEM."
+    )
+    key: Annotated[Path, AfterValidator(_beside_the_file)] | None = Field(
+        default=None, description="Its private key, PEM, without a password."
+    )
+
+    @model_validator(mode="after")
+    def _has_both(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together; give both or none")
+        return self
 
 
 class LimitSettings(Settings):

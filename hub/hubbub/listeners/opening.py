@@ -29,6 +29,7 @@ class Opened:
         stays: Whether it outlives a restart of its adapter.
         own_limits: Whether its limits are not those of its adapter's table.
         own_tls: Whether its certificate is not that of its adapter's table.
+        was_closed: Whether its adapter has closed it; it is here while connections of it are left.
     """
 
     owner: str
@@ -40,6 +41,7 @@ class Opened:
     own_tls: bool = False
     state: str = "closed"
     again: Timer | None = None
+    was_closed: bool = False
 
 
 class Listeners:
@@ -71,11 +73,12 @@ class Listeners:
         self._ending = False
 
     def __iter__(self) -> Iterator[Opened]:
+        self._forget_idle()
         return iter(list(self._opened))
 
     def of(self, owner: str) -> list[Listener]:
         """Return the listeners of an adapter, in the order they were asked for."""
-        return [opened.listener for opened in self._opened if opened.owner == owner]
+        return [opened.listener for opened in self if opened.owner == owner]
 
     async def open(
         self,
@@ -86,18 +89,29 @@ class Listeners:
         stays: bool = False,
         own_limits: bool = False,
         own_tls: bool = False,
+        retry: bool = True,
     ) -> Opened:
         """Take an address now, and serve it once the hub is ready; tried again until it is had.
+
+        What closes it forgets it; connections that are left end with its adapter.
 
         Args:
             stays: Whether it outlives a restart of its adapter.
             own_limits: Whether its limits are not those of its adapter's table.
             own_tls: Whether its certificate is not that of its adapter's table.
+            retry: Whether it is tried again; else what is wrong is raised, and nothing is left.
+
+        Raises:
+            HubError: it cannot be had, and is not to be tried again.
         """
+        if not retry:
+            listener.bind()
         name = f"{listener.kind} {listener.address}"
         opened = Opened(owner, listener, serve, name, stays, own_limits, own_tls)
+        self._forget_idle()
         self._opened.append(opened)
-        await self._try(opened)
+        listener.on_close = lambda: self._closed(opened)
+        await (self._try(opened) if retry else self._bound(opened))
         return opened
 
     def follow(self, owner: str, limits: LimitSettings, tls: TlsSettings | None) -> list[Opened]:
@@ -157,9 +171,27 @@ class Listeners:
             opened.again.cancel()
             opened.again = None
         opened.state = "closed"
+        opened.listener.on_close = None
         opened.listener.close()
 
+    def _closed(self, opened: Opened) -> None:
+        """Its adapter has closed it: it is neither missed nor tried again."""
+        if opened.again is not None:
+            opened.again.cancel()
+            opened.again = None
+        opened.state, opened.was_closed = "closed", True
+        self._told(opened.owner, opened.name, None)
+        self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """Forget what adapters have closed, once the last connection of it has ended."""
+        self._opened = [
+            each for each in self._opened if not (each.was_closed and each.listener.is_idle)
+        ]
+
     async def _try(self, opened: Opened) -> None:
+        if opened.was_closed:
+            return
         try:
             opened.listener.bind()
         except HubError as error:
@@ -168,6 +200,9 @@ class Listeners:
             due_us = self._clock.now_us() + int(RETRY_LISTEN_S * 1e6)
             opened.again = self._clock.call_at(due_us, lambda: self._again(opened))
             return
+        await self._bound(opened)
+
+    async def _bound(self, opened: Opened) -> None:
         opened.state = "bound"
         if self._begun:
             await self._serve(opened)
@@ -175,7 +210,7 @@ class Listeners:
     async def _serve(self, opened: Opened) -> None:
         opened.state = "up"
         await opened.serve()
-        if opened not in self._opened:  # stopped meanwhile
+        if opened.was_closed or opened not in self._opened:  # stopped meanwhile
             opened.listener.close()
             return
         self._told(opened.owner, opened.name, None)

@@ -28,6 +28,7 @@ class StreamListener:
         address: Where it listens; with its real port once it is bound.
         schemes: Of its URL, without and with TLS.
         alpn: What may follow the agreement on encryption.
+        on_close: Told once when it is closed.
     """
 
     schemes: tuple[str, str] = ("tcp", "tls")
@@ -44,6 +45,7 @@ class StreamListener:
         tls: TlsSettings | None,
     ) -> None:
         self.address = address
+        self.on_close: Callable[[], None] | None = None
         self._tls = tls
         self._context: ssl.SSLContext | None = None
         self._socket: socket | None = None
@@ -64,6 +66,11 @@ class StreamListener:
         """
         bound = self._socket
         return bound is not None and is_loopback_host(bound.getsockname()[0])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is connected."""
+        return not len(self._gate)
 
     @property
     def url(self) -> str:
@@ -109,6 +116,9 @@ class StreamListener:
             self._server.close()
         elif self._socket is not None:
             self._socket.close()
+        told, self.on_close = self.on_close, None
+        if told is not None:
+            told()
 
     async def _accept(self, made: Callable[[], asyncio.BaseProtocol]) -> None:
         """Begin to let connections in, each with a protocol of its own."""

@@ -111,6 +111,7 @@ class UdpListener:
 
     Attributes:
         address: Where it listens; with its real port once it is bound.
+        on_close: Told once when it is closed.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class UdpListener:
         metrics: Metrics,
     ) -> None:
         self.address = address
+        self.on_close: Callable[[], None] | None = None
         self._make = make
         self._name = name
         self._clock = clock
@@ -136,6 +138,11 @@ class UdpListener:
     def kind(self) -> str:
         """What it speaks."""
         return "udp"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its socket is closed; until `stop` it can still send."""
+        return self._transport is None or self._transport.is_closing()
 
     @property
     def url(self) -> str:
@@ -172,6 +179,9 @@ class UdpListener:
         self._gate.open = False
         if self._transport is None and self._socket is not None:
             self._socket.close()
+        told, self.on_close = self.on_close, None
+        if told is not None:
+            told()
 
     async def stop(self, timeout_s: float) -> None:
         """Give the address free."""

@@ -92,6 +92,14 @@ class Metrics(Registry):
         self.replies_late = self.counter(
             "replies_late", "Answers that came after the request's deadline"
         )
+        self.dials = self.gauge(
+            "dials", "Links that the hub dials itself, by state", ("adapter", "state")
+        )
+        self.dial_failures = self.counter(
+            "dial_failures",
+            "Attempts to connect that failed, and links lost",
+            ("adapter", "reason"),
+        )
         self.mailbox_depth = self.gauge("mailbox_depth", "Deliveries that wait", ("adapter",))
         self.guard_holds = self.counter(
             "guard_holds", "Times a guard began to hold an endpoint back", ("adapter", "guard")

@@ -20,12 +20,13 @@ from hubbub.values import Delivery, Endpoint, Principal, Receipt, Submission
 if TYPE_CHECKING:
     from sqlalchemy import Executable
     from sqlmodel import Session
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from hubbub.config import Address, LimitSettings, Settings, TlsSettings
+    from hubbub.config import Address, ClientTlsSettings, LimitSettings, Settings, TlsSettings
     from hubbub.failure_guards import CredentialGuard
     from hubbub.guards import GuardRule
     from hubbub.listeners import Connection, Datagrams
+    from hubbub.net import Dial, DialPolicy, HeadersOf, WebSocketConnection
     from hubbub.observe.metrics import Metrics
 
 T = TypeVar("T")
@@ -340,6 +341,89 @@ class HubApi(Protocol):
         limits: LimitSettings | None = None,
     ) -> Listener:
         """Open a UDP address for an adapter, in the same way."""
+        ...
+
+    async def listen_http(
+        self,
+        name: str,
+        address: Address,
+        app: ASGIApp,
+        *,
+        limits: LimitSettings | None = None,
+        tls: TlsSettings | Literal[False] | None = None,
+        retry: bool = True,
+    ) -> Listener:
+        """Open an HTTP address for an adapter, beside those of its `listen`.
+
+        It is bound when this returns and served once the hub is ready. Requests of pages of other
+        origins and by foreign names do not reach `app`, as everywhere. Closing the listener forgets
+        it.
+
+        Args:
+            name: Name of the adapter.
+            app: An ASGI application, given HTTP requests and WebSockets.
+            limits: None for those of the adapter's table.
+            tls: None for that of the adapter's table, False for none.
+            retry: Whether an address that cannot be had is tried again, with the adapter
+                `degraded` meanwhile; else this raises, and nothing is left.
+
+        Raises:
+            PortTakenError: it cannot be had, and is not to be tried again.
+            TlsError: nor can its certificate be used.
+        """
+        ...
+
+    def dial_websocket(
+        self,
+        name: str,
+        url: str,
+        make: Callable[[], WebSocketConnection],
+        *,
+        headers: HeadersOf | None = None,
+        subprotocols: Sequence[str] = (),
+        tls: ClientTlsSettings | None = None,
+        frame: int | None = None,
+        policy: DialPolicy | None = None,
+    ) -> Dial:
+        """Dial a WebSocket, again and again until it is closed or what asked for it has stopped.
+
+        It begins once the hub is ready. What is secret in `url` (its query, user and password) and
+        in headers is in no log. Nothing is compressed.
+
+        Args:
+            name: Name of the adapter or plugin.
+            make: Called for each connection.
+            headers: More headers of the handshake, or what gives them at each attempt, awaited
+                where it has to be.
+            subprotocols: Those that are offered.
+            tls: Authorities and certificate for wss; None for the authorities of the system.
+            frame: Largest message of the peer; None for that of the adapter's limits.
+            policy: Backoff, deadlines, and who is told of changes; None for the usual.
+
+        Raises:
+            InvalidError: the URL or a header cannot be used.
+            NotFoundError: no adapter or plugin has that name.
+        """
+        ...
+
+    def dial_tcp(
+        self,
+        name: str,
+        address: Address,
+        make: Callable[[], Connection],
+        *,
+        source: str | None = None,
+        tls: ClientTlsSettings | None = None,
+        limits: LimitSettings | None = None,
+        policy: DialPolicy | None = None,
+    ) -> Dial:
+        """Dial a TCP address, in the same way.
+
+        Args:
+            source: Own address that connections come from.
+            tls: None for no encryption.
+            limits: None for those of the adapter's table; `frame` and `idle` count.
+        """
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

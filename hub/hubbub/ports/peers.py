@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hubbub.config import Address, LimitSettings, TlsSettings
 
 
@@ -58,7 +60,18 @@ class Link(Protocol):
 
 
 class Listener(Protocol):
-    """An address that is listened on, or will be as soon as it can be had."""
+    """An address that is listened on, or will be as soon as it can be had.
+
+    Attributes:
+        on_close: Told once when it is closed; the hub's own.
+    """
+
+    on_close: Callable[[], None] | None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left that `stop` would end, once it is closed."""
+        ...
 
     @property
     def kind(self) -> str:
