@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from hubbub.config import Address, ClientTlsSettings, LimitSettings, TlsSettings
 from hubbub.errors import NotFoundError, UnavailableError
 from hubbub.listeners import Connection, Datagrams, HttpListener, TcpListener, UdpListener
-from hubbub.net import (
-    Dial,
-    DialEnv,
-    DialPolicy,
-    HeadersOf,
-    WebSocketConnection,
-    dial_tcp,
-    dial_websocket,
-)
+from hubbub.net import Dial, DialPolicy, HeadersOf, WebSocketConnection
+from hubbub.net.dialer import DialEnv
+from hubbub.net.tcp_dialer import dial_tcp
+from hubbub.net.websocket_dialer import dial_websocket
 from hubbub.rooms import Rooms
 
 if TYPE_CHECKING:
@@ -137,15 +131,11 @@ class Addresses(Rooms):
         policy: DialPolicy | None = None,
     ) -> Dial:
         """Dial a WebSocket, again and again."""
-        env = self._dial_env(name)
-        if frame is not None:
-            limits = env.limits.model_copy(update={"frame": frame})
-            env = replace(env, limits=limits)
         return self.dials.add(
             dial_websocket(
                 url,
                 make,
-                env=env,
+                env=self._dial_env(name, frame=frame),
                 headers=headers,
                 subprotocols=subprotocols,
                 tls=tls,
@@ -169,24 +159,32 @@ class Addresses(Rooms):
             dial_tcp(
                 address,
                 make,
-                env=self._dial_env(name, limits),
+                env=self._dial_env(name, limits=limits),
                 source=source,
                 tls=tls,
                 policy=policy,
             )
         )
 
-    def _dial_env(self, name: str, limits: LimitSettings | None = None) -> DialEnv:
-        """Return what a dial is given; limits are those of the adapter's table where it has one.
+    def _dial_env(
+        self, name: str, *, limits: LimitSettings | None = None, frame: int | None = None
+    ) -> DialEnv:
+        """Return what a dial is given; limits are those of the adapter's table, where it has one.
 
         Raises:
             NotFoundError: no adapter or plugin has that name, so nothing would end what is dialled.
         """
-        adapter = next((one for one in self.adapters if one.name == name), None)
-        if adapter is None and self.plugins.get(name) is None:
+
+        def limits_now() -> LimitSettings:
+            if limits is not None:
+                return limits
+            adapter = next((one for one in self.adapters if one.name == name), None)
+            now = LimitSettings() if adapter is None else adapter.settings.limits
+            return now if frame is None else now.model_copy(update={"frame": frame})
+
+        adapters = (one.name for one in self.adapters)
+        if name not in adapters and self.plugins.get(name) is None:
             raise NotFoundError(
                 f"no adapter or plugin {name[:100]!r} is here; dial under a name of your own"
             )
-        if limits is None:
-            limits = LimitSettings() if adapter is None else adapter.settings.limits
-        return DialEnv(name, limits, self.clock, self.metrics, self.spawn, random.random)
+        return DialEnv(name, limits_now, self.clock, self.metrics, self.spawn, random.random)

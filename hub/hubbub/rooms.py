@@ -28,7 +28,7 @@ from hubbub.errors import HubError
 from hubbub.intake import Limits
 from hubbub.listeners import Listeners
 from hubbub.meter import Meter
-from hubbub.net import Dials
+from hubbub.net.dials import Dials
 from hubbub.observe.logbook import LogBook
 from hubbub.observe.metrics import Metrics
 from hubbub.observe.tracing import Tracer

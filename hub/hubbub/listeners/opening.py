@@ -180,7 +180,9 @@ class Listeners:
             opened.again.cancel()
             opened.again = None
         opened.state, opened.was_closed = "closed", True
-        self._told(opened.owner, opened.name, None)
+        same = (each for each in self._opened if each.owner == opened.owner)
+        if not any(each.name == opened.name and each.again is not None for each in same):
+            self._told(opened.owner, opened.name, None)
         self._forget_idle()
 
     def _forget_idle(self) -> None:

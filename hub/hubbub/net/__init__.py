@@ -7,22 +7,16 @@ of `WebSocketConnection`, or of a connection of `hubbub.listeners`.
 from __future__ import annotations
 
 from hubbub.net.backoff import Backoff
-from hubbub.net.dialer import Dial, DialEnv, DialPolicy, DialState, DialTimes
-from hubbub.net.dials import Dials
-from hubbub.net.tcp_dialer import dial_tcp
+from hubbub.net.dialer import Dial, DialPolicy, DialState, DialTimes
 from hubbub.net.websocket_connection import WebSocketConnection
-from hubbub.net.websocket_dialer import HeadersOf, dial_websocket
+from hubbub.net.websocket_dialer import HeadersOf
 
 __all__ = [
     "Backoff",
     "Dial",
-    "DialEnv",
     "DialPolicy",
     "DialState",
     "DialTimes",
-    "Dials",
     "HeadersOf",
     "WebSocketConnection",
-    "dial_tcp",
-    "dial_websocket",
 ]

@@ -6,10 +6,11 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
-from hubbub.errors import HubError
 from hubbub.listeners import TlsError
+from hubbub.listeners.tls import HANDSHAKE_S
 from hubbub.net.client_tls import client_context
 from hubbub.net.targets import Target
 
@@ -24,25 +25,22 @@ GOODBYE_S: Final = 1.0
 KEEPALIVE_S: Final = 30
 """Silence after which the system asks a peer whether it is there, and between its questions."""
 
-Place = tuple[socket.AddressFamily, tuple[str | int | bytes, ...]]
-Resolve = Callable[[str, int], Awaitable[Sequence[Place]]]
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
-class DialError(HubError):
+class DialError(Exception):
     """A peer could not be reached.
 
     Attributes:
         reason: As in `hubbub_dial_failures_total`.
     """
 
-    code = "dial_failed"
-
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
 
 
-async def resolve(host: str, port: int) -> Sequence[Place]:
+async def resolve(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a host.
 
     Raises:
@@ -50,7 +48,7 @@ async def resolve(host: str, port: int) -> Sequence[Place]:
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, tuple(place)) for family, _, _, _, place in found]
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 async def connect(
@@ -69,67 +67,56 @@ async def connect(
     Raises:
         DialError: no address of the target can be reached.
     """
-    context = None
+    context, (host, port) = None, target.address
     if target.tls is not None:
         try:
             context = await asyncio.to_thread(client_context, target.tls)
         except TlsError as error:
             raise DialError("tls", str(error)) from error
-    found = await _connected(target, within_s, resolve)
-    try:
-        await asyncio.get_running_loop().create_connection(
-            make,
-            sock=found,
-            ssl=context,
-            server_hostname=target.address.host if context else None,
-            ssl_handshake_timeout=within_s if context else None,
-            ssl_shutdown_timeout=GOODBYE_S if context else None,
-        )
-    except OSError as error:
-        if context is None:
-            raise DialError("connect", f"the connection ended at once: {_why(error)}") from error
-        raise DialError("tls", f"no agreement on encryption: {_why(error)}") from error
-
-
-async def _connected(target: Target, within_s: float, resolve: Resolve) -> socket.socket:
-    """Return a socket that is connected to one of the addresses."""
-    host, port = target.address
     try:
         places = (await resolve(host, port))[:MAX_ADDRESSES]
     except OSError as error:
         raise DialError("dns", f"no address of {host!r} is known: {_why(error)}") from error
     last: Exception | None = None
-    for number, (family, place) in enumerate(places, 1):
+    for number, place in enumerate(places, 1):
         share_s = within_s / len(places) if number < len(places) else None
         try:
             async with asyncio.timeout(share_s):
-                return await _reached(family, place, target.source)
+                await _reach(target, place, make, context)
+            return
+        except ssl.SSLError as error:
+            raise DialError("tls", f"no agreement on encryption: {_why(error)}") from error
         except OSError as error:  # TimeoutError is one
             last = error
     raise DialError("connect", f"cannot connect to {target.address}: {_why(last)}") from last
 
 
-async def _reached(
-    family: socket.AddressFamily, place: tuple[str | int | bytes, ...], source: str | None
-) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.setblocking(False)
-        _keep_alive(made)
-        if source is not None:
-            made.bind((source, 0))
-        await asyncio.get_running_loop().sock_connect(made, place)
-    except BaseException:
-        made.close()
-        raise
-    return made
+async def _reach(
+    target: Target,
+    place: str,
+    make: Callable[[], asyncio.Protocol],
+    context: ssl.SSLContext | None,
+) -> None:
+    # By its address, not by a socket of ours: only what the loop has made it closes in any case.
+    transport, _ = await asyncio.get_running_loop().create_connection(
+        make,
+        place,
+        target.address.port,
+        local_addr=None if target.source is None else (target.source, 0),
+        ssl=context,
+        server_hostname=target.address.host if context else None,
+        ssl_handshake_timeout=HANDSHAKE_S if context else None,
+        ssl_shutdown_timeout=GOODBYE_S if context else None,
+    )
+    _keep_alive(transport.get_extra_info("socket"))
 
 
 def _keep_alive(made: socket.socket) -> None:
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-        if hasattr(socket, name):  # not everywhere under this name
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_S)
+    with suppress(OSError):  # it may have ended by now
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+            if hasattr(socket, name):  # not everywhere under this name
+                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_S)
 
 
 def _why(error: Exception | None) -> str:

@@ -21,6 +21,16 @@ from hubbub.ports import Clock, Timer
 
 __all__ = ["Dial", "DialEnv", "DialPolicy", "DialState", "DialTimes", "Failure"]
 
+CONNECT_S: Final = 10.0
+HANDSHAKE_S: Final = 10.0
+CLOSE_S: Final = 5.0
+PING_S: Final = 20.0
+PONG_S: Final = 20.0
+"""The usual deadlines; see `DialTimes`."""
+
+SHOWN_TEXT: Final = 300
+"""Characters of a failure that are shown: a peer may have had a word in it."""
+
 DialState = Literal["waiting", "connecting", "open", "closed"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -38,11 +48,11 @@ class DialTimes:
         pong_s: How long it may stay silent after that; then it is dead.
     """
 
-    connect_s: float = 10.0
-    handshake_s: float = 10.0
-    close_s: float = 5.0
-    ping_s: float = 20.0
-    pong_s: float = 20.0
+    connect_s: float = CONNECT_S
+    handshake_s: float = HANDSHAKE_S
+    close_s: float = CLOSE_S
+    ping_s: float = PING_S
+    pong_s: float = PONG_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +74,12 @@ class DialEnv:
 
     Attributes:
         owner: The adapter or plugin it belongs to.
-        limits: What its links keep to: `frame` and `idle` of them.
+        limits: Gives what a new link keeps to, `frame` and `idle` of it; it may have been reloaded.
         chance: Gives numbers from 0 to 1.
     """
 
     owner: str
-    limits: LimitSettings
+    limits: Callable[[], LimitSettings]
     clock: Clock
     metrics: Metrics
     spawn: Spawn
@@ -128,7 +138,7 @@ class Dial:
         self.policy: Final = policy
         self._shakes_hands = shakes_hands
         self._home = Home(
-            env.owner, _DialGate(self, env.limits), env.clock, env.spawn, self._faulty
+            env.owner, _DialGate(self, env.limits()), env.clock, env.spawn, self._faulty
         )
         self._attempt: asyncio.Task[None] | None = None
         self._again: Timer | None = None
@@ -145,6 +155,11 @@ class Dial:
     def url(self) -> str:
         """Where it leads, without what is secret in it."""
         return self._target.shown
+
+    @property
+    def limits(self) -> LimitSettings:
+        """What its link keeps to."""
+        return self._home.gate.limits
 
     @property
     def is_gone(self) -> bool:
@@ -199,6 +214,10 @@ class Dial:
         self._up_us = self._failure = None
         if not self._shakes_hands:
             self.is_up()
+        if self.state == "closed":  # by who was told of it
+            self._gone.set()
+            self._forget_if_gone()
+            return False
         return True
 
     def is_up(self) -> None:
@@ -231,8 +250,8 @@ class Dial:
         self._again = None
         if not self._held:
             self._entered = False
-            self._become("connecting")
             self._attempt = self.env.spawn(self._connect())
+            self._become("connecting")
 
     async def _connect(self) -> None:
         clock, within_s = self.env.clock, self.policy.times.connect_s
@@ -257,6 +276,7 @@ class Dial:
 
     async def _try(self) -> None:
         try:
+            self._home.gate.change(self.env.limits())
             made = await self._make(self)
         except Exception as error:  # noqa: BLE001  # the plugin boundary: counted and logged
             self._faulty("dial")
@@ -283,16 +303,17 @@ class Dial:
         )
         env.metrics.dial_failures[self.owner, failure.reason].inc()
         # A peer that stays away is told of once, not each minute.
-        tell = log.warning if failure.text != self.reason else log.debug
+        text = failure.text[:SHOWN_TEXT]
+        tell = log.warning if text != self.reason else log.debug
         tell(
             "dial.failed",
             adapter=self.owner,
             url=self.url,
             reason=failure.reason,
-            error=failure.text,
+            error=text,
             again_s=round(self.next_s, 1),
         )
-        self.reason = failure.text
+        self.reason = text
         if not self._held:
             due_us = env.clock.now_us() + int(self.next_s * 1e6)
             self._again = env.clock.call_at(due_us, self._dial)

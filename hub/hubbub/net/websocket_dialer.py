@@ -50,14 +50,14 @@ def dial_websocket(
         InvalidError: the URL or a header cannot be used.
     """
     uri, target = read_url(url, tls)
-    if isinstance(headers, Mapping):
+    if headers is not None and not callable(headers):
         check_headers(headers)
     offered = [Subprotocol(each) for each in subprotocols] or None
 
     async def made(dial: Dial) -> Connection:
         given = await _given(headers)
         protocol = ClientProtocol(
-            uri, subprotocols=offered, max_size=env.limits.frame, logger=SILENT
+            uri, subprotocols=offered, max_size=dial.limits.frame, logger=SILENT
         )  # without extensions: nothing is compressed, so a frame is as large as it says
         request = protocol.connect()
         request.headers["User-Agent"] = "hubbub"
@@ -82,8 +82,10 @@ async def _given(headers: HeadersOf | None) -> Mapping[str, str]:
     Raises:
         InvalidError: one of them cannot be sent.
     """
-    if headers is None or isinstance(headers, Mapping):
-        return headers or {}
+    if headers is None:
+        return {}
+    if not callable(headers):
+        return headers
     asked = headers()
     given = await asked if inspect.isawaitable(asked) else asked
     check_headers(given)

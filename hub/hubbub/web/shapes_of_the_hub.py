@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from hubbub.adapters import AdapterState
+from hubbub.net import DialState
 from hubbub.plugins import PluginState
 from hubbub.web.shapes import Count, Next, Time
 
@@ -18,6 +19,7 @@ __all__ = [
     "AuditEntry",
     "AuditList",
     "Box",
+    "DialView",
     "Health",
     "HubPart",
     "NewTokenView",
@@ -99,6 +101,15 @@ class AuditList(msgspec.Struct, forbid_unknown_fields=True):
     next: Next
 
 
+class DialView(msgspec.Struct, forbid_unknown_fields=True):
+    """A link that an adapter dials."""
+
+    url: Annotated[str, Meta(description="without user, password and values of its query")]
+    state: DialState
+    reason: str | None
+    failures: Annotated[Count, Meta(description="attempts and links in a row that did not last")]
+
+
 class AdapterView(msgspec.Struct, forbid_unknown_fields=True):
     """An adapter that is enabled."""
 
@@ -107,6 +118,7 @@ class AdapterView(msgspec.Struct, forbid_unknown_fields=True):
     reason: str | None
     required: bool
     listen: list[str]
+    dials: list[DialView]
 
 
 class AdapterList(msgspec.Struct, forbid_unknown_fields=True):

@@ -16,10 +16,16 @@ import uvloop
 from hubbub.config import Address, LimitSettings
 from hubbub.errors import Retry
 from hubbub.listeners import LineConnection
-from hubbub.net import Dial, DialEnv, DialPolicy, WebSocketConnection, dial_tcp, dial_websocket
+from hubbub.net import Dial, DialPolicy, WebSocketConnection
+from hubbub.net.dialer import DialEnv
+from hubbub.net.tcp_dialer import dial_tcp
+from hubbub.net.websocket_dialer import dial_websocket
 from hubbub.observe.metrics import Metrics
 from hubbub.testing import FakeClock
-from tests.hub.listeners.conftest import files, make  # noqa: F401  # certificates
+from tests.hub.listeners import conftest as listening
+
+make = listening.make  # certificates
+files = listening.files
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -80,14 +86,14 @@ class Bench:
     def env(self, **limits: Any) -> DialEnv:
         return DialEnv(
             "test",
-            LimitSettings.model_validate(limits),
+            lambda: LimitSettings.model_validate(limits),
             self.clock,
             self.metrics,
             lambda work: asyncio.get_running_loop().create_task(work),
             lambda: 0.0,
         )
 
-    async def peer(self, talk: Peer, **how: Any) -> Address:
+    async def peer(self, talk: Peer, host: str = "127.0.0.1", **how: Any) -> Address:
         """Serve connections with what a peer does."""
 
         async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -99,7 +105,7 @@ class Bench:
                 await talk(reader, writer)
             writer.transport.abort()
 
-        server = await asyncio.start_server(served, "127.0.0.1", 0, limit=2**24, **how)
+        server = await asyncio.start_server(served, host, 0, limit=2**24, **how)
         self.servers.append(server)
         return Address(*server.sockets[0].getsockname()[:2])
 
@@ -134,10 +140,23 @@ class Bench:
         labels = {"adapter": "test", "state": state}
         return self.metrics.registry.get_sample_value("hubbub_dials", labels) or 0.0
 
+    def tasks_alive(self) -> list[asyncio.Task[Any]]:
+        """Return what still serves a peer."""
+        return [task for task in self.tasks if not task.done()]
+
     async def until(self, holds: Callable[[], object]) -> None:
         async with asyncio.timeout(10):
             while not holds():  # noqa: ASYNC110  # sockets have no event for it
                 await asyncio.sleep(0.002)
+
+    async def until_failed(self, dial: Dial, number: int) -> None:
+        await self.until(lambda: dial.failures == number)
+
+    async def until_gone(self, dial: Dial) -> None:
+        await self.until(lambda: dial.is_gone)
+
+    async def until_came(self, number: int) -> None:
+        await self.until(lambda: self.came == number)
 
     async def until_state(self, dial: Dial, state: str) -> None:
         await self.until(lambda: dial.state == state)
@@ -169,7 +188,7 @@ async def accept(
         for line in request.split(b"\r\n")
         if line.lower().startswith(b"sec-websocket-key:")
     ]
-    accepted = base64.b64encode(hashlib.sha1(key + GUID).digest())  # noqa: S324
+    accepted = base64.b64encode(hashlib.sha1(key + GUID).digest())
     writer.write(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accepted + b"\r\n\r\n" + more

@@ -13,7 +13,8 @@ import pytest
 from hubbub.config import Address, ClientTlsSettings
 from hubbub.errors import Retry
 from hubbub.listeners.tls import server_context
-from hubbub.net import Backoff, DialPolicy, dial_tcp
+from hubbub.net import Backoff, DialPolicy, DialTimes
+from hubbub.net.tcp_dialer import dial_tcp
 from tests.hub.listeners.conftest import OPENSSL, Files
 from tests.hub.net.conftest import Bench, SeenLines, hang
 
@@ -114,26 +115,23 @@ async def test_a_name_that_nobody_knows(bench: Bench) -> None:
 async def test_the_next_address_is_tried(bench: Bench) -> None:
     """One that refuses takes no time, one that is silent has its share."""
     address = await bench.peer(parrot)
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        place = full.getsockname()
+    with socket.socket() as full:
+        full.bind(("127.0.0.9", address.port))
+        full.listen(0)
         waiting = [socket.socket() for _ in range(3)]
         for each in waiting:
             each.setblocking(False)
-            each.connect_ex(place)
+            each.connect_ex(full.getsockname())
 
-        async def several(host: str, port: int) -> Sequence[Any]:
-            return [(socket.AF_INET, ("127.0.0.1", 1)), (socket.AF_INET, place)] + [
-                (socket.AF_INET, tuple(address))
-            ]
-
-        from hubbub.net import DialTimes
+        async def several(host: str, port: int) -> Sequence[str]:
+            return ["127.0.0.8", "127.0.0.9", "127.0.0.1"]
 
         env = replace(bench.env(), resolve=several)
         policy = DialPolicy(times=DialTimes(connect_s=0.3))
-        dial = bench._begun(
-            dial_tcp(Address("several.example", 1), bench._made(SeenLines), env=env, policy=policy)
-        )
+        target = Address("several.example", address.port)
+        dial = bench._begun(dial_tcp(target, bench._made(SeenLines), env=env, policy=policy))
         await bench.until_state(dial, "open")
+        assert bench.links[0].peer == "127.0.0.1"
         for each in waiting:
             each.close()
 
@@ -146,7 +144,7 @@ async def test_the_cap_holds(bench: Bench) -> None:
         dial = bench.tcp(Address(*taken.getsockname()), policy=policy)
         waits: list[float] = []
         for number in range(1, 8):
-            await bench.until(lambda number=number: dial.failures == number)
+            await bench.until_failed(dial, number)
             waits.append(dial.next_s)
             await bench.clock.advance(dial.next_s)
     assert waits == [1, 2, 4, 8, 8, 8, 8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from hubbub.config import ClientTlsSettings
 from hubbub.errors import InvalidError
-from hubbub.net import Backoff, DialPolicy, DialTimes
+from hubbub.net import Backoff, Dial, DialPolicy, DialTimes
 from tests.hub.listeners.conftest import OPENSSL, Files
 from tests.hub.net.conftest import (
     Bench,
@@ -37,7 +38,7 @@ async def parrot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def test_messages_both_ways(bench: Bench) -> None:
-    """Against the library's own server: text and bytes in order, whole, of every length of frame."""
+    """Against the library's own server: text and bytes in order, whole, of every length."""
 
     async def echo(socket: ServerConnection) -> None:
         async for message in socket:
@@ -133,12 +134,12 @@ async def test_one_that_is_lost_again_and_again(bench: Bench) -> None:
     policy = DialPolicy(backoff=backoff, times=DialTimes(ping_s=3600))
     dial = bench.websocket(f"ws://{await bench.peer(talk)}", policy=policy)
     for number, seconds in enumerate((1, 2, 4), 1):
-        await bench.until(lambda number=number: dial.failures == number)
+        await bench.until_failed(dial, number)
         assert dial.next_s == seconds
         await bench.clock.advance(seconds - 0.01)
         assert (dial.state, bench.came) == ("waiting", number)
         await bench.clock.advance(0.01)
-        await bench.until(lambda number=number: bench.came == number + 1)
+        await bench.until_came(number + 1)
     await bench.until_state(dial, "open")
     await bench.clock.advance(16)
     assert dial.state == "open"
@@ -373,11 +374,12 @@ async def test_paused_and_resumed(bench: Bench) -> None:
         await hang(reader, writer)
 
     dial = bench.websocket(f"ws://{await bench.peer(talk)}", Pausing)
-    for last in (10, 50):
-        await bench.until(lambda last=last: bench.seen[-1:] == [str(last)])
+    stops = [10, 50]
+    while stops:
+        await bench.until(lambda: bench.seen[-1:] == [str(stops[0])])
         await bench.clock.advance(100)  # nobody is asked whether it lives, nor cut
         await asyncio.sleep(0.01)
-        assert bench.seen[-1] == str(last)
+        assert bench.seen[-1] == str(stops.pop(0))
         bench.links[0].resume()
     await bench.until_state(dial, "waiting")
     assert bench.seen == ["opened", *numbers, ("closed", 1000, "")]
@@ -486,3 +488,93 @@ async def test_closed_in_every_phase(bench: Bench) -> None:
     await bench.clock.advance(1000)
     assert bench.came == came
     assert bench.seen == []
+
+
+@pytest.mark.parametrize("when", ["connecting", "open", "waiting"])
+@pytest.mark.parametrize("kind", ["tcp", "websocket"])
+async def test_closed_by_who_is_told(bench: Bench, kind: str, when: str) -> None:
+    """At each change of state: nothing goes on behind it."""
+    closed: list[str] = []
+
+    def changed(dial: Dial) -> None:
+        if dial.state == when:
+            closed.append(when)
+            dial.close()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if kind == "websocket":
+            await accept(reader, writer)
+            if when == "open":
+                await hang(reader, writer)
+
+    address, policy = await bench.peer(talk), DialPolicy(changed=changed)
+    if kind == "tcp":
+        dial = bench.tcp(address, policy=policy)
+    else:
+        dial = bench.websocket(f"ws://{address}", policy=policy)
+    await bench.until(lambda: closed)
+    await bench.clock.advance(5)  # the peer does not answer the close frame
+    await bench.until_gone(dial)
+    await bench.clock.advance(100)
+    assert closed == [when]
+    assert bench.came <= 1
+
+
+async def test_closed_by_its_own_protocol(bench: Bench) -> None:
+    """In `refused`, and in `received` with more behind."""
+
+    class Leaving(Seen):
+        def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+            super().refused(status, {}, body)
+            self.dial.close()
+
+        def received(self, message: str | bytes) -> None:
+            super().received(message)
+            self.dial.close()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+        await hang(reader, writer)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept(reader, writer, framed(b"one") + framed(b"two"))
+        await frame_of(reader)
+        writer.write(framed(b"\x03\xe9", 8))
+
+    await bench.until_gone(bench.websocket(f"ws://{await bench.peer(refuse)}", Leaving))
+    await bench.until_gone(bench.websocket(f"ws://{await bench.peer(talk)}", Leaving))
+    assert bench.seen == [(410, {}, b""), "opened", "one", ("closed", 1001, "")]
+
+
+async def test_a_peer_that_floods_with_pings(bench: Bench) -> None:
+    """And reads no answer: the link ends, before answers take all memory."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept(reader, writer)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a transport that reads
+        while True:
+            writer.write(framed(b"x" * 125, 9) * 500)
+            await writer.drain()
+
+    dial = bench.websocket(f"ws://{await bench.peer(talk)}", limits={"frame": 1000})
+    await bench.until_state(dial, "waiting")
+    assert "unread" in dial.reason
+
+
+async def test_ipv6(bench: Bench) -> None:
+    """With its brackets in the URL and in `Host`."""
+    asked: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await accept(reader, writer))
+        await hang(reader, writer)
+
+    try:
+        address = await bench.peer(talk, "::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    dial = bench.websocket(f"ws://{address}/")
+    await bench.until_state(dial, "open")
+    assert f"Host: [::1]:{address.port}\r\n".encode() in asked[0]
+    assert dial.url == f"ws://[::1]:{address.port}/"

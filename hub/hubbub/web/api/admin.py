@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hubbub.adapters import RunningAdapter
+from hubbub.core import Core
 from hubbub.envelope import rfc3339
 from hubbub.observe.labels import total_of, value_of
 from hubbub.store.reads import audit as audit_reads
@@ -23,6 +24,7 @@ from hubbub.web.shapes_of_the_hub import (
     AuditEntry,
     AuditList,
     Box,
+    DialView,
     Published,
     Stats,
     StoreStats,
@@ -49,7 +51,7 @@ async def audit(call: Call) -> Reply:
 
 async def adapters(call: Call) -> Reply:
     """List adapters that are loaded, their state and why; those that are off are `stopped`."""
-    running = {one.name: _adapter(one) for one in call.core.adapters}
+    running = {one.name: _adapter(call.core, one) for one in call.core.adapters}
     offered = call.core.contributions.offered
     return pages.page([running.get(name) or _off(name) for name in {**offered, **running}], None)
 
@@ -61,16 +63,21 @@ def _off(name: str) -> AdapterView:
         reason=f"adapters.{name}.enabled is false in hub.toml",
         required=False,
         listen=[],
+        dials=[],
     )
 
 
-def _adapter(one: RunningAdapter) -> AdapterView:
+def _adapter(core: Core, one: RunningAdapter) -> AdapterView:
     return AdapterView(
         name=one.name,
         state=one.state,
         reason=one.reason or None,
         required=one.settings.required,
         listen=[str(address) for address in one.settings.listen],
+        dials=[
+            DialView(dial.url, dial.state, dial.reason or None, dial.failures)
+            for dial in core.dials.of(one.name)
+        ],
     )
 
 
@@ -79,7 +86,7 @@ async def restart(call: Call) -> Reply:
     name, core = call.params["name"], call.core
     await core.extensions.restart_adapter(name)
     await core.audit(call.principal.name, "adapter.restart", name)
-    return Reply(200, _adapter(core.adapters.get(name)))
+    return Reply(200, _adapter(core, core.adapters.get(name)))
 
 
 async def stats(call: Call) -> Reply:
