@@ -207,17 +207,21 @@ class Dial:
 
     def enter(self) -> bool:
         """A link has come to be; returns whether it may stay."""
-        if self.state == "closed":
+        if self._turns_away():
             return False
         self._entered = True
         self._gone.clear()
         self._up_us = self._failure = None
         if not self._shakes_hands:
             self.is_up()
-        if self.state == "closed":  # by who was told of it
-            self._gone.set()
-            self._forget_if_gone()
+        return not self._turns_away()  # who was told of it may have closed it
+
+    def _turns_away(self) -> bool:
+        """Tell whether a link that has just come to be may not stay."""
+        if self.state != "closed":
             return False
+        self._gone.set()
+        self._forget_if_gone()
         return True
 
     def is_up(self) -> None:

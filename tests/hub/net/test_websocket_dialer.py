@@ -504,8 +504,8 @@ async def test_closed_by_who_is_told(bench: Bench, kind: str, when: str) -> None
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if kind == "websocket":
             await accept(reader, writer)
-            if when == "open":
-                await hang(reader, writer)
+        if when == "open":
+            await hang(reader, writer)
 
     address, policy = await bench.peer(talk), DialPolicy(changed=changed)
     if kind == "tcp":
