@@ -15,6 +15,7 @@ from hubbub.web import (
     Call,
     Manners,
     Operation,
+    Page,
     Parameter,
     Reply,
     Spec,
@@ -29,6 +30,7 @@ __all__ = [
     "Path",
     "Refusal",
     "number_of",
+    "numbered",
     "operations",
     "part",
     "place_of",
@@ -151,11 +153,25 @@ def placed(
         place: Gives the time and the id that order the rows.
         view: Gives a row as it is shown.
     """
-    following = None
-    if len(rows) > limit:
-        at, known = place(rows[limit - 1])
-        following = f"{at}-{known}"
-    return Reply(200, {"items": [view(row) for row in rows[:limit]], "next": following})
+
+    def cursor_at(number: int) -> str:
+        at, known = place(rows[number])
+        return f"{at}-{known}"
+
+    following = cursor_at(limit - 1) if len(rows) > limit else None
+    return Reply(200, Page(map(view, rows[:limit]), following, cursor_at=cursor_at))
+
+
+def numbered(
+    rows: Sequence[R], limit: int, number: Callable[[R], int], view: Callable[[R], object]
+) -> Reply:
+    """Return a page of rows in the order of their numbers, as `placed` does."""
+
+    def cursor_at(place: int) -> str:
+        return str(number(rows[place]))
+
+    following = cursor_at(limit - 1) if len(rows) > limit else None
+    return Reply(200, Page(map(view, rows[:limit]), following, cursor_at=cursor_at))
 
 
 def _foreign() -> InvalidError:

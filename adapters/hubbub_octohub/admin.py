@@ -29,6 +29,7 @@ from hubbub_octohub import shapes, specs
 from hubbub_octohub.accounts import is_jwt
 from hubbub_octohub.api import Room
 from hubbub_octohub.desk import is_user, read_task
+from hubbub_octohub.desk import shown as shown_task
 from hubbub_octohub.records import NodeRule, User
 from hubbub_octohub.talk import canonical_traceparent
 from hubbub_octohub.user import principal_of, submitter
@@ -106,14 +107,14 @@ async def _tasks(room: Room, call: Call) -> Reply:
     state = call.argument("state")
     if state is not None and state not in list(TaskState):
         raise MalformedError(f"state is {state[:20]!r}; there are {', '.join(TaskState)}")
-    items, after = await room.desk.listed(
+    found, after = await room.desk.listed(
         state=state,
         task_types=tasks_shown(call.principal, call.argument("task_type")),
         node=call.argument("node"),
         before=number_after(call),
         limit=limit_of(call),
     )
-    return page(items, after)
+    return page(map(shown_task, found), after, places=[task.seq for task in found])
 
 
 async def _task(room: Room, call: Call) -> Reply:
@@ -142,8 +143,9 @@ async def _retry(room: Room, call: Call) -> Reply:
 
 
 async def _nodes(room: Room, call: Call) -> Reply:
-    del call
-    return page(room.desk.nodes(), None)
+    start = number_after(call) or 0
+    nodes = room.desk.nodes()[start:]
+    return page(nodes, None, places=range(start + 1, start + len(nodes) + 1))
 
 
 async def _change_node(room: Room, call: Call) -> Reply:
@@ -194,7 +196,8 @@ async def _users(room: Room, call: Call) -> Reply:
     limit = limit_of(call)
     found = await room.accounts.listed(after=number_after(call) or 0, limit=limit + 1)
     after = found[limit - 1].id if len(found) > limit else None
-    return page([_shown(user) for user in found[:limit]], after)
+    places = [user.id for user in found]
+    return page(map(_shown, found[:limit]), after, places=places)
 
 
 async def _create_user(room: Room, call: Call) -> Reply:

@@ -269,24 +269,22 @@ class Desk:
         node: str | None,
         before: int | None,
         limit: int,
-    ) -> tuple[list[dict[str, object]], int | None]:
+    ) -> tuple[list[Task], int | None]:
         """Return a page of tasks, newest first, and where the next one begins.
 
         Args:
             task_types: Only of these types; None for all.
         """
-        found = await self._hub.read(
+        return await self._hub.read(
             lambda session: reads.listed(
                 session,
                 state=state,
                 task_types=task_types,
                 endpoint=None if node is None else address_of(node),
                 before=before,
-                limit=limit + 1,
+                limit=limit,
             )
         )
-        after = found[limit - 1].seq if len(found) > limit else None
-        return [shown(task) for task in found[:limit]], after
 
     def nodes(self) -> list[dict[str, object]]:
         """Return the nodes that are connected, and rules about others."""

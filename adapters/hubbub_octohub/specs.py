@@ -51,7 +51,7 @@ TASK: Final = Spec(answers={200: shapes.OctohubTaskDetail}, parameters=TASK_ID, 
 ENDED: Final = Spec(answers={200: shapes.OctohubTask}, parameters=TASK_ID, problems=(404, 409))
 RETRIED: Final = Spec(answers={202: shapes.OctohubTask}, parameters=TASK_ID, problems=(404, 409))
 
-NODES: Final = Spec(answers={200: shapes.NodeList})
+NODES: Final = Spec(answers={200: shapes.NodeList}, parameters=(CURSOR,))
 CHANGE_NODE: Final = Spec(
     answers={200: shapes.NodeRuleView}, body=shapes.NodeRuleIn, parameters=PC_ID
 )

@@ -38,7 +38,7 @@ no errors of it. The message of an error says what, where, and what to do next; 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Final
 
 __all__ = [
     "BusyError",
@@ -375,6 +375,10 @@ class PluginError(HubError):
     code = "plugin"
 
 
+MAX_REASON: Final = 1000
+"""Characters of a reason that an endpoint gives; what is beyond is cut off."""
+
+
 class Retry(Exception):  # noqa: N818  # a signal, named by the plugin contract
     """Raised from `deliver`: not taken now, try again after `after_s` seconds (None: backoff).
 
@@ -392,15 +396,15 @@ class Retry(Exception):  # noqa: N818  # a signal, named by the plugin contract
         answered: bool = False,
     ) -> None:
         self.after_s = after_s
-        self.reason = reason
+        self.reason = reason[:MAX_REASON]
         self.counted = counted
         self.answered = answered
-        super().__init__(reason)
+        super().__init__(self.reason)
 
 
 class Reject(Exception):  # noqa: N818  # a signal, named by the plugin contract
     """Raised from `deliver`: will never be taken; the delivery is dead."""
 
     def __init__(self, reason: str = "rejected") -> None:
-        self.reason = reason
-        super().__init__(reason)
+        self.reason = reason[:MAX_REASON]
+        super().__init__(self.reason)

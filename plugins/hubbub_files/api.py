@@ -60,7 +60,8 @@ class _Api:
         if after is not None:
             entries = [entry for entry in entries if _order(entry) > after]
         following = _order(entries[limit - 1]) if len(entries) > limit else None
-        return page([entry_view(entry) for entry in entries[:limit]], following)
+        places = [_order(entry) for entry in entries[:limit]]
+        return page(map(entry_view, entries[:limit]), following, places=places)
 
     async def content(self, call: Call) -> Reply:
         """Return a file as it is; `?offset=&length=` for a part of it."""

@@ -18,7 +18,7 @@ from hubbub_kenko.admin.runners import LOCAL
 from hubbub_kenko.admin.simulator import Said
 from hubbub_kenko.admin.specs import Deploy, Invitation
 from hubbub_kenko.admin.uploads import package_paths
-from hubbub_kenko.operations import Path, number_of, operations, place_of, placed
+from hubbub_kenko.operations import Path, number_of, numbered, operations, place_of, placed
 
 __all__ = ["RunnersOffError", "routes"]
 
@@ -69,9 +69,7 @@ async def _conversation(now: Features, call: Call) -> Reply:
     limit, after = limit_of(call), number_of(call)
     messages = now.simulator.messages
     rows = await messages(call.params["session"], after=after, limit=limit + 1)
-    items = [simulating.shown(row) for row in rows[:limit]]
-    following = str(rows[limit - 1].seq) if len(rows) > limit else None
-    return Reply(200, {"items": items, "next": following})
+    return numbered(rows, limit, lambda row: row.seq, simulating.shown)
 
 
 # Deployments
@@ -143,12 +141,12 @@ async def _log(now: Features, call: Call) -> Reply:
     row = now.deployments.get(call.params["id"])
     limit = limit_of(call)
     lines = now.deployments.output(row, after=number_of(call), limit=limit + 1)
-    items = [
-        {"number": line.number, "time": rfc3339(line.at_us), "text": line.text}
-        for line in lines[:limit]
-    ]
-    following = str(lines[limit - 1].number) if len(lines) > limit else None
-    return Reply(200, {"items": items, "next": following})
+    return numbered(
+        lines,
+        limit,
+        lambda line: line.number,
+        lambda line: {"number": line.number, "time": rfc3339(line.at_us), "text": line.text},
+    )
 
 
 # Runners

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Annotated, Any, Final, cast
 
 import msgspec
@@ -17,6 +18,7 @@ from sqlmodel import Session, col
 
 from hubbub import Endpoint, Envelope, Hub
 from hubbub.envelope import CHAT_MESSAGE, rfc3339
+from hubbub.portions import PAGE_BYTES, READ_AHEAD, until_past
 from hubbub.store.tables import table_of
 from hubbub_kenko.admin.tables import KenkoMessageRow
 from hubbub_kenko.chat import as_text
@@ -126,7 +128,9 @@ class Simulator(Endpoint):
                 .order_by(col(KenkoMessageRow.seq))
                 .limit(limit)
             )
-            return session.scalars(query).all()
+            rows = session.scalars(query.execution_options(yield_per=READ_AHEAD))
+            with closing(rows):
+                return until_past(rows, lambda row: len(row.content), PAGE_BYTES)
 
         return await self._hub.read(read)
 

@@ -7,6 +7,7 @@ from hubbub.web.auth import peer_of
 from hubbub.web.bodies import ClientGoneError, UnreadBodyError, read_body
 from hubbub.web.calls import ANYONE, OPEN, Call, Operation, Reply, Spec
 from hubbub.web.decoding import bearer_of, header, parse_query, traceparent
+from hubbub.web.encoding import Listing, Page, Turns
 from hubbub.web.inputs import CURSOR, LIMIT
 from hubbub.web.manners import Manners, in_room, while_up
 from hubbub.web.mounting import operation_routes
@@ -23,11 +24,14 @@ __all__ = [
     "OPEN",
     "Call",
     "ClientGoneError",
+    "Listing",
     "Manners",
     "Operation",
+    "Page",
     "Parameter",
     "Reply",
     "Spec",
+    "Turns",
     "UnreadBodyError",
     "bearer_of",
     "header",

@@ -27,10 +27,12 @@ from hubbub.errors import (
     StoreUnavailableError,
     UnauthorizedError,
 )
+from hubbub.portions import PORTION_BYTES
 from hubbub.values import Principal
 from hubbub.web.auth import authenticated, need, peer_of
 from hubbub.web.bodies import body_chunks, decode, read_body
 from hubbub.web.decoding import bearer_of, header, parse_query, traceparent
+from hubbub.web.encoding import Listing, send_portions
 from hubbub.web.manners import HUBS, Manners
 from hubbub.web.problems import InternalError, MethodError, problem_of
 from hubbub.web.specs import NOTHING, Parameter, Spec
@@ -73,7 +75,10 @@ ANYONE: Final[tuple[str, ...]] = ()
 
 @dataclass(slots=True)
 class Reply:
-    """What goes back: a value that is sent as JSON, or bytes as they are."""
+    """What goes back: a value that is sent as JSON, or bytes as they are.
+
+    A value with a list that may be long is a `Listing`.
+    """
 
     status: int
     value: object = None
@@ -390,7 +395,13 @@ async def send_problem(
 
 async def _send(scope: Scope, send: Send, reply: Reply) -> None:
     value = reply.value
+    if isinstance(value, Listing):
+        await _send_long(scope, send, reply, await value.encode())
+        return
     body = b"" if reply.status == 204 else value if isinstance(value, bytes) else encode_json(value)  # noqa: PLR2004
+    if len(body) > PORTION_BYTES:
+        await _send_long(scope, send, reply, [body])
+        return
     headers = [
         (b"content-type", reply.content_type),
         (b"content-length", b"%d" % len(body)),
@@ -400,6 +411,18 @@ async def _send(scope: Scope, send: Send, reply: Reply) -> None:
         del headers[:2]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _send_long(scope: Scope, send: Send, reply: Reply, portions: list[bytes]) -> None:
+    """Send an answer in portions: who reads slowly has what is left of it in memory, once."""
+    length = sum(map(len, portions))
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % length),
+        *reply.headers,
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send_portions(send, [] if scope["method"] == "HEAD" else portions)
 
 
 def _internal(error: Exception) -> InternalError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from hubbub.clock import seq_of_time
@@ -13,6 +13,7 @@ from hubbub.errors import InvalidError
 from hubbub.subjects import check_pattern
 from hubbub.times import parse_duration, parse_time
 from hubbub.web.calls import Call, Reply
+from hubbub.web.encoding import Page
 
 __all__ = [
     "MAX_LIMIT",
@@ -35,9 +36,21 @@ _LOST_PLUS: Final = re.compile(r" (\d\d:?\d\d)$", re.ASCII)
 _NUMBER: Final = re.compile(r"\d{1,20}", re.ASCII)
 
 
-def page(items: Sequence[object], after: object | None) -> Reply:
-    """Return one page of a list; `after` is where the next one begins, None for the last."""
-    return Reply(200, {"items": items, "next": None if after is None else cursor_of(after)})
+def page(
+    items: Iterable[object], after: object | None, *, places: Sequence[object] | None = None
+) -> Reply:
+    """Return one page of a list, which ends early where its items are large.
+
+    Args:
+        items: Bytes are JSON already; an iterator may make them as they are encoded.
+        after: Where the next page begins; None for the last one.
+        places: Where a page begins that follows each of the items; without it all are shown.
+    """
+    following = None if after is None else cursor_of(after)
+    if places is None:
+        return Reply(200, Page(items, following))
+    known = places
+    return Reply(200, Page(items, following, cursor_at=lambda at: cursor_of(known[at])))
 
 
 def limit_of(call: Call) -> int:

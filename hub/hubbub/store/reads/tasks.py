@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from sqlalchemy import func, literal_column
 from sqlmodel import Session, col, select
 
+from hubbub.portions import PAGE_BYTES, until_full
 from hubbub.store.rows import task_of
 from hubbub.store.tables import DeliveryRow, TaskAttemptRow, TaskRow
 from hubbub.values import Task, TaskState
@@ -61,14 +63,17 @@ def listed(
     before: int | None,
     limit: int,
     endpoint: str | None = None,
-) -> list[Task]:
-    """Return tasks, newest first.
+    limit_bytes: int = PAGE_BYTES,
+) -> tuple[list[Task], int | None]:
+    """Return tasks, newest first, and where to go on; None when that was all.
 
     Args:
         task_types: Only of these types; None for all.
         endpoint: Only those that this worker has, or had last.
     """
-    query = select(TaskRow).order_by(col(TaskRow.seq).desc()).limit(limit)
+    size = func.coalesce(func.length(col(TaskRow.result)), 0)
+    size += func.coalesce(func.length(col(TaskRow.error)), 0)
+    query = select(TaskRow.id, TaskRow.seq, size).order_by(col(TaskRow.seq).desc()).limit(limit + 1)
     if state is not None:
         query = query.where(TaskRow.state == state)
     if task_types is not None:
@@ -77,4 +82,7 @@ def listed(
         query = query.where(TaskRow.endpoint == endpoint)
     if before is not None:
         query = query.where(TaskRow.seq < before)
-    return [task_of(row) for row in session.exec(query).all()]
+    there = session.exec(query).all()
+    shown = until_full(there[:limit], itemgetter(2), limit_bytes)
+    after = shown[-1][1] if len(shown) < len(there) else None
+    return some(session, [task_id for task_id, _, _ in shown])[::-1], after

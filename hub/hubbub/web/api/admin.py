@@ -40,11 +40,12 @@ async def audit(call: Call) -> Reply:
     rows = await call.core.read(
         lambda session: audit_reads.listed(session, before=before, limit=limit + 1)
     )
-    items = [
+    items = (
         AuditEntry(rfc3339(row.at_us), row.principal, row.act, row.target, row.detail)
         for row in rows[:limit]
-    ]
-    return pages.page(items, rows[limit - 1].seq if len(rows) > limit else None)
+    )
+    after = rows[limit - 1].seq if len(rows) > limit else None
+    return pages.page(items, after, places=[row.seq for row in rows])
 
 
 async def adapters(call: Call) -> Reply:

@@ -59,10 +59,8 @@ async def listed(call: Call) -> Reply:
     found, after = await core.read(
         lambda session: reads.listed(session, wanted, before=before, limit=limit)
     )
-    return pages.page(
-        [delivery_view(row, envelope_id, subject, held) for row, envelope_id, subject in found],
-        after,
-    )
+    views = (delivery_view(row, envelope_id, subject, held) for row, envelope_id, subject in found)
+    return pages.page(views, after, places=[row.id for row, _, _ in found])
 
 
 async def show(call: Call) -> Reply:

@@ -41,7 +41,8 @@ async def listed(call: Call) -> Reply:
     ]
     found = nsmallest(limit + 1, known, key=lambda one: one.address)
     more = found[limit - 1].address if len(found) > limit else None
-    return pages.page([endpoint_view(core, one) for one in found[:limit]], more)
+    views = (endpoint_view(core, one) for one in found[:limit])
+    return pages.page(views, more, places=[one.address for one in found])
 
 
 async def show(call: Call) -> Reply:

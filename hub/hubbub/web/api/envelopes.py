@@ -19,6 +19,7 @@ from hubbub.store.tables import DeliveryRow
 from hubbub.values import Receipt
 from hubbub.web import pages
 from hubbub.web.calls import ANYONE, Call, Operation, Reply, Spec
+from hubbub.web.encoding import Listing
 from hubbub.web.forms import Given, read_forms
 from hubbub.web.inputs import (
     CURSOR,
@@ -117,18 +118,24 @@ async def history(call: Call) -> Reply:
         outcome=pages.choice(call, "outcome", ("accepted", "unrouted")),
     )
     limit, before = pages.limit_of(call), pages.number_after(call)
-    found, after = await call.core.read(
-        lambda session: reads.history(session, wanted, before=before, limit=limit)
-    )
-    return pages.page([_event(stored) for stored in found], after)
+
+    def find(session: Session) -> tuple[list[bytes], list[int], int | None]:
+        found, after = reads.history(session, wanted, before=before, limit=limit)
+        return [_event(stored) for stored in found], [stored.seq for stored in found], after
+
+    events, places, after = await call.core.read(find)
+    return pages.page(events, after, places=places)
 
 
-def _event(stored: Stored) -> msgspec.Raw:
-    """Return a CloudEvent with `outcome`, and `reason` when it is unrouted, as extensions."""
+def _event(stored: Stored) -> bytes:
+    """Return a CloudEvent with `outcome`, and `reason` when it is unrouted, as extensions.
+
+    Called on a reading thread: data that is not JSON takes a while to encode.
+    """
     more = {"outcome": _outcome(stored)}
     if stored.reason is not None:
         more["reason"] = stored.reason
-    return msgspec.Raw(stored.envelope.encode()[:-1] + b"," + encode_json(more)[1:])
+    return stored.envelope.encode()[:-1] + b"," + encode_json(more)[1:]
 
 
 def _outcome(stored: Stored) -> str:
@@ -143,6 +150,7 @@ async def show(call: Call) -> Reply:
         stored = reads.one(session, name)
         if stored is None:
             return None
+        stored.envelope.encode()  # here it holds nobody up
         return stored, delivery_reads.of_envelope(session, stored.seq)
 
     await call.settled()
@@ -155,15 +163,13 @@ async def show(call: Call) -> Reply:
     stored, rows = found
     held = call.core.room.held(row.id for row in rows if row.state == "pending")
     envelope = stored.envelope
-    return Reply(
-        200,
-        {
-            "envelope": msgspec.Raw(envelope.encode()),
-            "outcome": _outcome(stored),
-            "reason": stored.reason,
-            "deliveries": [delivery_view(row, envelope.id, envelope.subject, held) for row in rows],
-        },
-    )
+    before = {
+        "envelope": msgspec.Raw(envelope.encode()),
+        "outcome": _outcome(stored),
+        "reason": stored.reason,
+    }
+    views = (delivery_view(row, envelope.id, envelope.subject, held) for row in rows)
+    return Reply(200, Listing("deliveries", views, before=before))
 
 
 def operations(core: Core) -> tuple[Operation, ...]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from hubbub.errors import ConflictError
 from hubbub.logtelling import view_of
-from hubbub.observe.logbook import LEVELS, level_of
+from hubbub.observe.logbook import LEVELS, Line, level_of
 from hubbub.web import pages
 from hubbub.web.calls import Call, Operation, Parameter, Reply, Spec
 from hubbub.web.inputs import CURSOR, LIMIT, SINCE
@@ -27,8 +27,8 @@ async def listed(call: Call) -> Reply:
     now_us = call.core.clock.now_us()
     since_us = 0 if since is None else pages.time_in(since, what="since", now_us=now_us)
     folded = None if text is None else text.casefold()
-    found: list[dict[str, object]] = []
-    last = None
+    found: list[Line] = []
+    after = None
     for line in call.core.book.newest_first(before):
         if line.time_us < since_us:
             break
@@ -37,10 +37,10 @@ async def listed(call: Call) -> Reply:
         if folded is not None and folded not in line.text.casefold():
             continue
         if len(found) == limit:
-            return pages.page(found, last)
-        found.append(view_of(line))
-        last = line.number
-    return pages.page(found, None)
+            after = found[-1].number
+            break
+        found.append(line)
+    return pages.page(map(view_of, found), after, places=[line.number for line in found])
 
 
 def _is_of(name: str, logger: str | None) -> bool:

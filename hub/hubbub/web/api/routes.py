@@ -30,8 +30,10 @@ async def listed(call: Call) -> Reply:
     """List the table, in the order in which it is read."""
     limit, start = pages.limit_of(call), pages.number_after(call) or 0
     routes = list(call.core.table)
-    shown = [route_view(route) for route in routes[start : start + limit]]
-    return pages.page(shown, start + limit if start + limit < len(routes) else None)
+    end = start + limit
+    shown = map(route_view, routes[start:end])
+    after = end if end < len(routes) else None
+    return pages.page(shown, after, places=range(start + 1, end + 1))
 
 
 async def show(call: Call) -> Reply:

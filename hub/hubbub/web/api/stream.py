@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
-from sqlmodel import Session
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -15,17 +15,23 @@ from hubbub.core import Core
 from hubbub.envelope import Envelope, encode_json
 from hubbub.errors import CredentialEndedError, ForbiddenError
 from hubbub.intake import scoped
-from hubbub.ports import Stored
 from hubbub.store.reads import envelopes as reads
 from hubbub.subjects import check_pattern, matches
 from hubbub.values import Principal
 from hubbub.web.auth import has_scope
 from hubbub.web.calls import ANYONE, Call, Operation, Parameter, Spec
+from hubbub.web.encoding import join_portions
 
 __all__ = ["OPERATIONS", "covers", "patterns_for"]
 
 QUEUE: Final = 1000
 """Envelopes that wait for a slow reader; what comes beyond that is a gap."""
+
+RESUME_BYTES: Final = 1024 * 1024
+"""Bytes that are read at once of what a reader missed."""
+
+EMPTY_READS: Final = 20
+"""How often what it missed is looked for in vain, each time in `SCAN` envelopes of others."""
 
 KEEP_ALIVE_S: Final = 15.0
 LOOK_S: Final = 1.0
@@ -80,16 +86,21 @@ def patterns_for(principal: Principal, asked: Sequence[str]) -> tuple[str, ...]:
 
 
 class Reader:
-    """What waits for one reader; bounded, with a mark where something is missing."""
+    """What waits for one reader; bounded, with a mark where something is missing.
+
+    Attributes:
+        resumed: Ids of what it was sent from the store, which may come live as well.
+    """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._patterns = patterns
+        self.patterns: Final = patterns
+        self.resumed: set[str] = set()
         self._waiting: deque[Envelope | None] = deque()
         self.woken: Final = asyncio.Event()
 
     def tap(self, envelope: Envelope) -> None:
         """Take an accepted envelope, if it is for this reader."""
-        if not any(matches(pattern, envelope.subject) for pattern in self._patterns):
+        if not any(matches(pattern, envelope.subject) for pattern in self.patterns):
             return
         waiting = self._waiting
         if len(waiting) < QUEUE:
@@ -103,6 +114,8 @@ class Reader:
         taken = list(self._waiting)
         self._waiting.clear()
         self.woken.clear()
+        if self.resumed:
+            taken = [one for one in taken if one is None or one.id not in self.resumed]
         return taken
 
 
@@ -120,11 +133,13 @@ async def stream(call: Call) -> None:
     gone = asyncio.ensure_future(_left(call.receive))
     try:
         async with core.credentials.within(call.principal.id):
-            missed = b"" if last is None else await _since(core, last, patterns, reader)
+            since = None if last is None else await _since(core, last)
             begun = True
             await call.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             if call.scope["method"] != "HEAD":
-                await _send(call, b": welcome\n\n" + missed)
+                await _send(call, b": welcome\n\n")
+                if last is not None:
+                    await _resume(call, since, reader, gone)
                 await _follow(call, reader, gone)
             await call.send({"type": "http.response.body", "body": b""})
     except CredentialEndedError as ended:
@@ -143,7 +158,7 @@ async def _follow(call: Call, reader: Reader, gone: asyncio.Future[None]) -> Non
     while call.core.state == "ready":
         taken = reader.take()
         if taken:
-            await _send(call, b"".join(map(_event, taken)))
+            await _send_all(call, taken)
             silent_since = loop.time()
         elif loop.time() - silent_since >= KEEP_ALIVE_S:
             await _send(call, b": alive\n\n")
@@ -182,6 +197,12 @@ async def _send(call: Call, body: bytes) -> None:
     await call.send({"type": "http.response.body", "body": body, "more_body": True})
 
 
+async def _send_all(call: Call, envelopes: Iterable[Envelope | None]) -> None:
+    """Send envelopes, no more at once than a portion: a slow reader has no copy of them all."""
+    for portion in join_portions(map(_event, envelopes)):
+        await _send(call, portion)
+
+
 def _event(envelope: Envelope | None) -> bytes:
     if envelope is None:
         return b"event: gap\ndata: {}\n\n"
@@ -191,22 +212,39 @@ def _event(envelope: Envelope | None) -> bytes:
     )
 
 
-async def _since(core: Core, last: str, patterns: Sequence[str], reader: Reader) -> bytes:
-    """Return what a reader missed since the last event it had; a gap when that is not known."""
+async def _since(core: Core, last: str) -> int | None:
+    """Return the number of the last event that a reader had; None when it is not known."""
+    return await core.read(lambda session: reads.seq_of(session, last))
 
-    def find(session: Session) -> list[Stored] | None:
-        known = reads.one(session, last)
-        if known is None:
-            return None
-        return reads.later(session, known.seq, patterns, limit=QUEUE)
 
-    found = await core.read(find)
-    if found is None:
-        return _event(None)
-    sent = {stored.envelope.id for stored in found}
-    live = [one for one in reader.take() if one is None or one.id not in sent]
-    between = [None] if len(found) == QUEUE else []
-    return b"".join(map(_event, (*(stored.envelope for stored in found), *between, *live)))
+async def _resume(
+    call: Call, since: int | None, reader: Reader, gone: asyncio.Future[None]
+) -> None:
+    """Send what a reader missed since the last event it had, and a gap where that is not all.
+
+    It is read as fast as it is taken: no more of it is in memory than `RESUME_BYTES`.
+    """
+    left, empty = QUEUE, 0
+    while since is not None and left and empty < EMPTY_READS:
+        find = partial(
+            reads.later,
+            seq=since,
+            patterns=reader.patterns,
+            limit=left,
+            limit_bytes=RESUME_BYTES,
+        )
+        found, since = await call.core.read(find)
+        left -= len(found)
+        empty = 0 if found else empty + 1
+        ids = {stored.envelope.id for stored in found}
+        reader.resumed |= ids
+        await _send_all(call, (stored.envelope for stored in found))
+        if since is None:
+            reader.resumed = ids  # what is older has come live by now, if it did
+            return
+        if gone.done() or call.core.state != "ready":
+            return
+    await _send_all(call, [None])
 
 
 OPERATIONS: Final = (

@@ -129,13 +129,12 @@ async def listed(call: Call) -> Reply:
     task_type = call.argument("task_type")
     types = tasks_shown(call.principal, task_type)
     limit, before = pages.limit_of(call), pages.number_after(call)
-    found = await call.core.read(
+    found, after = await call.core.read(
         lambda session: reads.listed(
-            session, state=state, task_types=types, before=before, limit=limit + 1
+            session, state=state, task_types=types, before=before, limit=limit
         )
     )
-    after = found[limit - 1].seq if len(found) > limit else None
-    return pages.page([task_view(task) for task in found[:limit]], after)
+    return pages.page(map(task_view, found), after, places=[task.seq for task in found])
 
 
 async def show(call: Call) -> Reply:

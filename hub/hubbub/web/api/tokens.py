@@ -54,8 +54,10 @@ async def listed(call: Call) -> Reply:
     """List all tokens ever made, newest first; never the tokens themselves."""
     limit, start = pages.limit_of(call), pages.number_after(call) or 0
     tokens = await call.core.tokens.listed()
-    shown = [token_view(token) for token in tokens[start : start + limit]]
-    return pages.page(shown, start + limit if start + limit < len(tokens) else None)
+    end = start + limit
+    shown = map(token_view, tokens[start:end])
+    after = end if end < len(tokens) else None
+    return pages.page(shown, after, places=range(start + 1, end + 1))
 
 
 async def revoke(call: Call) -> Reply:

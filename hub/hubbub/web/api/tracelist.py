@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, cast
 
+import msgspec
 from sqlmodel import Session
 
 from hubbub.clock import seq_of_time, time_of_seq
 from hubbub.envelope import Envelope, rfc3339
 from hubbub.errors import HubError
 from hubbub.observe.tracing import Step
-from hubbub.ports import Stored
+from hubbub.portions import until_full
 from hubbub.store.reads import deliveries as delivery_reads
 from hubbub.store.reads import envelopes as reads
 from hubbub.store.tables import DeliveryRow
@@ -29,6 +30,9 @@ __all__ = ["OPERATIONS", "STATUSES"]
 
 SCAN: Final = 2000
 """Envelopes one page looks at: a rare trace takes more pages, never a long read."""
+
+SCAN_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of data one page looks into for who spoke; of older parts of the traces as many again."""
 
 STATUSES: Final = ("delivered", "failed", "dropped", "unrouted", "pending")
 
@@ -117,7 +121,9 @@ async def listed(call: Call) -> Reply:
         since_us=0 if since is None else pages.time_in(since, what="since", now_us=now_us),
     )
     await call.settled()
-    read = partial(_read, before_ms=before, since_us=wanted.since_us)
+    read = partial(
+        _read, before_ms=before, since_us=wanted.since_us, with_users=wanted.user is not None
+    )
     traces, looked_until = await call.core.read(read)
     for step in call.core.tracer.newest_first():
         _add_step(traces, step, before_ms=before)
@@ -130,11 +136,11 @@ async def listed(call: Call) -> Reply:
         edge = shown[limit - 1].place
         shown = [one for one in shown if one.place >= edge]
         following = edge
-    return pages.page([one.view() for one in shown], following)
+    return pages.page((one.view() for one in shown), following)
 
 
 def _read(
-    session: Session, *, before_ms: int | None, since_us: int
+    session: Session, *, before_ms: int | None, since_us: int, with_users: bool
 ) -> tuple[dict[str, _Trace], int]:
     """Return traces by the store, and back to which time it was looked; 0 for all of it."""
     stored = reads.newest(
@@ -143,26 +149,29 @@ def _read(
         since=seq_of_time(since_us) if since_us else None,
         limit=SCAN,
     )
+    is_full = len(stored) == SCAN
+    if with_users:
+        sizes = reads.sizes_of(session, [one.seq for one in stored])
+        looked_at = until_full(stored, lambda one: sizes.get(one.seq, 0), SCAN_BYTES)
+        is_full = is_full or len(looked_at) < len(stored)
+        stored = looked_at
     traces: dict[str, _Trace] = {}
     for one in stored:
         trace_id = one.envelope.trace_id
         traces.setdefault(trace_id, _Trace(trace_id, time_of_seq(one.seq) // 1000))
     whole = reads.of_traces(session, list(traces)) if traces else []
-    _add_stored(traces, whole)
-    numbers = {one.seq: one.envelope.trace_id for one in whole}
-    for row in delivery_reads.of_envelopes(session, list(numbers)):
-        _add_delivery(traces[numbers[row.envelope_seq]], row)
-    full = len(stored) == SCAN
-    return traces, time_of_seq(stored[-1].seq) // 1000 if full else 0
-
-
-def _add_stored(traces: dict[str, _Trace], stored: Iterable[Stored]) -> None:
-    for one in stored:
+    for one in whole:
         envelope = one.envelope
         trace = traces[envelope.trace_id]
         trace.begin(envelope.time_us, envelope.source, envelope.subject)
         trace.envelopes.add(envelope.id)
-        trace.users |= _users(envelope)
+    numbers = {one.seq: one.envelope.trace_id for one in whole}
+    if with_users:
+        for envelope in reads.data_of(session, list(numbers), limit_bytes=2 * SCAN_BYTES):
+            traces[envelope.trace_id].users |= _users(envelope)
+    for row in delivery_reads.of_envelopes(session, list(numbers)):
+        _add_delivery(traces[numbers[row.envelope_seq]], row)
+    return traces, time_of_seq(stored[-1].seq) // 1000 if is_full else 0
 
 
 def _add_delivery(trace: _Trace, row: DeliveryRow) -> None:
@@ -192,18 +201,24 @@ def _add_step(traces: dict[str, _Trace], step: Step, *, before_ms: int | None) -
             trace.endpoints[str(detail["endpoint"])] = None
 
 
+class _Said(msgspec.Struct):
+    """Where chat names who said something; the rest of the data is not decoded."""
+
+    user_id: object = None
+    sender: object = None
+
+
+_decode_said = msgspec.json.Decoder(_Said).decode
+
+
 def _users(envelope: Envelope) -> set[str]:
     """Return who said a message, by the members where chat names that."""
     try:
-        data = envelope.json()
-    except HubError:
+        said = _decode_said(envelope.json_bytes())
+    except (HubError, msgspec.DecodeError, UnicodeError, RecursionError):
         return set()
-    if not isinstance(data, dict):
-        return set()
-    said = cast("dict[str, object]", data)
-    sender = said.get("sender")
-    inside = cast("dict[str, object]", sender) if isinstance(sender, dict) else {}
-    found = (said.get("user_id"), inside.get("id"), inside.get("user_id"))
+    inside = cast("dict[str, object]", said.sender) if isinstance(said.sender, dict) else {}
+    found = (said.user_id, inside.get("id"), inside.get("user_id"))
     return {str(one) for one in found if isinstance(one, str | int)}
 
 

@@ -20,6 +20,7 @@ from hubbub.store.reads import tasks as task_reads
 from hubbub.store.tables import DeliveryRow, SpanRow, TaskAttemptRow
 from hubbub.values import Delivery, DeliveryState, Task
 from hubbub.web.calls import Call, Operation, Reply, Spec
+from hubbub.web.encoding import Listing, Turns
 from hubbub.web.shapes_of_the_hub import Trace
 from hubbub.web.views import target_of
 
@@ -67,23 +68,31 @@ async def show(call: Call) -> Reply:
             f"no trace {trace_id[:64]!r} is known; steps of volatile messages are forgotten after "
             "a while, those of durable ones after store.retention"
         )
-    return Reply(200, {"trace_id": trace_id, "spans": spans})
+    return Reply(200, Listing("spans", spans, before={"trace_id": trace_id}))
 
 
 async def spans_of(core: Core, trace_id: str) -> list[Span]:
     """Return the steps of a trace, in order; none when it is unknown."""
     told = await core.read(lambda session: _told(session, trace_id))
-    ids = {stored.seq: stored.envelope.id for stored in told.envelopes}
     held = core.room.held(row.id for row in told.deliveries if row.state == DeliveryState.PENDING)
-    placed = [
-        *_of_envelopes(told.envelopes),
-        *(span for row in told.deliveries for span in _of_delivery(row, ids, held)),
-        *(span for task in told.tasks for span in _of_task(task)),
-        *map(_of_attempt, told.attempts),
-        *_of_steps(told.spans, core.tracer.of_trace(trace_id)),
-    ]
+    placed: list[_Placed] = []
+    turns = Turns()
+    for one in _placed(told, held, core.tracer.of_trace(trace_id)):
+        placed.append(one)
+        await turns.give()
     placed.sort(key=lambda one: one[:2])
     return [span for _, _, span in placed]
+
+
+def _placed(told: _Told, held: dict[int, Delivery], ring: Sequence[Step]) -> Iterator[_Placed]:
+    ids = {stored.seq: stored.envelope.id for stored in told.envelopes}
+    yield from _of_envelopes(told.envelopes)
+    for row in told.deliveries:
+        yield from _of_delivery(row, ids, held)
+    for task in told.tasks:
+        yield from _of_task(task)
+    yield from map(_of_attempt, told.attempts)
+    yield from _of_steps(told.spans, ring)
 
 
 def _told(session: Session, trace_id: str) -> _Told:
