@@ -75,7 +75,7 @@ class Afterwards:
         names = list(self._open)
         for start in range(0, len(names), CHUNK):
             chunk = names[start : start + CHUNK]
-            for task_id in await self.hub.read(partial(events.ended, task_ids=chunk)):
+            for task_id in await self.hub.read(partial(events.ended_ids, task_ids=chunk)):
                 self.ended(task_id)
 
     def open(self, task_id: str, *, url: str | None, key: str, saga: bool = False) -> None:
@@ -128,7 +128,7 @@ class Afterwards:
     async def look(self) -> None:
         """Look for final records of the tasks that ended, and do what is to be done for each."""
         names = list(self._ended)[:CHUNK]
-        found = await self.hub.read(lambda session: events.ended(session, names))
+        found, is_all = await self.hub.read(lambda session: events.ended(session, names))
         # Side by side: their commits are one, and what cannot be done now holds up no other.
         outcomes = await asyncio.gather(*(self._done(*one) for one in found.items()))
         done = [task_id for task_id, is_done in zip(found, outcomes, strict=True) if is_done]
@@ -140,7 +140,8 @@ class Afterwards:
         for task_id in done:
             self._open.pop(task_id, None)
             self._ended.pop(task_id, None)
-        self._count_looks([task_id for task_id in names if task_id not in found])
+        if is_all:
+            self._count_looks([task_id for task_id in names if task_id not in found])
         for task_id in names:  # others have their turn before these
             if task_id in self._ended:
                 self._ended[task_id] = self._ended.pop(task_id)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Final
 
 from starlette.routing import BaseRoute, Route
 
+from hubbub import Hub
 from hubbub.envelope import encode_json
 from hubbub.observe.tracing import parse_traceparent
+from hubbub.ports import Leased
+from hubbub.web import Listing, in_portions
 from hubbub.web import traceparent as traceparent_of
 from hubbub_relay import importing, wire
 from hubbub_relay.calls import Answer, Call, Handle, Path, Room
@@ -22,6 +26,10 @@ __all__ = ["Api"]
 METHODS: Final[tuple[str, ...]] = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 IMPORT_BODY: Final = 16 * 1024 * 1024
+WHOLE_LOG: Final = 256 * 1024
+"""Bytes of an answer to `logs` that are sent at once, with their length; longer ones as they are
+read."""
+
 POLL_STEP_S: Final = 1.0
 """How often a long poll for a pattern of names looks for new names."""
 
@@ -87,7 +95,38 @@ async def _ack(call: Call) -> Answer:
 async def _logs(call: Call) -> Answer:
     reader = _reader(call)
     query = wire.read_logs_query(call.query)
-    return 200, wire.logs(await call.room.desk.logs(query, reader))
+    portions = _log_portions(call.room.desk.logs(query, reader), reader, call.room.hub)
+    whole: list[bytes] = []
+    size = 0
+    async for portion in portions:
+        whole.append(portion)
+        size += len(portion)
+        if size > WHOLE_LOG:
+            return 200, _after(whole, portions)
+    return 200, whole
+
+
+async def _log_portions(
+    records: AsyncGenerator[list[bytes]], reader: Caller, hub: Hub
+) -> AsyncGenerator[bytes]:
+    """Yield the answer to `logs`, a record or some small ones at once."""
+    opening = wire.LOGS
+    async with aclosing(records):
+        async for some in records:
+            hub.credentials.check(reader.credential)
+            for portion in in_portions(wire.log_parts(some, opening)):
+                yield portion
+            opening = b"," if some else opening
+    yield b"]}" if opening == b"," else opening + b"]}"
+
+
+async def _after(before: list[bytes], portions: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield what was read before, then the rest."""
+    async with aclosing(portions):
+        for portion in before:
+            yield portion
+        async for portion in portions:
+            yield portion
 
 
 def _reader(call: Call) -> Caller:
@@ -113,10 +152,11 @@ async def _tasks(call: Call) -> Answer:
     query = wire.read_tasks_query(call.query)
     async with call.room.hub.credentials.within(caller.credential):
         tasks = await _leased(call, query, caller)
-    return 200, encode_json({"status": "ok", "tasks": tasks})
+    shown = (call.room.desk.shown(task, query.to) for task in tasks)
+    return 200, await Listing("tasks", shown, before={"status": "ok"}).encode()
 
 
-async def _leased(call: Call, query: wire.TasksQuery, caller: Caller) -> list[dict[str, object]]:
+async def _leased(call: Call, query: wire.TasksQuery, caller: Caller) -> list[Leased]:
     """Take tasks; wait for the first one, as long as the client is there."""
     desk = call.room.desk
     if not query.wait_s:
@@ -135,7 +175,7 @@ async def _leased(call: Call, query: wire.TasksQuery, caller: Caller) -> list[di
         await asyncio.gather(leasing, leaving, return_exceptions=True)
 
 
-async def _poll(desk: Desk, query: wire.TasksQuery, caller: Caller) -> list[dict[str, object]]:
+async def _poll(desk: Desk, query: wire.TasksQuery, caller: Caller) -> list[Leased]:
     if not query.to.endswith("*"):
         return await desk.lease(query, caller, wait_s=query.wait_s)
     left = query.wait_s

@@ -6,7 +6,8 @@ Plain ASGI, because `send` is the hot path.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,14 @@ from hubbub.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from hubbub.web import ClientGoneError, UnreadBodyError, is_local, peer_of, read_body
+from hubbub.web import (
+    ClientGoneError,
+    UnreadBodyError,
+    is_local,
+    peer_of,
+    read_body,
+    send_portions,
+)
 from hubbub_relay import wire
 from hubbub_relay.desk import Desk
 from hubbub_relay.keys import Caller, Keys, caller_of_token
@@ -46,7 +54,9 @@ CLOSE: Final = (b"connection", b"close")
 
 FORBIDDEN: Final = 403
 
-Answer = tuple[int, bytes]
+Body = bytes | list[bytes] | AsyncGenerator[bytes]
+Answer = tuple[int, Body]
+"""Status and body: whole, in portions, or without a length as it comes."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -220,11 +230,12 @@ class Path:
         call = Call(room, scope, receive)
         handle = self._methods.get(call.method)
         headers: tuple[tuple[bytes, bytes], ...] = ()
+        answer: Answer = (405, wire.error("method not allowed"))
         if handle is None:
-            status, body = 405, wire.error("method not allowed")
             headers = (self._allow,)
         else:
-            status, body = await self._handled(handle, call)
+            answer = await self._handled(handle, call)
+        status, body = answer
         if call.unread:
             headers = (CLOSE,)
         if call.after_s is not None:
@@ -232,7 +243,10 @@ class Path:
         metrics = room.metrics
         metrics.requests[self._name, str(status)].inc()
         metrics.seconds.observe(perf_counter() - began)
-        await _answer(send, status, body, headers)
+        if isinstance(body, bytes | list):
+            await _answer(send, status, body, headers)
+        else:
+            await _stream(scope, send, body, headers)
 
     async def _handled(self, handle: Handle, call: Call) -> Answer:
         try:
@@ -253,13 +267,43 @@ class Path:
         return 500, wire.error("internal error")
 
 
-async def _answer(
-    send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+async def _stream(
+    scope: Scope,
+    send: Send,
+    body: AsyncGenerator[bytes],
+    headers: tuple[tuple[bytes, bytes], ...],
 ) -> None:
+    """Send a body in portions, as fast as the client takes them; without a length.
+
+    Where it cannot be read to its end the answer is cut off: the client sees that it is not whole.
+    """
+    await send({"type": "http.response.start", "status": 200, "headers": [JSON, *headers]})
+    try:
+        async with aclosing(body):
+            async for portion in body:
+                if scope["method"] == "HEAD":
+                    break
+                await send({"type": "http.response.body", "body": portion, "more_body": True})
+    except HubError as error:
+        log.warning("relay.cut_off", path=scope["path"][:200], error=str(error))
+        return
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _answer(
+    send: Send,
+    status: int,
+    body: bytes | list[bytes],
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    length = len(body) if isinstance(body, bytes) else sum(map(len, body))
     start: Message = {
         "type": "http.response.start",
         "status": status,
-        "headers": [JSON, (b"content-length", b"%d" % len(body)), *headers],
+        "headers": [JSON, (b"content-length", b"%d" % length), *headers],
     }
     await send(start)
-    await send({"type": "http.response.body", "body": body})
+    if isinstance(body, bytes):
+        await send({"type": "http.response.body", "body": body})
+    else:
+        await send_portions(send, body)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sqlmodel import Session
@@ -35,6 +37,9 @@ __all__ = ["Desk", "Status"]
 
 _CLEAR_STEP: Final = 5000
 
+LOG_BYTES: Final = 1024 * 1024
+"""Bytes of log records that are in memory at once for one reader, and at least one record."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -64,10 +69,8 @@ class Desk:
 
     # Work
 
-    async def lease(
-        self, query: TasksQuery, caller: Caller, *, wait_s: float
-    ) -> list[dict[str, object]]:
-        """Take tasks that wait; returns what each one is.
+    async def lease(self, query: TasksQuery, caller: Caller, *, wait_s: float) -> list[Leased]:
+        """Take tasks that wait; `shown` tells what each one is.
 
         Raises:
             RelayError: outside the caller's limits, or too many names.
@@ -78,7 +81,7 @@ class Desk:
         if not query.to.endswith("*") and query.to not in self._names:
             await self._names.add(query.to)
         lease_s = query.lease_s or self._settings.lease_seconds
-        taken = await self._hub.work.lease(
+        return await self._hub.work.lease(
             [address_of(name) for name in self._names.covered(query.to)],
             worker=query.worker or caller.name,
             limit=query.limit,
@@ -87,9 +90,9 @@ class Desk:
             wait_us=int(wait_s * 1e6),
             credential=caller.credential,
         )
-        return [self._shown(leased, query.to) for leased in taken]
 
-    def _shown(self, leased: Leased, to: str) -> dict[str, object]:
+    def shown(self, leased: Leased, to: str) -> dict[str, object]:
+        """Return a task as its worker is told of it."""
         if leased.attempt > 1:
             self._metrics.leases_expired.inc()
         return leased_task(
@@ -127,8 +130,10 @@ class Desk:
 
     # Reading, clearing
 
-    async def logs(self, query: LogsQuery, reader: Caller) -> list[bytes]:
-        """Return log records within the reader's limits, oldest first.
+    async def logs(self, query: LogsQuery, reader: Caller) -> AsyncGenerator[list[bytes]]:
+        """Yield log records within the reader's limits, oldest first, `LOG_BYTES` at once.
+
+        They are those there were at the beginning, less those that are cleared meanwhile.
 
         Raises:
             RelayError: it asks for a name outside of them.
@@ -136,11 +141,11 @@ class Desk:
         if query.to is not None and query.to not in reader.speaks_as:
             reader.check_names(to=query.to)
         only = visible(reader)
-        found = await self._hub.read(lambda session: events.listed(session, query, only=only))
-        return [
-            log_record(event.event, event.body, ts_ms=event.ts_ms, number=event.id)
-            for event in found
-        ]
+        ids = await self._hub.read(lambda session: events.chosen(session, query, only=only))
+        while ids:
+            records, looked_at = await self._hub.read(partial(_records, ids=ids))
+            ids = ids[looked_at:]
+            yield records
 
     async def status(self, task_id: str, reader: Caller) -> Status | None:
         """Return how a task is; None when there is none of the relay's, or it was cleared.
@@ -173,3 +178,12 @@ class Desk:
         if self._mirror is not None:
             await self._mirror.rotate(newest, now_ms=now_ms)
         return newest
+
+
+def _records(session: Session, *, ids: Sequence[int]) -> tuple[list[bytes], int]:
+    """Return the first of some records, and how many of the ids that were."""
+    found, looked_at = events.some(session, ids, limit_bytes=LOG_BYTES)
+    records = [
+        log_record(event.event, event.body, ts_ms=event.ts_ms, number=event.id) for event in found
+    ]
+    return records, looked_at

@@ -7,7 +7,9 @@ marks rows; all up to the newest marked one are hidden.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +29,7 @@ from sqlalchemy import (
 from sqlmodel import Field, Session, SQLModel
 
 from hubbub.envelope import encode_json
+from hubbub.portions import PAGE_BYTES, READ_AHEAD, until_full
 from hubbub.ports import Row
 from hubbub.store.tables import ROW_NUMBER, DeliveryRow, TaskRow, table_of
 from hubbub_relay.wire import LogsQuery
@@ -40,17 +43,19 @@ __all__ = [
     "bounds",
     "callback_row",
     "callbacks_done",
+    "chosen",
     "clear_step",
     "ended",
+    "ended_ids",
     "event_row",
     "forget_orphan",
     "known",
-    "listed",
     "newest",
     "open_callbacks",
     "outdated",
     "purge",
     "seen",
+    "some",
     "waiting",
     "was_sent",
 ]
@@ -196,15 +201,24 @@ def _events(session: Session, query: Executable) -> list[Event]:
     return [Event(*row) for row in _rows(session, query)]
 
 
-def listed(
-    session: Session, query: LogsQuery, *, only: ColumnElement[bool] | None = None
+def _until_full(
+    session: Session, query: Select[Any], *, limit_bytes: int = PAGE_BYTES
 ) -> list[Event]:
-    """Return records that are not cleared, oldest first: the newest, or those after an id.
+    """Return records so far as they fit into a number of bytes, and at least one."""
+    rows = session.connection().execute(query.execution_options(yield_per=READ_AHEAD))
+    with closing(rows):
+        return until_full((Event(*row) for row in rows), lambda one: len(one.body), limit_bytes)
+
+
+def chosen(
+    session: Session, query: LogsQuery, *, only: ColumnElement[bool] | None = None
+) -> list[int]:
+    """Return ids of records that are not cleared, oldest first: the newest, or those after one.
 
     Args:
         only: What the reader may see; None for everything.
     """
-    wanted = select(*_COLUMNS).where(_shown()).limit(query.limit)
+    wanted = select(_event.c.id).where(_shown()).limit(query.limit)
     if only is not None:
         wanted = wanted.where(only)
     if query.task_id is not None:
@@ -215,8 +229,19 @@ def listed(
         wanted = wanted.where(_event.c.event == query.event)
     if query.after_id is not None:
         wanted = wanted.where(_event.c.id > query.after_id)
-        return _events(session, wanted.order_by(_event.c.id))
-    return _events(session, wanted.order_by(_event.c.id.desc()))[::-1]
+        return list(session.scalars(wanted.order_by(_event.c.id)))
+    return list(session.scalars(wanted.order_by(_event.c.id.desc())))[::-1]
+
+
+def some(session: Session, ids: Sequence[int], *, limit_bytes: int) -> tuple[list[Event], int]:
+    """Return records of these ids so far as they fit into a number of bytes, and at least one.
+
+    The second is how many of the ids were looked at: one that is gone has no record.
+    """
+    wanted = select(*_COLUMNS).where(_event.c.id.in_(ids), _shown()).order_by(_event.c.id)
+    found = _until_full(session, wanted, limit_bytes=limit_bytes)
+    is_all = not found or found[-1].id == ids[-1]
+    return found, len(ids) if is_all else bisect_right(ids, found[-1].id)
 
 
 def after(session: Session, number: int, *, limit: int = STEP) -> tuple[list[Event], int]:
@@ -224,7 +249,7 @@ def after(session: Session, number: int, *, limit: int = STEP) -> tuple[list[Eve
     wanted = (
         select(*_COLUMNS).where(_event.c.id > number, _shown()).order_by(_event.c.id).limit(limit)
     )
-    return _events(session, wanted), newest(session)
+    return _until_full(session, wanted), newest(session)
 
 
 def newest(session: Session) -> int:
@@ -255,14 +280,28 @@ def was_sent(session: Session, task_id: str) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def ended(session: Session, task_ids: Sequence[str]) -> dict[str, Event]:
-    """Return the latest final record of each of these tasks that has one."""
-    query = (
-        select(*_COLUMNS)
+def ended_ids(session: Session, task_ids: Sequence[str]) -> set[str]:
+    """Return which of these tasks have a final record."""
+    query = select(_event.c.task_id).where(_event.c.task_id.in_(task_ids), _event.c.final.is_(True))
+    return set(session.scalars(query))
+
+
+def ended(
+    session: Session, task_ids: Sequence[str], *, limit_bytes: int = PAGE_BYTES
+) -> tuple[dict[str, Event], bool]:
+    """Return the latest final record of each of these tasks that has one, by task.
+
+    The second is False where there are more of them than so many bytes.
+    """
+    latest = (
+        select(func.max(_event.c.id))
         .where(_event.c.task_id.in_(task_ids), _event.c.final.is_(True))
-        .order_by(_event.c.id)
+        .group_by(_event.c.task_id)
     )
-    return {event.task_id: event for event in _events(session, query) if event.task_id}
+    ids = list(session.scalars(latest))
+    query = select(*_COLUMNS).where(_event.c.id.in_(ids)).order_by(_event.c.id)
+    found = _until_full(session, query, limit_bytes=limit_bytes)
+    return {event.task_id: event for event in found if event.task_id}, len(found) == len(ids)
 
 
 def seen(session: Session, task_ids: Sequence[str], marks: Sequence[str]) -> set[str]:
@@ -348,13 +387,17 @@ def outdated(
         .order_by(_event.c.id)
         .limit(limit)
     )
-    found: list[Event] = []
-    for *values, cleared_at in _rows(session, query):
-        event = Event(*values)
-        if event.ts_ms >= before_ms and (cleared_at is None or cleared_at >= cleared_before_ms):
-            break
-        found.append(event)
-    return found
+
+    def old(rows: Iterable[Sequence[Any]]) -> Iterator[Event]:
+        for *values, cleared_at in rows:
+            event = Event(*values)
+            if event.ts_ms >= before_ms and (cleared_at is None or cleared_at >= cleared_before_ms):
+                return
+            yield event
+
+    rows = session.connection().execute(query.execution_options(yield_per=READ_AHEAD))
+    with closing(rows):
+        return until_full(old(rows), lambda one: len(one.body), PAGE_BYTES)
 
 
 def forget_orphan(task_id: str, asker: str) -> Statement:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from hubbub.errors import HubError
-from hubbub_relay.events import STEP, Event
+from hubbub_relay.events import Event
 from hubbub_relay.wire import log_record
 
 __all__ = ["Mirror", "last_id"]
@@ -109,17 +109,13 @@ class Mirror:
         """Write one step's worth of new records; True when there may be more."""
         async with self._writing:
             found, newest = await self._read_after(self._position)
-            lines = [
-                log_record(event.event, event.body, ts_ms=event.ts_ms, number=event.id)
-                for event in found
-                if event.mirrored
-            ]
-            if lines:
-                await asyncio.to_thread(self._append, b"\n".join(lines) + b"\n")
+            mirrored = [event for event in found if event.mirrored]
+            if mirrored:
+                await asyncio.to_thread(self._append, mirrored)
             if found:
                 self._position = found[-1].id
             self.lag = max(0, newest - self._position) if found else 0
-            return len(found) >= STEP
+            return self.lag > 0
 
     async def rotate(self, position: int, *, now_ms: int) -> None:
         """Put the file aside and begin a new one after this id; the log was cleared."""
@@ -127,10 +123,14 @@ class Mirror:
             self._position = max(self._position, position)
             await asyncio.to_thread(self._put_aside, now_ms)
 
-    def _append(self, lines: bytes) -> None:
+    def _append(self, mirrored: Sequence[Event]) -> None:
+        lines = [
+            log_record(event.event, event.body, ts_ms=event.ts_ms, number=event.id)
+            for event in mirrored
+        ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
-            file.write(lines)
+            file.write(b"\n".join(lines) + b"\n")
 
     def _put_aside(self, now_ms: int) -> None:
         if self._path.exists():

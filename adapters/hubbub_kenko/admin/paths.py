@@ -69,7 +69,7 @@ async def _conversation(now: Features, call: Call) -> Reply:
     limit, after = limit_of(call), number_of(call)
     messages = now.simulator.messages
     rows = await messages(call.params["session"], after=after, limit=limit + 1)
-    return numbered(rows, limit, lambda row: row.seq, simulating.shown)
+    return numbered(rows, limit, lambda row: row.seq or 0, simulating.shown)
 
 
 # Deployments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -16,18 +16,22 @@ from hubbub_relay.wire.values import Members
 __all__ = [
     "FORBIDDEN",
     "INVALID_JSON",
+    "LOGS",
     "OK",
     "UNAUTHORIZED",
     "error",
     "local_time",
+    "log_parts",
     "log_record",
-    "logs",
     "sent",
     "task_details",
     "utc_time",
 ]
 
 OK: Final = b'{"status":"ok"}'
+LOGS: Final = b'{"status":"ok","logs":['
+"""How the answer to `logs` begins."""
+
 INVALID_JSON: Final = "invalid JSON"
 UNAUTHORIZED: Final = "Unauthorized: Invalid or missing API key"
 FORBIDDEN: Final = "forbidden"
@@ -54,9 +58,16 @@ def task_details(task: Task) -> Members:
     }
 
 
-def logs(records: Iterable[bytes]) -> bytes:
-    """Return the answer to `logs`."""
-    return b'{"status":"ok","logs":[%b]}' % b",".join(records)
+def log_parts(records: Iterable[bytes], opening: bytes) -> Iterator[bytes]:
+    """Yield records of an answer to `logs`, with what stands before each.
+
+    Args:
+        opening: What stands before the first one.
+    """
+    for record in records:
+        yield opening
+        yield record
+        opening = b","
 
 
 def log_record(event: str, body: str, *, ts_ms: int, number: int) -> bytes:

@@ -11,6 +11,7 @@ from hubbub.delivery.ledger import Ledger
 from hubbub.delivery.links import EndpointLink
 from hubbub.delivery.mailbox import WINDOW, Mailbox, requirement_of
 from hubbub.errors import ConflictError, NotFoundError, StoreUnavailableError
+from hubbub.portions import PAGE_BYTES
 from hubbub.ports import Change, Leased
 from hubbub.values import Delivery, DeliveryState, Outcome
 
@@ -48,6 +49,7 @@ class Pulling:
         """Take up to `limit` tasks that wait for pull endpoints, lowest rank first.
 
         Fewer, or none, where the guard of an endpoint says so; who waits gets them in its time.
+        Fewer too where they are large: at least one, and others up to `PAGE_BYTES`.
 
         Args:
             patterns: Addresses or patterns of the pull endpoints.
@@ -179,6 +181,7 @@ class Pulling:
     ) -> list[Leased]:
         room = self._room
         taken: list[Delivery] = []
+        left_bytes = PAGE_BYTES
         changes: list[Change] = []
         for _, box in sources:
             await self._read_more(box, task_types, limit)
@@ -187,7 +190,10 @@ class Pulling:
             if best is None:
                 break
             link, box, delivery = best
-            excess = link.guard.excess(len(delivery.envelope.data)) if link.guard else None
+            size_bytes = len(delivery.envelope.data)
+            if taken and size_bytes > left_bytes:
+                break
+            excess = link.guard.excess(size_bytes) if link.guard else None
             if delivery.deadline_us is not None and delivery.deadline_us <= room.clock.now_us():
                 room.endings.expire(delivery)
             elif delivery.attempts >= delivery.max_attempts:
@@ -205,6 +211,7 @@ class Pulling:
                     )
                 )
                 taken.append(delivery)
+                left_bytes -= size_bytes
         if not taken:
             return []
         attempts = [delivery.attempts for delivery in taken]

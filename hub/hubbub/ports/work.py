@@ -57,6 +57,8 @@ class Work(Protocol):
     ) -> list[Leased]:
         """Take up to `limit` tasks that wait for pull endpoints, lowest rank first.
 
+        Fewer where they are large: at least one, and others up to `PAGE_BYTES`.
+
         Args:
             credential: What the worker came with (`ports.Credentials`): when it ends the tasks
                 wait again, and the attempts do not count. So with the next two.

@@ -7,7 +7,7 @@ from hubbub.web.auth import peer_of
 from hubbub.web.bodies import ClientGoneError, UnreadBodyError, read_body
 from hubbub.web.calls import ANYONE, OPEN, Call, Operation, Reply, Spec
 from hubbub.web.decoding import bearer_of, header, parse_query, traceparent
-from hubbub.web.encoding import Listing, Page, Turns
+from hubbub.web.encoding import Listing, Page, Turns, in_portions, send_portions
 from hubbub.web.inputs import CURSOR, LIMIT
 from hubbub.web.manners import Manners, in_room, while_up
 from hubbub.web.mounting import operation_routes
@@ -35,6 +35,7 @@ __all__ = [
     "UnreadBodyError",
     "bearer_of",
     "header",
+    "in_portions",
     "in_room",
     "is_local",
     "limit_of",
@@ -45,6 +46,7 @@ __all__ = [
     "parse_query",
     "peer_of",
     "read_body",
+    "send_portions",
     "status_of",
     "text_after",
     "time_in",

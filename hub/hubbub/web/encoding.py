@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Final
 
@@ -12,7 +12,7 @@ from starlette.types import Send
 from hubbub.envelope import encode_json
 from hubbub.portions import PAGE_BYTES, PORTION_BYTES
 
-__all__ = ["Listing", "Page", "Turns", "join_portions", "send_portions"]
+__all__ = ["Listing", "Page", "Turns", "in_portions", "send_portions"]
 
 TURN_S: Final = 0.002
 """How long a long answer is worked on before others have their turn."""
@@ -33,7 +33,14 @@ class Turns:
             self._began = perf_counter()
 
 
-def join_portions(parts: Iterable[bytes]) -> Iterable[bytes]:
+def in_portions(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield parts of a body in portions: small ones joined, large ones cut."""
+    for part in _joined(parts):
+        for at in range(0, len(part), PORTION_BYTES):
+            yield part[at : at + PORTION_BYTES]
+
+
+def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Join small parts until they are a portion; a larger part stays as it is."""
     small: list[bytes] = []
     size = 0
@@ -54,9 +61,7 @@ async def send_portions(send: Send, portions: list[bytes]) -> None:
     """Send the body of an answer, and let go of each portion that is sent."""
     portions.reverse()
     while portions:
-        portion = portions.pop()
-        for at in range(0, len(portion), PORTION_BYTES):
-            piece = portion[at : at + PORTION_BYTES]
+        for piece in in_portions((portions.pop(),)):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": b""})
@@ -100,7 +105,7 @@ class Listing:
             await turns.give()
         parts.append(self._closing(shown, is_whole=is_whole))
         portions: list[bytes] = []
-        for portion in join_portions(parts):
+        for portion in _joined(parts):
             portions.append(portion)
             await turns.give()
         return portions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, Row, delete, exists, func, literal_column
@@ -12,6 +13,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from hubbub.envelope import Envelope
+from hubbub.portions import PAGE_BYTES, until_full
 from hubbub.store.reads.envelopes import PIECE, SCAN, fixed_part
 from hubbub.store.rows import delivery_of, envelope_of, task_of
 from hubbub.store.tables import DeliveryRow, EnvelopeRow, TaskRow, table_of
@@ -154,9 +156,10 @@ def routes_waiting(session: Session, mailbox: str) -> list[str]:
 
 
 def overdue(session: Session, *, now_us: int) -> list[Delivery]:
-    """Return waiting deliveries whose deadline has passed, a step's worth."""
+    """Return waiting deliveries whose deadline has passed, a step's worth; less if large."""
     query = (
-        select(DeliveryRow)
+        select(DeliveryRow, func.length(col(EnvelopeRow.data)))
+        .join(EnvelopeRow, col(EnvelopeRow.seq) == col(DeliveryRow.envelope_seq))
         .where(
             DeliveryRow.state != DeliveryState.DONE,
             DeliveryRow.state == DeliveryState.PENDING,
@@ -166,7 +169,8 @@ def overdue(session: Session, *, now_us: int) -> list[Delivery]:
         .order_by(col(DeliveryRow.deadline_us))
         .limit(OVERDUE_AT_ONCE)
     )
-    return _whole(session, session.exec(query).all())
+    found = until_full(session.exec(query), itemgetter(1), PAGE_BYTES)
+    return _whole(session, [row for row, _ in found])
 
 
 def in_flight(session: Session) -> list[Delivery]:

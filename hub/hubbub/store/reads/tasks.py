@@ -71,8 +71,8 @@ def listed(
         task_types: Only of these types; None for all.
         endpoint: Only those that this worker has, or had last.
     """
-    size = func.coalesce(func.length(col(TaskRow.result)), 0)
-    size += func.coalesce(func.length(col(TaskRow.error)), 0)
+    of_result, of_error = func.length(col(TaskRow.result)), func.length(col(TaskRow.error))
+    size = func.coalesce(of_result, 0) + func.coalesce(of_error, 0)
     query = select(TaskRow.id, TaskRow.seq, size).order_by(col(TaskRow.seq).desc()).limit(limit + 1)
     if state is not None:
         query = query.where(TaskRow.state == state)

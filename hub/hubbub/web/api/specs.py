@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import structlog
 
 from hubbub.core import Core
 from hubbub.envelope import encode_json
+from hubbub.values import Route
 from hubbub.web.asyncapi import asyncapi
 from hubbub.web.calls import OPEN, Call, Operation, Reply, Spec
 from hubbub.web.health import OPERATIONS as HEALTH
@@ -55,15 +57,20 @@ def _describable(owner: str, offers: Iterable[Offer]) -> Sequence[Offer]:
     return its
 
 
+def _channels(routes: Sequence[Route], host: str) -> bytes:
+    return encode_json(asyncapi(routes, version=hub_version(), host=host))
+
+
 def described(core: Core, operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """Return these operations and the two that describe them."""
 
     async def http(call: Call) -> Reply:
-        return Reply(200, document.of(call.scope["app"].offers))
+        return Reply(200, await asyncio.to_thread(document.of, call.scope["app"].offers))
 
     async def moving(call: Call) -> Reply:
         host = call.header(b"host") or f"{core.config.hub.host}:{core.config.hub.port}"
-        return Reply(200, asyncapi(call.core.table, version=hub_version(), host=host))
+        routes = tuple(call.core.table)
+        return Reply(200, await asyncio.to_thread(_channels, routes, host))
 
     spec = Spec(answers={200: ANY_OBJECT})
     both = (

@@ -20,7 +20,7 @@ from hubbub.subjects import check_pattern, matches
 from hubbub.values import Principal
 from hubbub.web.auth import has_scope
 from hubbub.web.calls import ANYONE, Call, Operation, Parameter, Spec
-from hubbub.web.encoding import join_portions
+from hubbub.web.encoding import in_portions
 
 __all__ = ["OPERATIONS", "covers", "patterns_for"]
 
@@ -199,7 +199,7 @@ async def _send(call: Call, body: bytes) -> None:
 
 async def _send_all(call: Call, envelopes: Iterable[Envelope | None]) -> None:
     """Send envelopes, no more at once than a portion: a slow reader has no copy of them all."""
-    for portion in join_portions(map(_event, envelopes)):
+    for portion in in_portions(map(_event, envelopes)):
         await _send(call, portion)
 
 

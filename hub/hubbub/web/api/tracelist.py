@@ -22,6 +22,7 @@ from hubbub.subjects import check_pattern, matches
 from hubbub.values import DeliveryState
 from hubbub.web import pages
 from hubbub.web.calls import Call, Operation, Parameter, Reply, Spec
+from hubbub.web.encoding import Turns
 from hubbub.web.inputs import CURSOR, LIMIT, SINCE
 from hubbub.web.shapes_of_upkeep import TraceList
 from hubbub.web.views import target_of
@@ -125,8 +126,10 @@ async def listed(call: Call) -> Reply:
         _read, before_ms=before, since_us=wanted.since_us, with_users=wanted.user is not None
     )
     traces, looked_until = await call.core.read(read)
+    turns = Turns()
     for step in call.core.tracer.newest_first():
         _add_step(traces, step, before_ms=before)
+        await turns.give()
     # A page ends where the scan of the store ended, or the ring would run ahead of it.
     found = sorted(traces.values(), key=lambda one: (one.place, one.trace_id), reverse=True)
     found = [one for one in found if one.place >= looked_until]
