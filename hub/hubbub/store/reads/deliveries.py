@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from hubbub.envelope import Envelope
-from hubbub.portions import PAGE_BYTES, until_full
+from hubbub.portions import until_full
 from hubbub.store.reads.envelopes import PIECE, SCAN, fixed_part
 from hubbub.store.rows import delivery_of, envelope_of, task_of
 from hubbub.store.tables import DeliveryRow, EnvelopeRow, TaskRow, table_of
@@ -44,6 +44,9 @@ _envelope = table_of(EnvelopeRow)
 _task = table_of(TaskRow)
 
 OVERDUE_AT_ONCE = 500
+OVERDUE_BYTES = 16 * 1024 * 1024
+"""Bytes of their data; the sweeper takes the rest with its next step."""
+
 MOST_HELD = 10_000
 """Ids of one query; what is in flight beyond that is shown as the store has it."""
 
@@ -169,7 +172,7 @@ def overdue(session: Session, *, now_us: int) -> list[Delivery]:
         .order_by(col(DeliveryRow.deadline_us))
         .limit(OVERDUE_AT_ONCE)
     )
-    found = until_full(session.exec(query), itemgetter(1), PAGE_BYTES)
+    found = until_full(session.exec(query), itemgetter(1), OVERDUE_BYTES)
     return _whole(session, [row for row, _ in found])
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
-from sqlalchemy import func, literal_column
+from sqlalchemy import func, literal_column, null
+from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
 from hubbub.portions import PAGE_BYTES, until_full
 from hubbub.store.rows import task_of
-from hubbub.store.tables import DeliveryRow, TaskAttemptRow, TaskRow
+from hubbub.store.tables import DeliveryRow, TaskAttemptRow, TaskRow, table_of
 from hubbub.values import Task, TaskState
 
-__all__ = ["attempts", "attempts_of", "counts", "listed", "one", "some"]
+__all__ = ["attempts", "attempts_of", "counts", "listed", "one", "some", "without_results"]
+
+_task = table_of(TaskRow)
 
 
 def one(session: Session, task_id: str) -> Task | None:
@@ -47,6 +50,13 @@ def some(session: Session, task_ids: Sequence[str]) -> list[Task]:
     """Return the tasks of these ids that are there."""
     query = select(TaskRow).where(col(TaskRow.id).in_(task_ids))
     return [task_of(row) for row in session.exec(query.order_by(col(TaskRow.seq))).all()]
+
+
+def without_results(session: Session, task_ids: Sequence[str]) -> list[Task]:
+    """Return the tasks of these ids that are there, without their results."""
+    columns = [each for each in _task.c if each is not _task.c.result]
+    query = sql_select(*columns, null().label("result")).where(_task.c.id.in_(task_ids))
+    return [task_of(row) for row in session.connection().execute(query.order_by(_task.c.seq))]
 
 
 def attempts_of(session: Session, task_ids: Sequence[str]) -> list[TaskAttemptRow]:

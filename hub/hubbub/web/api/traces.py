@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,7 +25,10 @@ from hubbub.web.encoding import Listing, Turns
 from hubbub.web.shapes_of_the_hub import Trace
 from hubbub.web.views import target_of
 
-__all__ = ["OPERATIONS", "Span", "spans_of"]
+__all__ = ["OPERATIONS", "Span"]
+
+CHUNK: Final = 1000
+"""Steps of a trace that are sorted at once."""
 
 
 class Span(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -62,26 +66,36 @@ async def show(call: Call) -> Reply:
     """Show all steps of a trace, in order."""
     trace_id = call.params["id"]
     await call.settled()
-    spans = await spans_of(call.core, trace_id)
-    if not spans:
+    chunks = await _chunks_of(call.core, trace_id)
+    if not chunks:
         raise NotFoundError(
             f"no trace {trace_id[:64]!r} is known; steps of volatile messages are forgotten after "
             "a while, those of durable ones after store.retention"
         )
+    in_order = heapq.merge(*chunks, key=_place)
+    spans = (span for _, _, span in in_order)
     return Reply(200, Listing("spans", spans, before={"trace_id": trace_id}))
 
 
-async def spans_of(core: Core, trace_id: str) -> list[Span]:
-    """Return the steps of a trace, in order; none when it is unknown."""
+def _place(one: _Placed) -> tuple[int, int]:
+    return one[:2]
+
+
+async def _chunks_of(core: Core, trace_id: str) -> list[list[_Placed]]:
+    """Return the steps of a trace in chunks, each in order; none when it is unknown."""
     told = await core.read(lambda session: _told(session, trace_id))
     held = core.room.held(row.id for row in told.deliveries if row.state == DeliveryState.PENDING)
-    placed: list[_Placed] = []
+    chunks: list[list[_Placed]] = []
     turns = Turns()
     for one in _placed(told, held, core.tracer.of_trace(trace_id)):
-        placed.append(one)
+        if not chunks or len(chunks[-1]) == CHUNK:
+            chunks.append([])
+        chunks[-1].append(one)
         await turns.give()
-    placed.sort(key=lambda one: one[:2])
-    return [span for _, _, span in placed]
+    for chunk in chunks:
+        chunk.sort(key=_place)
+        await turns.give()
+    return chunks
 
 
 def _placed(told: _Told, held: dict[int, Delivery], ring: Sequence[Step]) -> Iterator[_Placed]:
@@ -102,7 +116,7 @@ def _told(session: Session, trace_id: str) -> _Told:
     return _Told(
         envelopes,
         deliveries,
-        task_reads.some(session, task_ids),
+        task_reads.without_results(session, task_ids),
         task_reads.attempts_of(session, task_ids),
         envelope_reads.spans_of(session, trace_id),
     )
