@@ -197,15 +197,11 @@ def _rows(session: Session, query: Executable) -> Iterator[tuple[Any, ...]]:
         yield tuple(row)
 
 
-def _events(session: Session, query: Executable) -> list[Event]:
-    return [Event(*row) for row in _rows(session, query)]
-
-
 def _until_full(
-    session: Session, query: Select[Any], *, limit_bytes: int = PAGE_BYTES
+    session: Session, query: Executable, *, limit_bytes: int = PAGE_BYTES
 ) -> list[Event]:
     """Return records so far as they fit into a number of bytes, and at least one."""
-    rows = session.connection().execute(query.execution_options(yield_per=READ_AHEAD))
+    rows = session.connection().execute(query, execution_options={"yield_per": READ_AHEAD})
     with closing(rows):
         return until_full((Event(*row) for row in rows), lambda one: len(one.body), limit_bytes)
 

@@ -53,7 +53,8 @@ async def ask(served: Served, path: str, *, headers: dict[str, str] | None = Non
 
 async def never() -> Message:
     """Receive nothing."""
-    return await asyncio.get_running_loop().create_future()
+    message: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    return await message
 
 
 def scope_of(path: str, headers: dict[str, str]) -> Scope:

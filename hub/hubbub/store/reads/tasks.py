@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
+from typing import Any
 
 from sqlalchemy import func, literal_column, null
 from sqlalchemy import select as sql_select
@@ -54,7 +55,7 @@ def some(session: Session, task_ids: Sequence[str]) -> list[Task]:
 
 def without_results(session: Session, task_ids: Sequence[str]) -> list[Task]:
     """Return the tasks of these ids that are there, without their results."""
-    columns = [each for each in _task.c if each is not _task.c.result]
+    columns: list[Any] = [each for each in _task.c if each is not _task.c.result]
     query = sql_select(*columns, null().label("result")).where(_task.c.id.in_(task_ids))
     return [task_of(row) for row in session.connection().execute(query.order_by(_task.c.seq))]
 
