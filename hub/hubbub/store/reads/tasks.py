@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import func, literal_column, null
 from sqlalchemy import select as sql_select
@@ -56,8 +56,10 @@ def some(session: Session, task_ids: Sequence[str]) -> list[Task]:
 def without_results(session: Session, task_ids: Sequence[str]) -> list[Task]:
     """Return the tasks of these ids that are there, without their results."""
     columns: list[Any] = [each for each in _task.c if each is not _task.c.result]
-    query = sql_select(*columns, null().label("result")).where(_task.c.id.in_(task_ids))
-    return [task_of(row) for row in session.connection().execute(query.order_by(_task.c.seq))]
+    columns.append(null().label("result"))
+    query = sql_select(*columns).where(_task.c.id.in_(task_ids)).order_by(_task.c.seq)
+    rows = cast("Iterable[Any]", session.connection().execute(query))
+    return [task_of(row) for row in rows]
 
 
 def attempts_of(session: Session, task_ids: Sequence[str]) -> list[TaskAttemptRow]:
