@@ -26,9 +26,7 @@ async def within(work: Awaitable[T], limit_s: float, *, name: str) -> T:
         TimeoutError: it took longer.
         BaseException: what it raised; one that cancelled itself has failed.
     """
-    task = asyncio.ensure_future(_caught(work))
-    if isinstance(task, asyncio.Task):
-        task.set_name(name)
+    task = asyncio.create_task(_caught(work), name=name)
     try:
         done, _ = await asyncio.wait({task}, timeout=max(0.0, limit_s))
         if not done:

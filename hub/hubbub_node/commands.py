@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import sys
-from typing import Final
 
+from hubbub_node.deadline import GRACE_S, Deadline
 from hubbub_node.handlers import load
 from hubbub_node.node import Node
 from hubbub_node.settings import NodeSettings
 
 __all__ = ["run_node"]
-
-INTERRUPTED: Final = 130
-
-
-def _end(number: int, frame: object) -> None:
-    """End at once: threads of handlers would keep the process."""
-    del number, frame
-    os._exit(INTERRUPTED)
 
 
 def run_node(settings: NodeSettings, handlers: str) -> int:
@@ -43,16 +33,7 @@ def run_node(settings: NodeSettings, handlers: str) -> int:
 
     async def run() -> None:
         node = Node(settings, found)
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            node.stop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-                signal.signal(number, _end)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        Deadline(settings.grace_s + GRACE_S).take(node.stop)
         await node.run()
 
     asyncio.run(run())

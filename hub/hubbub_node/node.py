@@ -31,6 +31,9 @@ OPEN_S: Final = 10.0
 ACK_S: Final = 5.0
 """Seconds that a stop waits for the acknowledgements of the last results."""
 
+CANCEL_S: Final = 1.0
+"""How long what was cancelled may take to end."""
+
 log = logging.getLogger("hubbub_node")
 
 
@@ -97,7 +100,9 @@ class Node:
             tasks = (link, stopped, *self._running.values())
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            _, left = await asyncio.wait(tasks, timeout=CANCEL_S)
+            if left:
+                log.warning("%d tasks do not let themselves be cancelled", len(left))
             self._journal.close()
 
     # Connecting

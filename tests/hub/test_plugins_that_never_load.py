@@ -137,7 +137,7 @@ async def test_what_the_file_says_goes_into_the_database(
 ) -> None:
     """It stays off without the file; enabled, it is up, now and after a restart."""
     write_package(tmp_path, "hubbub_once", "", plugin="once")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
     file = StuckPluginFile(tmp_path / "hub" / FILE_NAME)
     file.condemn("once", "import did not return for 30 s")
