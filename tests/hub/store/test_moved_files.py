@@ -447,7 +447,7 @@ async def test_run_says_one_line_where_it_cannot_start(tmp_path: Path) -> None:
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hubbub.cli", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=25,
     )  # fmt: skip
 
 
